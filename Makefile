@@ -1,0 +1,52 @@
+# Two commands do everything: `make demo` holds a conference, `make test` runs the tests.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test check judges bench proto proto-check clean help
+help: ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
+
+demo: .venv/runtime ## hold a conference on this machine, told step by step
+	$(BIN)/mcsa demo
+
+test: .venv/dev ## run all tests that this machine can run; names what it skipped
+	$(BIN)/python -m pytest
+
+check: .venv/dev proto-check ## ruff, mypy strict, generated code up to date
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+judges: ## install the programs that judge us, from Debian (needs root)
+	apt-get update -qq
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+	  tshark ffmpeg vlc-bin vlc-plugin-base nftables iproute2 >/dev/null
+
+bench: .venv/dev ## measure what we publish
+	$(BIN)/python -m bench all
+
+proto: .venv/dev ## generate mcsa/v1 from proto/
+	$(BIN)/python -m grpc_tools.protoc -Iproto --plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy \
+	  --python_out=. --mypy_out=quiet:. proto/mcsa/v1/*.proto
+
+proto-check: .venv/dev ## buf lint, and the committed code is what proto/ generates
+	$(BIN)/buf lint proto
+	$(BIN)/buf format -d --exit-code proto
+	@rm -rf .venv/proto-check && mkdir -p .venv/proto-check
+	@$(BIN)/python -m grpc_tools.protoc -Iproto --plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy \
+	  --python_out=.venv/proto-check --mypy_out=quiet:.venv/proto-check proto/mcsa/v1/*.proto
+	@diff -r -x __pycache__ -x __init__.py .venv/proto-check/mcsa/v1 mcsa/v1 \
+	  || { echo "mcsa/v1 is not what proto/ generates; run: make proto"; exit 1; }
+
+.venv/runtime: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	@touch $@
+
+.venv/dev: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@ .venv/runtime
+
+clean: ## remove what make made
+	rm -rf .venv build dist

@@ -1,0 +1,97 @@
+"""Whom we believe: trust anchors, revocation, and the one door from a certificate chain to an `Identity`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
+
+from mcsa.errors import Rejected
+from mcsa.identity import Identity, SpiffeId, name_in
+from mcsa.v1.types_pb2 import SignedStatement
+
+MAX_CHAIN = 4  # certificates in a chain that we look at
+MAX_CERTIFICATE = 4096  # bytes of one certificate
+CACHE_SIZE = 10_000  # verified chains kept; a verified one saves a third of a registration
+
+
+class Trust:
+    """Verifies chains of one domain against its anchors: path, validity, kind, revocation.
+
+    An anchor speaks for its domain only. What was verified once is kept until its certificate, or the newest
+    revocation list, says otherwise.
+    """
+
+    def __init__(self, domain: str, anchors: Iterable[x509.Certificate]) -> None:
+        self.domain = domain
+        self.anchors = tuple(anchors)
+        self._store = Store(list(self.anchors))
+        self._revoked: frozenset[tuple[bytes, int]] = frozenset()
+        self._verified: dict[bytes, Identity] = {}
+
+    def revoke(self, revocation_list: x509.CertificateRevocationList) -> None:
+        """Takes over a CRL that one of the anchors signed; `Rejected("revocation-list")` otherwise."""
+        for anchor in self.anchors:
+            key = anchor.public_key()
+            if isinstance(key, ec.EllipticCurvePublicKey) and revocation_list.is_signature_valid(key):
+                issuer = anchor.subject.public_bytes()
+                others = {entry for entry in self._revoked if entry[0] != issuer}
+                self._revoked = frozenset(others | {(issuer, revoked.serial_number) for revoked in revocation_list})
+                self._verified.clear()
+                return
+        raise Rejected("revocation-list", "signed by no anchor")
+
+    def verify_chain(self, chain: Sequence[bytes], now: float, kinds: Sequence[str] = ()) -> Identity:
+        """The identity that a chain (DER, leaf first) proves at time `now`.
+
+        Raises `Rejected`: "certificate" (malformed, wrong path, not valid now), "revoked", "name" (no SPIFFE ID of
+        this domain), "kind" (not one of `kinds`, where some are asked for).
+        """
+        identity = self._find(chain, now)
+        if kinds and identity.id.kind not in kinds:
+            raise Rejected("kind", str(identity.id))
+        return identity
+
+    def open_statement(self, signed: SignedStatement, label: str, now: float, kind: str = "user") -> Identity:
+        """Who signed a statement; `Rejected` where the chain or the signature is not good."""
+        identity = self.verify_chain(signed.certificate_chain, now, (kind,))
+        identity.check_signature(signed.signature, label, signed.statement)
+        return identity
+
+    def _find(self, chain: Sequence[bytes], now: float) -> Identity:
+        if not 1 <= len(chain) <= MAX_CHAIN or any(len(der) > MAX_CERTIFICATE for der in chain):
+            raise Rejected("certificate", "size")
+        fingerprint = hashlib.sha256(b"".join(chain)).digest()
+        identity = self._verified.get(fingerprint)
+        moment = datetime.fromtimestamp(now, UTC)
+        if identity is None:
+            identity = self._verify(chain, moment)
+            if len(self._verified) >= CACHE_SIZE:
+                self._verified.clear()
+            self._verified[fingerprint] = identity
+        certificate = identity.certificate
+        if not certificate.not_valid_before_utc <= moment <= certificate.not_valid_after_utc:
+            raise Rejected("certificate", "not valid now")
+        return identity
+
+    def _verify(self, chain: Sequence[bytes], moment: datetime) -> Identity:
+        try:
+            leaf, *intermediates = (x509.load_der_x509_certificate(der) for der in chain)
+            verifier = PolicyBuilder().store(self._store).time(moment).build_client_verifier()
+            path = verifier.verify(leaf, intermediates).chain
+        except (ValueError, VerificationError, x509.UnsupportedGeneralNameType) as error:
+            raise Rejected("certificate", str(error)) from None
+        for certificate in path:
+            if (certificate.issuer.public_bytes(), certificate.serial_number) in self._revoked:
+                raise Rejected("revoked", str(certificate.serial_number))
+        key = leaf.public_key()
+        if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
+            raise Rejected("certificate", "key type")
+        name: SpiffeId = name_in(leaf)
+        if name.domain != self.domain:
+            raise Rejected("name", f"of another domain: {name}")
+        return Identity(name, leaf, tuple(chain))
