@@ -132,7 +132,6 @@ class RegisterRequest(_message.Message):
     SENDER_FIELD_NUMBER: _builtins.int
     ADDRESS_FIELD_NUMBER: _builtins.int
     GKM_CONTRIBUTION_FIELD_NUMBER: _builtins.int
-    LAST_EPOCH_FIELD_NUMBER: _builtins.int
     group_id: _builtins.bytes
     """16 bytes."""
     hpke_public_key: _builtins.bytes
@@ -145,8 +144,6 @@ class RegisterRequest(_message.Message):
     """Address that the host's packets will come from."""
     gkm_contribution: _builtins.bytes
     """What the member half of the GKM plug-in contributes, sealed to nobody: public values only."""
-    last_epoch: _builtins.int
-    """The last epoch that the Authorizer's signature showed this member; 0 if none. An Authorizer that knows less stops."""
     @_builtins.property
     def user_statement(self) -> _types_pb2.SignedStatement:
         """The user's statement, label "mcsa user statement v1"; empty where a host joins for itself."""
@@ -161,11 +158,10 @@ class RegisterRequest(_message.Message):
         sender: _builtins.bool = ...,
         address: _builtins.str = ...,
         gkm_contribution: _builtins.bytes = ...,
-        last_epoch: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["user_statement", b"user_statement"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "gkm_contribution", b"gkm_contribution", "group_id", b"group_id", "hpke_public_key", b"hpke_public_key", "hpke_suite", b"hpke_suite", "last_epoch", b"last_epoch", "sender", b"sender", "user_statement", b"user_statement"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "gkm_contribution", b"gkm_contribution", "group_id", b"group_id", "hpke_public_key", b"hpke_public_key", "hpke_suite", b"hpke_suite", "sender", b"sender", "user_statement", b"user_statement"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

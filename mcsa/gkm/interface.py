@@ -1,0 +1,121 @@
+"""What a group key management protocol (GKM) is to the rest of the system.
+
+A plug-in is one module in this package with a class that satisfies `Scheme` and is named in its `SCHEME`. It holds both
+halves: the Authorizer's, which turns membership changes into rekeys, and the member's, which turns rekeys into keys.
+It knows neither sockets nor the bus nor conferences. Rekeys are opaque bytes to everybody else; how they are
+numbered, signed, protected and delivered is `mcsa.updates`' business.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Protocol
+
+from mcsa.errors import Refused
+from mcsa.keys import GroupKey, Random
+
+
+@dataclass(frozen=True, slots=True)
+class Promises:
+    """What a scheme states about itself; the conformance suite holds it to them."""
+
+    forward_secrecy: bool  # who left, or was thrown out, learns no later key
+    backward_secrecy: bool  # a newcomer learns no earlier key, where the join replaced it
+    trusted_with_keys: str  # who has group keys besides the members
+    join_cost: str  # in words of n members
+    leave_cost: str
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """The outcome of a membership change."""
+
+    rekey: bytes  # for those that were there before and stay; empty where the key stays
+    welcomes: Mapping[str, bytes] = field(default_factory=dict)  # for each newcomer; secret, to be sealed to it
+
+
+class Authority(Protocol):
+    """The Authorizer's half, one per group."""
+
+    @property
+    def key(self) -> GroupKey:
+        """The group key as it is now."""
+
+    def change(self, joins: Mapping[str, bytes], leaves: Sequence[str], *, replace_key: bool) -> Change:
+        """Admits and removes members in one go.
+
+        `joins` maps a member's name to what its half contributed. Whoever leaves, the key is replaced; with
+        `replace_key` also when nobody does (a join with backward secrecy, or the key's age). A name in both leaves as
+        the old and joins as the new. Raises `Rejected("contribution")` for a malformed contribution; nothing has
+        changed then.
+        """
+
+
+class Member(Protocol):
+    """A member's half."""
+
+    @property
+    def key(self) -> GroupKey:
+        """The group key as far as this member knows."""
+
+    def process(self, rekey: bytes) -> GroupKey:
+        """The key after a rekey.
+
+        Raises `Rejected("rekey")` for bytes that make no sense, `Excluded` where the rekey leads this member to no
+        key. Either way nothing has changed.
+        """
+
+
+class Joining(Protocol):
+    """A member's half before it is one."""
+
+    @property
+    def contribution(self) -> bytes:
+        """Public bytes for the Authorizer; may be empty."""
+
+    def finish(self, welcome: bytes) -> Member:
+        """The member; `Rejected("welcome")` where the bytes make no sense."""
+
+
+class Scheme(Protocol):
+    """A plug-in."""
+
+    name: str
+    title: str
+    promises: Promises
+
+    def create(self, random: Random) -> Authority:
+        """A new group, without members, with a fresh random key."""
+
+    def begin(self, random: Random) -> Joining:
+        """A member's half at the start."""
+
+
+class Excluded(Exception):  # noqa: N818
+    """The rekey was not meant for this member: it was thrown out, or has missed too much. Register again."""
+
+
+@cache
+def schemes() -> dict[str, Scheme]:
+    """All plug-ins found in this package, by name."""
+    found: dict[str, Scheme] = {}
+    package = importlib.import_module(__package__)
+    for module in pkgutil.iter_modules(package.__path__):
+        scheme = getattr(importlib.import_module(f"{__package__}.{module.name}"), "SCHEME", None)
+        if scheme is not None:
+            found[scheme.name] = scheme
+    return found
+
+
+def scheme_named(name: str) -> Scheme:
+    """The plug-in of that name, or `Refused` with the names there are."""
+    try:
+        return schemes()[name]
+    except KeyError:
+        known = ", ".join(sorted(schemes()))
+        sentence = f"there is no group key management protocol '{name}'; there are: {known}"
+        raise Refused("unknown-gkm", "gkm", sentence) from None

@@ -1,0 +1,65 @@
+"""Group policy: a small typed document with safe defaults. Who may do what is `services/authorizer/rules.py`."""
+
+from __future__ import annotations
+
+from mcsa.errors import Refused
+from mcsa.v1.types_pb2 import GroupPolicy
+
+DEFAULTS = GroupPolicy(
+    suite="aes-256-gcm",
+    gkm="gkmp",
+    source_authentication="none",
+    wire="udp",
+    hpke="x25519",
+    batch_ms=20,
+    activation_ms=250,  # enough for a rekey to reach all on a LAN before the first sender switches
+    deactivation_ms=2_000,
+    ejection_activation_ms=0,  # design, section 6
+    ejection_deactivation_ms=500,  # design, section 6: the ejected still holds its key
+    beacon_ms=1_000,
+    beacon_silence_ms=15_000,
+    rekey_s=3_600,
+    replay_window=1_024,  # design, section 7
+)
+
+_CHOICES = {
+    "suite": ("aes-256-gcm", "aes-128-gcm", "chacha20-poly1305"),
+    "source_authentication": ("none",),
+    "wire": ("udp", "esp"),
+    "hpke": ("x25519", "x-wing"),
+}
+_RANGES = {
+    "batch_ms": (0, 10_000),
+    "activation_ms": (0, 60_000),
+    "deactivation_ms": (1, 120_000),
+    "ejection_activation_ms": (0, 1_000),
+    "ejection_deactivation_ms": (1, 5_000),
+    "beacon_ms": (100, 60_000),
+    "beacon_silence_ms": (300, 600_000),
+    "rekey_s": (1, 86_400),
+    "replay_window": (64, 65_536),
+}
+
+
+def complete_policy(asked: GroupPolicy) -> GroupPolicy:
+    """A policy with the defaults where nothing was said; `Refused("policy")` where it says what can't be."""
+    policy = GroupPolicy()
+    policy.CopyFrom(DEFAULTS)
+    policy.MergeFrom(asked)  # proto3: zero means nothing was said
+    for name, choices in _CHOICES.items():
+        if getattr(policy, name) not in choices:
+            _refuse(name, f"'{getattr(policy, name)}' is none of {', '.join(choices)}")
+    for name, (least, most) in _RANGES.items():
+        if not least <= getattr(policy, name) <= most:
+            _refuse(name, f"{getattr(policy, name)} is not between {least} and {most}")
+    if policy.deactivation_ms <= policy.activation_ms:
+        _refuse("deactivation_ms", "the old key must outlive the activation delay (RFC 5374, DTD > ATD)")
+    if policy.ejection_deactivation_ms <= policy.ejection_activation_ms:
+        _refuse("ejection_deactivation_ms", "the old key must outlive the activation delay (RFC 5374, DTD > ATD)")
+    if policy.beacon_silence_ms < 3 * policy.beacon_ms:
+        _refuse("beacon_silence_ms", "a sender must be allowed to miss two beacons: at least three times beacon_ms")
+    return policy
+
+
+def _refuse(field: str, what: str) -> None:
+    raise Refused("policy", f"group-policy.{field}", f"{field}: {what}")

@@ -1,0 +1,78 @@
+"""The security association with the Authorizer: one round trip, what both sides do alike (design, section 5).
+
+The member sends a fresh HPKE public key, signed by its host (the envelope), and a statement signed by the *user* over
+host, key, group, Authorizer, nonce and expiry: a host can't claim a user, a user's certificate alone is worth nothing.
+The answer is the group's security association, sealed to that key and bound to the hash of the request.
+"""
+
+from __future__ import annotations
+
+from google.protobuf.message import DecodeError
+
+from mcsa.encoding import encode_parts
+from mcsa.envelope import CLOCK_SKEW, MAX_LIFETIME
+from mcsa.errors import Refused, Rejected
+from mcsa.identity import Credentials, Identity
+from mcsa.sealing import SealingKey, seal_to
+from mcsa.trust import Trust
+from mcsa.v1.authorizer_pb2 import GroupSecurityAssociation, RegisterRequest, UserStatement
+from mcsa.v1.types_pb2 import SignedStatement
+
+LABEL = "mcsa registration v1"
+USER_STATEMENT_LABEL = "mcsa user statement v1"
+
+
+def seal_association(request: RegisterRequest, request_hash: bytes, gsa: GroupSecurityAssociation) -> bytes:
+    """The association, for the host that made this very request; `Rejected("suite")` for a malformed key."""
+    info = encode_parts(LABEL, request_hash)
+    return seal_to(request.hpke_suite, request.hpke_public_key, gsa.SerializeToString(), info)
+
+
+def open_association(key: SealingKey, request_hash: bytes, sealed: bytes) -> GroupSecurityAssociation:
+    """The other way; `Rejected("sealing")` where it was sealed to another key or for another request."""
+    plaintext = key.open(sealed, encode_parts(LABEL, request_hash))
+    try:
+        return GroupSecurityAssociation.FromString(plaintext)
+    except DecodeError:
+        raise Rejected("sealing", "malformed") from None
+
+
+def sign_user_statement(user: Credentials, statement: bytes) -> SignedStatement:
+    """The user's word for its host; the bytes come from the MSM (`PrepareJoinResponse`)."""
+    return user.sign_statement(USER_STATEMENT_LABEL, statement)
+
+
+def verify_user_statement(
+    request: RegisterRequest, host: Identity, authorizer: str, trust: Trust, now: float
+) -> Identity:
+    """The user that speaks in a registration.
+
+    Raises `Refused("user-statement")`, with what is wrong in the rule, where the statement is not the user's, not in
+    time, or about something else than this request: another host, key, group or Authorizer.
+    """
+    signed = request.user_statement
+    try:
+        user = trust.open_statement(signed, USER_STATEMENT_LABEL, now)
+        statement = UserStatement.FromString(signed.statement)
+    except Rejected as rejected:
+        raise _refused(rejected.cause, f"the user's statement was not accepted: {rejected}") from None
+    except DecodeError:
+        raise _refused("malformed", "the user's statement is malformed") from None
+    for field, said, needed in (
+        ("host", statement.host, str(host.id)),
+        ("hpke-key", statement.hpke_public_key, request.hpke_public_key),
+        ("group", statement.group_id, request.group_id),
+        ("authorizer", statement.authorizer, authorizer),
+    ):
+        if said != needed:
+            raise _refused(field, f"the statement of {user.id} is for another {field}: a host can't reuse it")
+    expires_at = statement.expires_ms / 1000
+    if now > expires_at + CLOCK_SKEW:
+        raise _refused("expired", f"the statement of {user.id} has expired; is the clock right?")
+    if expires_at > now + MAX_LIFETIME + CLOCK_SKEW:
+        raise _refused("expiry", f"the statement of {user.id} holds for longer than {MAX_LIFETIME:g} s")
+    return user
+
+
+def _refused(rule: str, sentence: str) -> Refused:
+    return Refused("user-statement", f"user-statement.{rule}", sentence)

@@ -1,0 +1,99 @@
+"""Group updates on their way: sealed so that only members can make members work, numbered, signed.
+
+    GroupUpdate -> Envelope (signed by the Authorizer, recipient the group) -> SealedUpdate (AES-256-GCM under the
+    update key of the epoch before)
+
+A member checks in this order: does it open, is the number the next one, is the signature the Authorizer's (RFC 6407,
+section 7.3.5). The update key derives from the group key of its epoch, so an ejected member can open the update that
+ejects it, which tells it nothing that helps; what leads to the new key is inside, wrapped by the GKM plug-in.
+"""
+
+from __future__ import annotations
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from google.protobuf.message import DecodeError
+
+from mcsa.encoding import encode_parts
+from mcsa.envelope import Expected, parse_envelope, sign_envelope, type_name
+from mcsa.errors import Rejected
+from mcsa.identity import Credentials
+from mcsa.keys import GroupKey, Random, UpdateKey
+from mcsa.trust import Trust
+from mcsa.v1.authorizer_pb2 import Beacon, GroupUpdate, SealedUpdate
+
+LABEL = "mcsa group update v1"
+KEY_LABEL = "mcsa update key v1"
+NONCE_SIZE = 12
+UPDATE_LIFETIME = 60.0  # seconds an update stays believable; who comes later repairs or registers again
+PORT = 848  # inner UDP port of updates and beacons inside the group itself; IANA's of GDOI and G-IKEv2
+
+
+def update_key(group_key: GroupKey, group_id: bytes, epoch: int) -> UpdateKey:
+    """The key that protects the updates sent in this epoch."""
+    return UpdateKey.derive(group_key, KEY_LABEL, group_id, epoch)
+
+
+def group_recipient(group_id: bytes) -> str:
+    """How an envelope names all members of a group."""
+    return f"group:{group_id.hex()}"
+
+
+def seal_update(
+    update: GroupUpdate, under_epoch: int, key: UpdateKey, signer: Credentials, random: Random, now: float
+) -> bytes:
+    """A `SealedUpdate`, serialised."""
+    envelope, _ = sign_envelope(signer, update, group_recipient(update.group_id), random(16), now + UPDATE_LIFETIME)
+    nonce = random(NONCE_SIZE)
+    bound = encode_parts(LABEL, update.group_id, update.number, under_epoch)
+    sealed = SealedUpdate(
+        group_id=update.group_id,
+        number=update.number,
+        under_epoch=under_epoch,
+        nonce=nonce,
+        ciphertext=AESGCM(key.reveal()).encrypt(nonce, envelope, bound),
+    )
+    return sealed.SerializeToString()
+
+
+def parse_update(raw: bytes) -> SealedUpdate:
+    """What can be read without a key; `Rejected("malformed")`."""
+    try:
+        sealed = SealedUpdate.FromString(raw)
+    except DecodeError:
+        raise Rejected("malformed", "update") from None
+    if len(sealed.nonce) != NONCE_SIZE or len(sealed.group_id) != 16:
+        raise Rejected("malformed", "update")
+    return sealed
+
+
+def open_update(sealed: SealedUpdate, key: UpdateKey, trust: Trust, authorizer: str, now: float) -> GroupUpdate:
+    """The update, once it opened and its signature is the Authorizer's.
+
+    Raises `Rejected`: "integrity" (another key, or changed on the way), and those of `mcsa.envelope`.
+    """
+    bound = encode_parts(LABEL, sealed.group_id, sealed.number, sealed.under_epoch)
+    try:
+        envelope = AESGCM(key.reveal()).decrypt(sealed.nonce, sealed.ciphertext, bound)
+    except InvalidTag:
+        raise Rejected("integrity", "update") from None
+    expected = Expected([group_recipient(sealed.group_id)], {type_name(GroupUpdate): GroupUpdate}, ["authorizer"])
+    verified = parse_envelope(envelope).verify(trust, expected, now)
+    if str(verified.sender.id) != authorizer:
+        raise Rejected("sender", "not this group's Authorizer")
+    update = verified.message
+    assert isinstance(update, GroupUpdate)
+    if update.group_id != sealed.group_id or update.number != sealed.number:
+        raise Rejected("malformed", "update is of another group or number")
+    return update
+
+
+def open_beacon(raw: bytes, group_id: bytes, trust: Trust, authorizer: str, now: float) -> Beacon:
+    """A beacon that the Authorizer signed for this group; `Rejected` otherwise."""
+    expected = Expected([group_recipient(group_id)], {type_name(Beacon): Beacon}, ["authorizer"])
+    verified = parse_envelope(raw).verify(trust, expected, now)
+    if str(verified.sender.id) != authorizer:
+        raise Rejected("sender", "not this group's Authorizer")
+    beacon = verified.message
+    assert isinstance(beacon, Beacon)
+    return beacon
