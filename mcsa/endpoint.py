@@ -1,6 +1,6 @@
-"""A core's place on the bus: bytes in, bytes out, with everything between that is alike for the four services.
+"""A core's place on the bus: bytes in, bytes out, and between them all that is alike for the four services.
 
-    request bytes  --> rate limit --> envelope --> ledger --> core.handle(Requested) --> Answer | Refuse --> signed bytes
+    request bytes --> rate limit --> envelope --> ledger --> core.handle(Requested) --> Answer | Refuse --> signed
     core asks (Request) --> signed bytes, repeated until answered or too late --> Answered | Failed --> core
 
 Nothing here does I/O: the shell carries `Outgoing...` to NATS, the simulator to its own network.

@@ -141,7 +141,12 @@ def sign_envelope(
         in_reply_to=in_reply_to,
     )
     envelope.signature = credentials.sign(LABEL, *_signed_parts(envelope))
-    return Signed(envelope.SerializeToString(), hashlib.sha256(envelope.payload).digest())
+    return Signed(envelope.SerializeToString(), payload_hash(message))
+
+
+def payload_hash(message: Message) -> bytes:
+    """SHA-256 of a message as `sign_envelope` serialises it, for messages without maps."""
+    return hashlib.sha256(message.SerializeToString()).digest()
 
 
 def type_name(message_class: type[Message]) -> str:
@@ -159,6 +164,7 @@ def _signed_parts(envelope: Envelope) -> tuple[bytes | str | int, ...]:
         envelope.deadline_ms,
         envelope.in_reply_to,
         envelope.payload,
+        *envelope.certificate_chain,  # DER signatures have more than one encoding
     )
 
 

@@ -29,7 +29,7 @@ class Refused(Exception):  # noqa: N818 - the word of the design, and what is re
 
 
 class Rejected(Exception):  # noqa: N818 - see above
-    """Bytes that are dropped. `cause` is one word of a fixed set, used as a counter's label; `detail` is for debugging."""
+    """Bytes that are dropped. `cause` is one word of a fixed set, a counter's label; `detail` is for debugging."""
 
     def __init__(self, cause: str, detail: str = "") -> None:
         super().__init__(f"{cause}: {detail}" if detail else cause)

@@ -74,6 +74,11 @@ def seal_to(suite: str, public: bytes, plaintext: bytes, info: bytes) -> bytes:
         raise Rejected("suite", "public key") from None
 
 
+def check_public_key(suite: str, public: bytes) -> None:
+    """Raises `Rejected("suite")` where nothing could be sealed to this key."""
+    seal_to(suite, public, b"", b"")
+
+
 def _load_public(suite: str, public: bytes) -> PublicKey:
     if suite == "x25519":
         return X25519PublicKey.from_public_bytes(public)

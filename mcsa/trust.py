@@ -83,7 +83,7 @@ class Trust:
             leaf, *intermediates = (x509.load_der_x509_certificate(der) for der in chain)
             verifier = PolicyBuilder().store(self._store).time(moment).build_client_verifier()
             path = verifier.verify(leaf, intermediates).chain
-        except (ValueError, VerificationError, x509.UnsupportedGeneralNameType) as error:
+        except (ValueError, VerificationError, x509.InvalidVersion, x509.UnsupportedGeneralNameType) as error:
             raise Rejected("certificate", str(error)) from None
         for certificate in path:
             if (certificate.issuer.public_bytes(), certificate.serial_number) in self._revoked:

@@ -1,15 +1,16 @@
 """GKMP, Harney & Muckenhirn (RFC 2093, RFC 2094), in essence.
 
-The group controller (our Authorizer) and the first member make the group keys together: GTEK, which protects traffic, and
-GKEK, which protects rekeys (RFC 2093, 4.1). With each further member the controller makes a session KEK (4.2), under which
-the member downloads both. A rekey is one message under the GKEK (4.3). Where somebody leaves, GTEK and GKEK are both
-burned and a new group is made of those that stay (RFC 2094, 4.8): one part for each, under its session KEK.
+The group controller (our Authorizer) and the first member make the group keys together: GTEK, which protects
+traffic, and GKEK, which protects rekeys (RFC 2093, 4.1). With each further member the controller makes a session KEK
+(4.2), under which the member downloads both. A rekey is one message under the GKEK (4.3). Where somebody leaves, GTEK
+and GKEK are both burned and a new group is made of those that stay (RFC 2094, 4.8): one part for each, under its
+session KEK.
 
-Each rekey replaces the GKEK too, so that a newcomer who recorded earlier rekeys can't open them. A new key is only ever
-wrapped under keys that no departed member had: the GKEK where nobody left, session KEKs otherwise.
+Each rekey replaces the GKEK too, so that a newcomer who recorded earlier rekeys can't open them. A new key is only
+ever wrapped under keys that no departed member had: the GKEK where nobody left, session KEKs otherwise.
 
-Both sides' fresh X25519 keys make the session KEK; the welcome travels sealed to the member, the rest of the exchange of
-RFC 2093 (identification, permissions) is what `mcsa.registration` does for every scheme.
+Both sides' fresh X25519 keys make the session KEK; the welcome travels sealed to the member, the rest of the exchange
+of RFC 2093 (identification, permissions) is what `mcsa.registration` does for every scheme.
 """
 
 from __future__ import annotations
@@ -67,11 +68,16 @@ class Controller:
         self._keys = Keys.draw(random)
         self._members: dict[str, tuple[int, WrapKey]] = {}
         self._next = 1
+        self._generation = 1
 
     @property
     def key(self) -> GroupKey:
         """GTEK."""
         return self._keys.gtek
+
+    def check_contribution(self, contribution: bytes) -> None:
+        """See `interface.Authority.check_contribution`."""
+        _public_key(contribution, "contribution")
 
     def change(self, joins: Mapping[str, bytes], leaves: Sequence[str], *, replace_key: bool) -> Change:
         """See `interface.Authority.change`."""
@@ -80,31 +86,43 @@ class Controller:
         somebody_left = len(staying) < len(self._members)
         first_name = next(iter(joins), None) if not staying else None
         rekey = b""
+        if first_name is not None or somebody_left or replace_key:
+            self._generation += 1
         if first_name is not None:
             self._keys = handshakes[first_name].group_keys()
         elif somebody_left:
             self._keys = Keys.draw(self._random)
-            parts = [GkmpMemberKeys(member=n, wrapped_keys=self._keys.wrap(kek)) for n, kek in staying.values()]
-            rekey = GkmpRekey(members=parts).SerializeToString()
+            parts = [GkmpMemberKeys(member=n, wrapped_keys=self._wrap_for(kek)) for n, kek in staying.values()]
+            rekey = GkmpRekey(members=parts, generation=self._generation).SerializeToString()
         elif replace_key:
             gkek, self._keys = self._keys.gkek, Keys.draw(self._random)
-            rekey = GkmpRekey(under_group_key=self._keys.wrap(gkek)).SerializeToString()
+            wrapped = self._keys.wrap(gkek)
+            rekey = GkmpRekey(under_group_key=wrapped, generation=self._generation).SerializeToString()
         welcomes = {}
         for name, handshake in handshakes.items():
             staying[name] = (self._next, handshake.session_kek())
-            wrapped = b"" if name == first_name else self._keys.wrap(handshake.session_kek())
-            welcome = GkmpWelcome(controller_public_key=handshake.public, wrapped_keys=wrapped, member=self._next)
+            wrapped = b"" if name == first_name else self._wrap_for(handshake.session_kek())
+            welcome = GkmpWelcome(
+                controller_public_key=handshake.public,
+                wrapped_keys=wrapped,
+                member=self._next,
+                generation=self._generation,
+            )
             welcomes[name] = welcome.SerializeToString()
             self._next += 1
         self._members = staying
         return Change(rekey, welcomes)
 
+    def _wrap_for(self, session_kek: WrapKey) -> bytes:
+        return self._keys.wrap(_wrapping_key(session_kek, self._generation))
+
 
 class GroupMember:
     """A member's half."""
 
-    def __init__(self, number: int, session_kek: WrapKey, keys: Keys) -> None:
+    def __init__(self, number: int, generation: int, session_kek: WrapKey, keys: Keys) -> None:
         self._number = number
+        self._generation = generation
         self._session_kek = session_kek
         self._keys = keys
 
@@ -119,15 +137,20 @@ class GroupMember:
             message = GkmpRekey.FromString(rekey)
         except DecodeError:
             raise Rejected("rekey", "malformed") from None
+        if message.generation <= self._generation:
+            raise Rejected("rekey", "stale")
+        self._keys = self._open(message)
+        self._generation = message.generation
+        return self._keys.gtek
+
+    def _open(self, message: GkmpRekey) -> Keys:
         if message.under_group_key:
-            self._keys = Keys.unwrap(message.under_group_key, self._keys.gkek)
-            return self._keys.gtek
+            return Keys.unwrap(message.under_group_key, self._keys.gkek)
         if not message.members:
             raise Rejected("rekey", "empty")
         for part in message.members:
             if part.member == self._number:
-                self._keys = Keys.unwrap(part.wrapped_keys, self._session_kek)
-                return self._keys.gtek
+                return Keys.unwrap(part.wrapped_keys, _wrapping_key(self._session_kek, message.generation))
         raise Excluded
 
 
@@ -146,16 +169,17 @@ class Candidate:
         """See `interface.Joining.finish`."""
         try:
             message = GkmpWelcome.FromString(welcome)
-            shared = self._private.exchange(X25519PublicKey.from_public_bytes(message.controller_public_key))
-        except (DecodeError, ValueError):
+        except DecodeError:
             raise Rejected("welcome", "malformed") from None
+        controller = _public_key(message.controller_public_key, "welcome")
+        shared = self._private.exchange(controller)
         public_keys = message.controller_public_key + self.contribution
         session_kek = _session_kek(shared, public_keys)
         if message.wrapped_keys:
-            keys = Keys.unwrap(message.wrapped_keys, session_kek)
+            keys = Keys.unwrap(message.wrapped_keys, _wrapping_key(session_kek, message.generation))
         else:
             keys = Keys.make(shared, public_keys)
-        return GroupMember(message.member, session_kek, keys)
+        return GroupMember(message.member, message.generation, session_kek, keys)
 
 
 class _Handshake:
@@ -164,10 +188,7 @@ class _Handshake:
     def __init__(self, random: Random, member_public: bytes) -> None:
         private = X25519PrivateKey.from_private_bytes(random(32))
         self.public = private.public_key().public_bytes_raw()
-        try:
-            self._shared = private.exchange(X25519PublicKey.from_public_bytes(member_public))
-        except ValueError:
-            raise Rejected("contribution", "not an X25519 public key") from None
+        self._shared = private.exchange(_public_key(member_public, "contribution"))
         self._public_keys = self.public + member_public
 
     def session_kek(self) -> WrapKey:
@@ -175,6 +196,20 @@ class _Handshake:
 
     def group_keys(self) -> Keys:
         return Keys.make(self._shared, self._public_keys)
+
+
+def _public_key(raw: bytes, cause: str) -> X25519PublicKey:
+    """A key that can be exchanged with; low-order points, with which X25519 gives zero, are refused."""
+    try:
+        key = X25519PublicKey.from_public_bytes(raw)
+        X25519PrivateKey.from_private_bytes(b"\1" * 32).exchange(key)
+    except ValueError:
+        raise Rejected(cause, "not an X25519 public key") from None
+    return key
+
+
+def _wrapping_key(session_kek: WrapKey, generation: int) -> WrapKey:
+    return WrapKey.derive(session_kek, "mcsa gkmp generation v1", generation)
 
 
 def _session_kek(shared: bytes, public_keys: bytes) -> WrapKey:

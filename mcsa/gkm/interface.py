@@ -50,9 +50,11 @@ class Authority(Protocol):
 
         `joins` maps a member's name to what its half contributed. Whoever leaves, the key is replaced; with
         `replace_key` also when nobody does (a join with backward secrecy, or the key's age). A name in both leaves as
-        the old and joins as the new. Raises `Rejected("contribution")` for a malformed contribution; nothing has
-        changed then.
+        the old and joins as the new. Contributions were checked before.
         """
+
+    def check_contribution(self, contribution: bytes) -> None:
+        """Raises `Rejected("contribution")` where `change` could not use it."""
 
 
 class Member(Protocol):

@@ -24,7 +24,8 @@ class Envelope(_message.Message):
     sender's signature over the bytes received, never what the broker says.
 
     The signature (ECDSA P-256 with SHA-256, raw r || s, 64 bytes) covers, length-prefixed and in this order:
-    the label "mcsa envelope v1", version, message_type, sender, recipient, request_id, deadline_ms, in_reply_to, payload.
+    the label "mcsa envelope v1", version, message_type, sender, recipient, request_id, deadline_ms, in_reply_to, payload,
+    the certificates of the chain.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x11mcsa/v1/gkm.proto\x12\x07mcsa.v1\"R\n\x0bGkmpWelcome\x12\x1d\n\x15\x63ontroller_public_key\x18\x01 \x01(\x0c\x12\x14\n\x0cwrapped_keys\x18\x02 \x01(\x0c\x12\x0e\n\x06member\x18\x03 \x01(\r\"N\n\tGkmpRekey\x12\x17\n\x0funder_group_key\x18\x01 \x01(\x0c\x12(\n\x07members\x18\x02 \x03(\x0b\x32\x17.mcsa.v1.GkmpMemberKeys\"6\n\x0eGkmpMemberKeys\x12\x0e\n\x06member\x18\x01 \x01(\r\x12\x14\n\x0cwrapped_keys\x18\x02 \x01(\x0c\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x11mcsa/v1/gkm.proto\x12\x07mcsa.v1\"f\n\x0bGkmpWelcome\x12\x1d\n\x15\x63ontroller_public_key\x18\x01 \x01(\x0c\x12\x14\n\x0cwrapped_keys\x18\x02 \x01(\x0c\x12\x0e\n\x06member\x18\x03 \x01(\r\x12\x12\n\ngeneration\x18\x04 \x01(\x04\"b\n\tGkmpRekey\x12\x17\n\x0funder_group_key\x18\x01 \x01(\x0c\x12(\n\x07members\x18\x02 \x03(\x0b\x32\x17.mcsa.v1.GkmpMemberKeys\x12\x12\n\ngeneration\x18\x03 \x01(\x04\"6\n\x0eGkmpMemberKeys\x12\x0e\n\x06member\x18\x01 \x01(\r\x12\x14\n\x0cwrapped_keys\x18\x02 \x01(\x0c\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,9 +32,9 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'mcsa.v1.gkm_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_GKMPWELCOME']._serialized_start=30
-  _globals['_GKMPWELCOME']._serialized_end=112
-  _globals['_GKMPREKEY']._serialized_start=114
-  _globals['_GKMPREKEY']._serialized_end=192
-  _globals['_GKMPMEMBERKEYS']._serialized_start=194
-  _globals['_GKMPMEMBERKEYS']._serialized_end=248
+  _globals['_GKMPWELCOME']._serialized_end=132
+  _globals['_GKMPREKEY']._serialized_start=134
+  _globals['_GKMPREKEY']._serialized_end=232
+  _globals['_GKMPMEMBERKEYS']._serialized_start=234
+  _globals['_GKMPMEMBERKEYS']._serialized_end=288
 # @@protoc_insertion_point(module_scope)

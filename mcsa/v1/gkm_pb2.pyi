@@ -29,6 +29,7 @@ class GkmpWelcome(_message.Message):
     CONTROLLER_PUBLIC_KEY_FIELD_NUMBER: _builtins.int
     WRAPPED_KEYS_FIELD_NUMBER: _builtins.int
     MEMBER_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
     controller_public_key: _builtins.bytes
     """The group controller's fresh X25519 public key; with the member's own it makes the session KEK."""
     wrapped_keys: _builtins.bytes
@@ -37,16 +38,19 @@ class GkmpWelcome(_message.Message):
     """
     member: _builtins.int
     """Number by which this member finds its part of a rekey."""
+    generation: _builtins.int
+    """Counts the group's rekeys; a member takes over later ones only."""
     def __init__(
         self,
         *,
         controller_public_key: _builtins.bytes = ...,
         wrapped_keys: _builtins.bytes = ...,
         member: _builtins.int = ...,
+        generation: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["controller_public_key", b"controller_public_key", "member", b"member", "wrapped_keys", b"wrapped_keys"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["controller_public_key", b"controller_public_key", "generation", b"generation", "member", b"member", "wrapped_keys", b"wrapped_keys"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -60,8 +64,11 @@ class GkmpRekey(_message.Message):
 
     UNDER_GROUP_KEY_FIELD_NUMBER: _builtins.int
     MEMBERS_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
     under_group_key: _builtins.bytes
     """Both, wrapped under the current GKEK, 72 bytes; where somebody left, absent."""
+    generation: _builtins.int
+    """Of the keys inside; the session KEKs' wrapping keys derive from it, so that it can't be changed."""
     @_builtins.property
     def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___GkmpMemberKeys]:
         """Where somebody left: both, for each that stays, under its session KEK (a new group, RFC 2094 section 4.8)."""
@@ -71,10 +78,11 @@ class GkmpRekey(_message.Message):
         *,
         under_group_key: _builtins.bytes = ...,
         members: _abc.Iterable[Global___GkmpMemberKeys] | None = ...,
+        generation: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["members", b"members", "under_group_key", b"under_group_key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "members", b"members", "under_group_key", b"under_group_key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -290,19 +290,23 @@ class PrepareJoinRequest(_message.Message):
 
     GROUP_ID_FIELD_NUMBER: _builtins.int
     HPKE_SUITE_FIELD_NUMBER: _builtins.int
+    AUTHORIZER_FIELD_NUMBER: _builtins.int
     group_id: _builtins.bytes
     """16 bytes."""
     hpke_suite: _builtins.str
     """"x25519" or "x-wing"; empty for the host's default."""
+    authorizer: _builtins.str
+    """SPIFFE ID of the Authorizer to register with."""
     def __init__(
         self,
         *,
         group_id: _builtins.bytes = ...,
         hpke_suite: _builtins.str = ...,
+        authorizer: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["group_id", b"group_id", "hpke_suite", b"hpke_suite"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authorizer", b"authorizer", "group_id", b"group_id", "hpke_suite", b"hpke_suite"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
