@@ -108,5 +108,6 @@ def test_a_payload_that_is_none_is_rejected(world: World):
         envelope.payload,
         *world.host("alpha").chain,
     )
-    envelope.signature = world.host("alpha").sign("mcsa envelope v1", *parts)
+    alpha = world.host("alpha")
+    envelope.signature = alpha.sign("mcsa envelope v1", *parts, *alpha.chain)
     assert cause(world, envelope.SerializeToString()) == "malformed"
