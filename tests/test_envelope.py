@@ -97,17 +97,7 @@ def test_a_payload_that_is_none_is_rejected(world: World):
     envelope = Envelope.FromString(sign_envelope(world.host("alpha"), ListRequest(), "dir", ID, NOW + 10).raw)
     envelope.message_type = type_name(AnnounceRequest)
     envelope.payload = b"\xff\xff"
-    parts = (
-        1,
-        envelope.message_type,
-        envelope.sender,
-        "dir",
-        ID,
-        envelope.deadline_ms,
-        b"",
-        envelope.payload,
-        *world.host("alpha").chain,
-    )
     alpha = world.host("alpha")
+    parts = (1, envelope.message_type, envelope.sender, "dir", ID, envelope.deadline_ms, b"", envelope.payload)
     envelope.signature = alpha.sign("mcsa envelope v1", *parts, *alpha.chain)
     assert cause(world, envelope.SerializeToString()) == "malformed"
