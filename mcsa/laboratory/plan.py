@@ -1,0 +1,89 @@
+"""Names and addresses of a laboratory. Pure.
+
+Whatever a laboratory makes carries its owner's process id and a random suffix, and its addresses are picked by
+both, so that two runs on one machine don't meet and a stranger can tell whose something is.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network
+from typing import Literal
+
+KindName = Literal["namespaces", "user-namespaces", "loopback"]
+
+BENCHMARK_NETWORK = IPv4Network("198.18.0.0/15")  # RFC 2544, never routed: 512 networks of 254 hosts
+LOOPBACK_NETWORK = IPv4Network("127.64.0.0/10")
+GROUP_NETWORK = IPv4Network("239.255.0.0/17")  # lower half of the local scope (RFC 2365 section 6.1)
+BRIDGE = "br0"
+_HOST_NAME = re.compile(r"[a-z][a-z0-9-]{0,14}")  # also an interface name on the bridge: at most 15 characters
+
+
+@dataclass(frozen=True, slots=True)
+class HostPlan:
+    """One host. On loopback it has an address only, and `namespace` is empty."""
+
+    name: str
+    address: str
+    interface: str
+    namespace: str = ""
+    reflects: bool = False  # the bridge gives it back what it sends, so that it hears what the network carried
+
+
+@dataclass(frozen=True, slots=True)
+class LaboratoryPlan:
+    """A laboratory before it is made."""
+
+    name: str
+    kind: KindName
+    network: IPv4Network
+    groups: IPv4Network
+    hosts: tuple[HostPlan, ...]
+
+    @property
+    def bridge_namespace(self) -> str:
+        """The bridge has a namespace of its own: the machine's own network stays untouched."""
+        return "" if self.kind == "loopback" else f"{self.name}-bridge"
+
+    @property
+    def namespaces(self) -> tuple[str, ...]:
+        """All network namespaces, the bridge's first; none on loopback."""
+        return tuple(n for n in (self.bridge_namespace, *(host.namespace for host in self.hosts)) if n)
+
+    def group(self, number: int) -> str:
+        """A multicast address that no other run is likely to use; `number` from 1 to 254."""
+        return str(self.groups[number])
+
+
+def plan(
+    names: Sequence[str], owner: int, suffix: str, kind: KindName = "namespaces", reflecting: Collection[str] = ()
+) -> LaboratoryPlan:
+    """The plan for hosts of these names, for the process `owner`, with a random `suffix` of a few characters."""
+    if len(set(names)) != len(names) or not 0 < len(names) <= 250:
+        raise ValueError("a laboratory has 1 to 250 hosts with a name each")
+    if unknown := set(reflecting) - set(names):
+        raise ValueError(f"no such hosts: {', '.join(sorted(unknown))}")
+    for host in names:
+        if not _HOST_NAME.fullmatch(host) or host in (BRIDGE, "bridge", "lo"):
+            raise ValueError(f"{host!r} can't be a host's name: up to 15 of a-z, 0-9 and '-'")
+    name = f"mcsa-{owner}-{suffix}"
+    network = _pick(LOOPBACK_NETWORK if kind == "loopback" else BENCHMARK_NETWORK, name)
+    hosts = tuple(
+        _host(name, host, network[number], kind, host in reflecting) for number, host in enumerate(names, start=1)
+    )
+    return LaboratoryPlan(name, kind, network, _pick(GROUP_NETWORK, name), hosts)
+
+
+def _host(laboratory: str, name: str, address: IPv4Address, kind: KindName, reflects: bool) -> HostPlan:
+    if kind == "loopback":
+        return HostPlan(name, str(address), "lo", reflects=reflects)
+    return HostPlan(name, str(address), "eth0", f"{laboratory}-{name}", reflects)
+
+
+def _pick(whole: IPv4Network, name: str) -> IPv4Network:
+    """The /24 of `whole` that a name falls on."""
+    number = zlib.crc32(name.encode()) % (whole.num_addresses // 256)
+    return IPv4Network((int(whole.network_address) + 256 * number, 24))

@@ -1,0 +1,169 @@
+"""The relay's local socket: applications hand their MSM what to send to a group, and get what others sent.
+
+One message of a SOCK_SEQPACKET socket is one frame.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+from collections.abc import Collection
+from pathlib import Path
+from typing import NamedTuple
+
+from mcsa.errors import Refused, Rejected
+from mcsa.shell.local import Peer, check_peer, listen, peer_of
+
+LARGEST_FRAME = 65_535  # bytes, head included: no UDP datagram is longer
+SEND_BUFFER_SIZE = 4 << 20  # bytes that may wait for a client that reads slowly
+PATIENCE = 10_000  # frames lost in a row before a client that doesn't read is disconnected
+_SO_SNDBUFFORCE = 32  # asm-generic/socket.h; needs CAP_NET_ADMIN
+_OUTGOING = struct.Struct(">HH")
+_INCOMING = struct.Struct(">IHH")
+
+
+class OutgoingFrame(NamedTuple):
+    """From an application to its MSM: what to send to the group. Ports are those of the inner UDP header."""
+
+    destination_port: int
+    source_port: int
+    payload: bytes
+
+    def encode(self) -> bytes:
+        """destination port (2 bytes), source port (2), payload; big-endian."""
+        return _OUTGOING.pack(self.destination_port, self.source_port) + self.payload
+
+
+class IncomingFrame(NamedTuple):
+    """From the MSM to an application: what somebody sent to the group."""
+
+    sender_id: int
+    source_port: int
+    destination_port: int
+    payload: bytes
+
+    def encode(self) -> bytes:
+        """sender ID (4 bytes), source port (2), destination port (2), payload; big-endian."""
+        return _INCOMING.pack(self.sender_id, self.source_port, self.destination_port) + self.payload
+
+
+def parse_outgoing(frame: bytes) -> OutgoingFrame:
+    """Bytes of an application's; `Rejected("frame")` where they are too short, too long, or name port 0."""
+    if not _OUTGOING.size <= len(frame) <= LARGEST_FRAME:
+        raise Rejected("frame", "length")
+    destination_port, source_port = _OUTGOING.unpack_from(frame)
+    if not destination_port:
+        raise Rejected("frame", "port")
+    return OutgoingFrame(destination_port, source_port, frame[_OUTGOING.size :])
+
+
+def parse_incoming(frame: bytes) -> IncomingFrame:
+    """Bytes of the MSM's; `Rejected("frame")` where they are too short."""
+    if len(frame) < _INCOMING.size:
+        raise Rejected("frame", "length")
+    return IncomingFrame._make((*_INCOMING.unpack_from(frame), frame[_INCOMING.size :]))
+
+
+class FrameClient:
+    """An application that is connected to a group's socket. `lost` counts frames that it was too slow for."""
+
+    def __init__(self, connection: socket.socket, peer: Peer) -> None:
+        self.socket = connection
+        self.peer = peer
+        self.delivered = 0
+        self.lost = 0
+        self.lost_in_a_row = 0
+
+    def fileno(self) -> int:
+        return self.socket.fileno()
+
+
+class FrameServer:
+    """One group's local socket (SOCK_SEQPACKET: one message, one frame), with any number of clients.
+
+    No method blocks, so the thread that reads the group may call them all: watch `fileno()` (then `accept`) and that
+    of each client (then `receive`). `deliver` may be called from another thread than the rest.
+    """
+
+    def __init__(self, path: Path, allowed_users: Collection[int] = ()) -> None:
+        self.path = path
+        self.refused = 0  # connections of users that aren't allowed
+        self.clients: tuple[FrameClient, ...] = ()  # replaced, never changed: may be read without the lock
+        self._allowed_users = frozenset(allowed_users)
+        self._change = threading.Lock()
+        self._listener = listen(path, socket.SOCK_SEQPACKET, allowed_users)
+        self._listener.setblocking(False)
+
+    def fileno(self) -> int:
+        return self._listener.fileno()
+
+    def accept(self) -> FrameClient | None:
+        """The next client; None where none waits or it may not connect (then it is counted in `refused`)."""
+        try:
+            connection, _ = self._listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return None
+        peer = peer_of(connection)
+        try:
+            check_peer(peer, self._allowed_users)
+        except Refused:
+            self.refused += 1
+            connection.close()
+            return None
+        connection.setblocking(False)
+        _enlarge(connection)
+        client = FrameClient(connection, peer)
+        with self._change:
+            self.clients = (*self.clients, client)
+        return client
+
+    def receive(self, client: FrameClient) -> bytes | None:
+        """A client's next frame, for `parse_outgoing`; None where none waits. A client that has gone is dropped."""
+        try:
+            frame = client.socket.recv(LARGEST_FRAME + 1)  # longer ones are cut, and rejected by their length
+        except BlockingIOError:
+            return None
+        except OSError:
+            frame = b""
+        if not frame:
+            self.drop(client)
+        return frame or None
+
+    def deliver(self, frame: bytes) -> None:
+        """Gives a frame to every client. Who has no room loses it; who loses `PATIENCE` in a row is disconnected."""
+        for client in self.clients:
+            try:
+                client.socket.send(frame, socket.MSG_NOSIGNAL)
+            except BlockingIOError:
+                client.lost += 1
+                client.lost_in_a_row += 1
+                if client.lost_in_a_row >= PATIENCE:
+                    self.drop(client)
+            except OSError:
+                self.drop(client)
+            else:
+                client.delivered += 1
+                client.lost_in_a_row = 0
+
+    def drop(self, client: FrameClient) -> None:
+        """Disconnects a client. May be called twice."""
+        with self._change:
+            self.clients = tuple(other for other in self.clients if other is not client)
+        client.socket.close()
+
+    def close(self) -> None:
+        """Disconnects all and removes the path. May be called twice."""
+        if self._listener.fileno() < 0:
+            return
+        self._listener.close()
+        for client in self.clients:
+            self.drop(client)
+        self.path.unlink(missing_ok=True)
+
+
+def _enlarge(connection: socket.socket) -> None:
+    try:
+        connection.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, SEND_BUFFER_SIZE)
+    except PermissionError:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_SIZE)  # what the host allows

@@ -1,0 +1,72 @@
+"""What to do when the kernel refuses a multicast socket something: a sentence, with the command that mends it."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from mcsa.errors import Refused
+
+CODE = "multicast-socket"
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What was being done with a socket: "bind to", "join" or "send to" a group."""
+
+    doing: str
+    group: str
+    port: int
+    interface_address: str
+    source: str = ""
+    earlier_sources: int = 0  # that the same socket had already joined
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """Turns an OSError inside into `Refused`; what is only busy (BlockingIOError) passes."""
+        try:
+            yield
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            raise self.refused(error) from error
+
+    def refused(self, error: OSError) -> Refused:
+        """The refusal for an error of the kernel's. `rule` names the setting, or the kind of thing, that decided."""
+        rule, way_out = self._way_out(error)
+        sender = f" from {self.source}" if self.source else ""
+        group = self.group or "any address"
+        sentence = f"Could not {self.doing} {group}{sender}, port {self.port}, on {self.interface_address}"
+        return Refused(CODE, rule, f"{sentence}: {way_out}")
+
+    def _way_out(self, error: OSError) -> tuple[str, str]:
+        match error.errno:
+            case errno.ENOBUFS if self.doing == "join" and self.earlier_sources:
+                return "net.ipv4.igmp_max_msf", (
+                    f"a socket may name {self.earlier_sources} sources for a group. Raise the limit: "
+                    f"sysctl -w net.ipv4.igmp_max_msf={4 * self.earlier_sources}"
+                )
+            case errno.ENOBUFS if self.doing == "join":
+                return "net.ipv4.igmp_max_memberships", (
+                    "this socket is in as many groups as one may be in. Raise the limit: "
+                    "sysctl -w net.ipv4.igmp_max_memberships=200"
+                )
+            case errno.EADDRNOTAVAIL | errno.ENODEV:
+                return "interface address", (
+                    "no interface of this host has that address. See which there are: ip -4 address"
+                )
+            case errno.EADDRINUSE:
+                return "port", f"another process has it. See which: ss -ulpn sport = {self.port}"
+            case errno.ENETUNREACH | errno.ENETDOWN | errno.EHOSTUNREACH:
+                return "route", (
+                    "no route leads there, or the interface is down. Mend it: ip link set dev <interface> up; "
+                    "ip route add 224.0.0.0/4 dev <interface>"
+                )
+            case errno.EACCES | errno.EPERM:
+                return "firewall", "a packet filter of this host forbids it. See its rules: nft list ruleset"
+            case errno.EMSGSIZE:
+                return "datagram size", "the datagram is longer than UDP carries (65,507 bytes). Send smaller ones"
+            case _:
+                return "kernel", f"{error.strerror} (errno {error.errno})"

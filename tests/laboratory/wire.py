@@ -1,0 +1,32 @@
+"""What the tests do on a wire: tap it, and wait for a frame."""
+
+from __future__ import annotations
+
+import select
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from mcsa.laboratory.capture import read_frames, wire
+from mcsa.laboratory.namespaces import Host
+
+WAITS_FOR = 10.0  # seconds; only a failing test waits so long
+
+
+@contextmanager
+def tapped(host: Host) -> Iterator[socket.socket]:
+    """A tap on a host's interface, or on the bridge."""
+    with host.inside():
+        tap = wire(host.interface)
+    with tap:
+        yield tap
+
+
+def frames_until(tap: socket.socket, enough: Callable[[list[bytes]], bool]) -> list[bytes]:
+    """The frames on a tap, until there are enough or the time is up."""
+    frames: list[bytes] = []
+    deadline = time.monotonic() + WAITS_FOR
+    while not enough(frames) and select.select([tap], [], [], max(0.0, deadline - time.monotonic()))[0]:
+        read_frames(tap, frames.append)
+    return frames
