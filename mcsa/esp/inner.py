@@ -1,0 +1,59 @@
+"""What is inside an ESP packet: a real UDP header, the payload, and the ESP trailer (RFC 4303 sections 2.4 to 2.6).
+
+    source port (2) | destination port (2) | UDP length (2) | UDP checksum (2) | payload
+    | padding 1, 2, 3 ... (0 to 3 bytes) | pad length (1) | next header 17 (1)
+
+The UDP checksum we write is 0, "none was computed" (RFC 768): the ICV covers every bit far better, and over IPv4, which
+is all that groups here use, any UDP receiver takes it, tshark and the kernel's included. The one we read may be
+anything, since the ICV has been checked by then. (UDP over IPv6 would need a real one, RFC 8200 section 8.1.)
+"""
+
+from __future__ import annotations
+
+import struct
+from functools import lru_cache
+
+UDP_HEADER = struct.Struct(">HHHH")
+UDP_HEADER_SIZE = 8
+NEXT_HEADER_UDP = 17  # IANA protocol numbers
+TRAILER_SIZE = 2  # pad length and next header
+ALIGNMENT = 4  # RFC 4303 section 2.4: the trailer ends on a 4-byte boundary
+MAX_PADDING = ALIGNMENT - 1  # what we write; what we read may have up to 255 bytes
+MAX_PAYLOAD = 65_462  # bytes; with all around it 65,504, the most that UDP over IPv4 carries in whole words
+
+PADDING = bytes(range(1, 256))  # RFC 4303 section 2.4: 1, 2, 3 ... for receivers to check
+# The four trailers, by padding bytes.
+_TRAILERS = [PADDING[:n] + bytes((n, NEXT_HEADER_UDP)) for n in range(ALIGNMENT)]
+
+
+@lru_cache(maxsize=1024)
+def frame_for(payload_size: int, source_port: int, destination_port: int) -> tuple[bytes, bytes]:
+    """What goes before and after a payload of this size. Media repeat a few sizes and ports: cached."""
+    if payload_size > MAX_PAYLOAD:
+        raise ValueError(f"a payload of {payload_size} bytes is longer than {MAX_PAYLOAD}")
+    header = UDP_HEADER.pack(source_port, destination_port, UDP_HEADER_SIZE + payload_size, 0)
+    return header, _TRAILERS[-(UDP_HEADER_SIZE + payload_size + TRAILER_SIZE) % ALIGNMENT]
+
+
+def framed_size(payload_size: int) -> int:
+    """Bytes of header, payload and trailer together."""
+    unpadded = UDP_HEADER_SIZE + payload_size + TRAILER_SIZE
+    return unpadded + -unpadded % ALIGNMENT
+
+
+def payload_end(plaintext: bytes) -> int:
+    """Where the payload ends; it begins after the 8 bytes of the UDP header. 0 where the inside is malformed.
+
+    Malformed is: shorter than its parts, next header other than UDP, padding that isn't 1, 2, 3 ..., or a UDP length
+    that isn't the size of header and payload. It takes a member that holds the key to make one.
+    """
+    size = len(plaintext)
+    if size < UDP_HEADER_SIZE + TRAILER_SIZE or plaintext[-1] != NEXT_HEADER_UDP:
+        return 0
+    padding = plaintext[-2]
+    end = size - TRAILER_SIZE - padding
+    if end != plaintext[4] << 8 | plaintext[5] or end < UDP_HEADER_SIZE:
+        return 0
+    if padding and plaintext[end:-TRAILER_SIZE] != PADDING[:padding]:
+        return 0
+    return end
