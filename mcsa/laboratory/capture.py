@@ -37,7 +37,10 @@ def wire(interface: str) -> socket.socket:
     # struct packet_mreq: index, type, address length, address
     promiscuous = struct.pack("=iHH8s", socket.if_nametoindex(interface), _PACKET_MR_PROMISC, 0, b"")
     tap.setsockopt(_SOL_PACKET, _PACKET_ADD_MEMBERSHIP, promiscuous)
-    tap.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER_SIZE)
+    try:
+        tap.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER_SIZE)
+    except PermissionError:  # root of a user namespace only: what the host allows
+        tap.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER_SIZE)
     tap.bind((interface, _ETH_P_ALL))
     tap.setblocking(False)
     return tap

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from ipaddress import IPv4Address
+from typing import TYPE_CHECKING
 
 from mcsa.errors import Refused
-from mcsa.laboratory.plan import HostPlan, LaboratoryPlan
+from mcsa.laboratory.plan import LaboratoryPlan
 from mcsa.laboratory.programs import CODE, program, run
+
+if TYPE_CHECKING:
+    from mcsa.laboratory.namespaces import Host
 
 _TABLE = "mcsa_faults"
 
@@ -32,11 +36,11 @@ class Faults:
         """The bridge forwards nothing to this multicast address (or any other)."""
         self._on_bridge(f"ip daddr {IPv4Address(group)} drop")
 
-    def cut_off(self, host: HostPlan) -> None:
+    def cut_off(self, host: Host) -> None:
         """The bridge forwards nothing from or to this host."""
         self._on_bridge(f'iifname "{host.name}" drop', f'oifname "{host.name}" drop')
 
-    def lose(self, host: HostPlan, percent: int, *, only_udp: bool = False) -> None:
+    def lose(self, host: Host, percent: int, *, only_udp: bool = False) -> None:
         """This host loses so many of a hundred arriving packets, at random; TCP too, unless `only_udp`.
 
         A packet here is what the kernel handles as one: with segmentation offload dozens of datagrams.
@@ -44,9 +48,11 @@ class Faults:
         if not 0 <= percent <= 100:
             raise ValueError("a percentage is 0 to 100")
         udp = "meta l4proto udp " if only_udp else ""
-        rules = self._hosts.setdefault(host.namespace, [])
-        rules.append(f'iifname "{host.interface}" {udp}numgen random mod 100 < {int(percent)} drop')
-        self._install(host.namespace, "inet", "input", rules)
+        chance = f"numgen random mod 100 < {int(percent)} " if percent < 100 else ""  # nft refuses "< 100"
+        namespace = host.plan.namespace
+        rules = self._hosts.setdefault(namespace, [])
+        rules.append(f'iifname "{host.interface}" {udp}{chance}drop')
+        self._install(namespace, "inet", "input", rules)
 
     def clear(self) -> None:
         """The network is whole again. May be called at any time."""

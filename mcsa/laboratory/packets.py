@@ -9,7 +9,7 @@ import struct
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import AddressValueError, IPv4Address, IPv6Address
 
 from mcsa.errors import Rejected
 
@@ -23,7 +23,7 @@ LARGEST_FRAME = 262_144  # bytes; with segmentation offload a frame in a namespa
 KINDS = ("esp-udp", "esp", "igmp", "sap", "nats", "arp", "icmp", "mld", "other")
 _ARP, _IPV4, _IPV6 = 0x0806, 0x0800, 0x86DD
 _HOP_BY_HOP, _ICMP, _IGMP, _TCP, _UDP, _ESP, _ICMPV6 = 0, 1, 2, 6, 17, 50, 58
-_MLD_TYPES = (130, 131, 132, 143)  # RFC 9777 section 5
+_MLD_TYPES = (130, 131, 132, 143)  # RFC 3810 sections 5 and 8
 _UDP_PORTS = {4500: "esp-udp", 9875: "sap"}  # RFC 3948, RFC 2974
 _IGMP_V3_REPORT = 0x22
 
@@ -79,7 +79,7 @@ def parse_packet(frame: bytes) -> Packet | None:
     kind, content = int.from_bytes(frame[12:14], "big"), frame[14:]
     try:
         return _ipv4(content) if kind == _IPV4 else _ipv6(content) if kind == _IPV6 else None
-    except (IndexError, struct.error):
+    except (IndexError, AddressValueError, struct.error):
         return None
 
 
@@ -133,7 +133,7 @@ def count_kinds(frames: Iterable[bytes], nats_port: int = 4222) -> dict[str, int
 
 @dataclass(frozen=True, slots=True)
 class GroupRecord:
-    """One record of an IGMPv3 report, RFC 9776 section 4.2: `change` is its type (1 to 6)."""
+    """One record of an IGMPv3 report, RFC 3376 section 4.2: `change` is its type (1 to 6)."""
 
     change: int
     group: str
@@ -150,7 +150,8 @@ def parse_report(frame: bytes) -> list[GroupRecord]:
         return []
     records, rest = [], packet.payload[8:]
     try:
-        for _ in range(int.from_bytes(packet.payload[6:8], "big")):
+        (number,) = struct.unpack_from(">H", packet.payload, 6)
+        for _ in range(number):
             change, auxiliary_words, count, group = struct.unpack_from(">BBH4s", rest)
             sources = struct.unpack_from("4s" * count, rest, 8)
             records.append(GroupRecord(change, str(IPv4Address(group)), tuple(str(IPv4Address(s)) for s in sources)))

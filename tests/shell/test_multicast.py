@@ -88,7 +88,7 @@ def test_any_source_join_and_leave_are_igmp_v3_reports(laboratory: Laboratory, m
         frames = frames_until(tap, has(joined))
         report = next(frame for frame in frames if joined in parse_report(frame))
         assert classify(report) == "igmp"
-        assert report[30:34] == socket.inet_aton("224.0.0.22")  # RFC 9776 section 4.2.14
+        assert report[30:34] == socket.inet_aton("224.0.0.22")  # RFC 3376 section 4.2.14
         opened.close()
         left = GroupRecord(TO_INCLUDE, group, ())
         assert has(left)(frames_until(tap, has(left)))
