@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-
 from mcsa.encoding import digest
-from mcsa.v1.types_pb2 import SignedStatement
 
 CONFERENCE_LABEL = "mcsa conference v1"
 GROUP_LABEL = "mcsa group v1"
 ID_SIZE = 16
 
 
-def conference_id_of(signed: SignedStatement) -> bytes:
-    """16 bytes. The Coordinator is in it by its certificate, so that nobody else can sign for the same id."""
-    leaf = signed.certificate_chain[0] if signed.certificate_chain else b""
-    return digest(CONFERENCE_LABEL, hashlib.sha256(leaf).digest(), signed.statement)[:ID_SIZE]
+def conference_id_of(coordinator: str, statement: bytes) -> bytes:
+    """16 bytes, of the Coordinator's SPIFFE ID and the ConferenceDescription as it was signed."""
+    return digest(CONFERENCE_LABEL, coordinator, statement)[:ID_SIZE]
 
 
 def group_id_of(conference_id: bytes, index: int) -> bytes:

@@ -1,0 +1,124 @@
+"""Policy decisions, by Cedar. Forbid wins, nothing is allowed by default, every decision names its rule.
+
+The default rules below are the paper's classes (section 2.3) for users and hosts. An operator can replace them by a
+file of his own; each rule needs an `@id`, which is the name that a refused caller reads.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+
+import cedarpy
+
+from mcsa.errors import Refused
+from mcsa.v1.types_pb2 import POLICY_CLASS_OPEN, AccessControl
+
+DEFAULT_RULES = """
+@id("any-user-may-convene")
+permit(principal is User, action == Action::"create", resource);
+
+@id("verified-user-may-join")
+permit(principal is User, action == Action::"join", resource);
+
+@id("closed-group-admits-acceptable-users-only")
+forbid(principal is User, action == Action::"join", resource)
+unless { resource.open || resource.coordinator == principal || resource.acceptable_users.contains(principal) };
+
+@id("unacceptable-user")
+forbid(principal is User, action == Action::"join", resource)
+when { resource.unacceptable_users.contains(principal) };
+
+@id("host-of-the-domain-may-join")
+permit(principal is Host, action == Action::"join", resource);
+
+@id("listed-hosts-only")
+forbid(principal is Host, action == Action::"join", resource)
+unless { resource.acceptable_hosts.isEmpty() || resource.acceptable_hosts.contains(principal) };
+
+@id("unacceptable-host")
+forbid(principal is Host, action == Action::"join", resource)
+when { resource.unacceptable_hosts.contains(principal) };
+
+@id("closed-group-needs-a-user")
+forbid(principal is Host, action == Action::"join", resource)
+unless { context.with_user || resource.open || resource.acceptable_hosts.contains(principal) };
+
+@id("coordinator-evicts")
+permit(principal is User, action == Action::"evict", resource) when { resource.coordinator == principal };
+"""
+
+_SENTENCES = {
+    "closed-group-admits-acceptable-users-only": "{who} is not on the Coordinator's list of acceptable users; ask "
+    "the Coordinator to convene with you on it",
+    "unacceptable-user": "{who} is on the list of users that may not join, or was thrown out",
+    "listed-hosts-only": "{who} is not on the list of hosts that may join",
+    "unacceptable-host": "{who} is on the list of hosts that may not join",
+    "closed-group-needs-a-user": "{who} is a host; to a closed group it is admitted for a user that signs for it",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """A conference's groups, as the rules see them."""
+
+    name: str
+    coordinator: str
+    policy_class: int
+    access: AccessControl
+
+
+class Rules:
+    """The rules in force."""
+
+    def __init__(self, text: str = DEFAULT_RULES) -> None:
+        self._policies = cedarpy.PolicySet.from_str(text)
+        parsed = json.loads(cedarpy.policies_to_json_str(text))["staticPolicies"]
+        self._names = {key: policy.get("annotations", {}).get("id", key) for key, policy in parsed.items()}
+
+    def check(self, principal: str, action: str, resource: Resource, *, with_user: bool = True) -> str:
+        """The rule that permits; raises `Refused("not-allowed")` with the rule that does not."""
+        result = cedarpy.is_authorized(
+            {
+                "principal": _entity(principal),
+                "action": f'Action::"{action}"',
+                "resource": f'Group::"{resource.name}"',
+                "context": {"with_user": with_user},
+            },
+            self._policies,
+            _entities(resource),
+        )
+        named = [self._names.get(reason, reason) for reason in result.diagnostics.reasons]
+        if result.allowed:
+            return ", ".join(sorted(named))
+        rule = ", ".join(sorted(named)) or "nothing-permits-it"
+        sentence = _SENTENCES.get(rule, "{who} may not {action} here").format(who=principal, action=action)
+        raise Refused("not-allowed", rule, sentence)
+
+
+def _entities(resource: Resource) -> cedarpy.Entities:
+    access = resource.access
+    attributes = {
+        "open": resource.policy_class == POLICY_CLASS_OPEN,
+        "coordinator": _reference(resource.coordinator),
+        "acceptable_users": [_reference(name) for name in access.acceptable_users],
+        "unacceptable_users": [_reference(name) for name in access.unacceptable_users],
+        "acceptable_hosts": [_reference(name) for name in access.acceptable_hosts],
+        "unacceptable_hosts": [_reference(name) for name in access.unacceptable_hosts],
+    }
+    entity = {"uid": {"type": "Group", "id": resource.name}, "attrs": attributes, "parents": []}
+    return cedarpy.Entities.from_json_str(json.dumps([entity]))
+
+
+def _kind(name: str) -> str:
+    match = re.fullmatch(r"spiffe://[^/]+/(\w+)/.+", name)
+    return match[1].capitalize() if match else "Unknown"
+
+
+def _reference(name: str) -> dict[str, dict[str, str]]:
+    return {"__entity": {"type": _kind(name), "id": name}}
+
+
+def _entity(name: str) -> str:
+    return f'{_kind(name)}::"{name}"'  # SpiffeId's alphabet needs no escaping

@@ -1,0 +1,278 @@
+"""What the Authorizer refuses, each with its code and its rule."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mcsa.endpoint import Answer, Refuse, Requested, Woken
+from mcsa.errors import Refused
+from mcsa.gkm import scheme_named
+from mcsa.identity import Credentials
+from mcsa.policy import complete_policy
+from mcsa.registration import open_association, sign_user_statement
+from mcsa.sealing import SealingKey
+from mcsa.v1 import authorizer_pb2 as wire
+from mcsa.v1.types_pb2 import POLICY_CLASS_CLOSED, AccessControl, ConferenceDescription, GroupDescription, GroupPolicy
+from services.authorizer.core import AuthorizerCore, Settings
+from services.authorizer.rules import Resource, Rules
+from tests.world import NOW, World, seeded
+
+
+class Desk:
+    """An Authorizer's core and somebody who asks it."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.core = AuthorizerCore(world.authorizer, world.trust(), seeded(1), Settings())
+        self.effects: list[Any] = []
+
+    def ask(self, verb: str, message: Any, caller: Credentials | None = None, now: float = NOW) -> Any:
+        """The answer; raises what was refused."""
+        who = (caller or self.world.host("alpha")).identity
+        effects = self.core.handle(Requested(verb, who, message, "token", b"h" * 32), now)
+        while self.core.wake_at() is not None and not any(isinstance(e, Answer | Refuse) for e in effects):
+            now = max(now, self.core.wake_at() or now)
+            effects += self.core.handle(Woken(), now)
+        self.effects += effects
+        outcome = next(effect for effect in effects if isinstance(effect, Answer | Refuse))
+        if isinstance(outcome, Refuse):
+            raise outcome.refusal
+        return outcome.message
+
+    def create(self, **changes: Any) -> Any:
+        description = ConferenceDescription(
+            title="t",
+            coordinator=str(self.world.user("alice").id),
+            policy_class=POLICY_CLASS_CLOSED,
+            groups=[
+                GroupDescription(
+                    name="control", port=5004, policy=changes.pop("policy", None), address=changes.pop("address", "")
+                )
+            ],
+            authorizer=str(self.world.authorizer.id),
+            nonce=bytes(16),
+        )
+        signer = changes.pop("signer", self.world.user("alice"))
+        for name, value in changes.items():
+            if isinstance(value, list):
+                description.ClearField(name)  # type: ignore[arg-type]
+                getattr(description, name).extend(value)
+            else:
+                setattr(description, name, value)
+        signed = signer.sign_statement("mcsa conference v1", description.SerializeToString())
+        access = AccessControl(acceptable_users=[str(self.world.user("bob").id)])
+        return self.ask("create", wire.CreateRequest(description=signed, access=access))
+
+    def request(self, group_id: bytes, user: str = "bob", host: str = "beta", **changes: Any) -> wire.RegisterRequest:
+        key = SealingKey.generate(changes.pop("suite", "x25519"))
+        self.key = key
+        statement = wire.UserStatement(
+            host=str(self.world.host(host).id),
+            hpke_public_key=key.public,
+            group_id=group_id,
+            authorizer=str(self.world.authorizer.id),
+            nonce=bytes(16),
+            expires_ms=int((NOW + 30) * 1000),
+        )
+        for name, value in changes.items():
+            setattr(statement, name, value)
+        self.joining = scheme_named("gkmp").begin(seeded(5))
+        return wire.RegisterRequest(
+            group_id=group_id,
+            hpke_public_key=key.public,
+            hpke_suite=key.suite,
+            user_statement=sign_user_statement(self.world.user(user), statement.SerializeToString()),
+            sender=True,
+            address="198.51.100.7",
+            gkm_contribution=self.joining.contribution,
+        )
+
+
+@pytest.fixture
+def desk(world: World) -> Desk:
+    return Desk(world)
+
+
+@pytest.fixture
+def group_id(desk: Desk) -> bytes:
+    group: bytes = desk.create().groups[0].group_id
+    return group
+
+
+def refused(call: Any, *args: Any, **more: Any) -> Refused:
+    with pytest.raises(Refused) as caught:
+        call(*args, **more)
+    assert len(caught.value.sentence) > 20
+    return caught.value
+
+
+def test_a_registration_is_answered_with_a_sealed_association(desk: Desk, group_id: bytes):
+    response = desk.ask("register", desk.request(group_id), desk.world.host("beta"))
+    gsa = open_association(desk.key, b"h" * 32, response.sealed_gsa)
+    assert gsa.group.group_id == group_id
+    assert gsa.sender_id == 2
+    assert [entry.sender_id for entry in gsa.roster] == [1, 2]
+    assert gsa.epoch == desk.core.groups[group_id].epoch
+    assert desk.joining.finish(gsa.gkm_welcome).key == desk.core.groups[group_id].key
+
+
+def test_post_quantum_where_the_policy_asks_for_it(desk: Desk):
+    group_id = desk.create(policy=GroupPolicy(hpke="x-wing")).groups[0].group_id
+    assert refused(desk.ask, "register", desk.request(group_id), desk.world.host("beta")).rule == "group-policy.hpke"
+    response = desk.ask("register", desk.request(group_id, suite="x-wing"), desk.world.host("beta"))
+    assert open_association(desk.key, b"h" * 32, response.sealed_gsa).sender_id == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "rule"),
+    [
+        ({"host": "spiffe://example.org/host/gamma"}, "user-statement.host"),
+        ({"hpke_public_key": bytes(32)}, "user-statement.hpke-key"),
+        ({"group_id": bytes(16)}, "user-statement.group"),
+        ({"authorizer": "spiffe://example.org/authorizer/other"}, "user-statement.authorizer"),
+        ({"expires_ms": int((NOW - 31) * 1000)}, "user-statement.expired"),
+        ({"expires_ms": int((NOW + 3600) * 1000)}, "user-statement.expiry"),
+    ],
+)
+def test_a_host_can_not_claim_a_user(desk: Desk, group_id: bytes, changes: dict[str, Any], rule: str):
+    request = desk.request(group_id)
+    signed = desk.request(group_id)
+    statement = wire.UserStatement.FromString(signed.user_statement.statement)
+    statement.hpke_public_key = request.hpke_public_key
+    for name, value in changes.items():
+        setattr(statement, name, value)
+    request.user_statement.CopyFrom(sign_user_statement(desk.world.user("bob"), statement.SerializeToString()))
+    assert refused(desk.ask, "register", request, desk.world.host("beta")).rule == rule
+
+
+def test_a_statement_signed_by_another_than_it_seems(desk: Desk, group_id: bytes):
+    request = desk.request(group_id)
+    request.user_statement.signature = bytes(64)
+    assert refused(desk.ask, "register", request, desk.world.host("beta")).rule == "user-statement.signature"
+    request = desk.request(group_id)
+    request.user_statement.ClearField("certificate_chain")
+    assert refused(desk.ask, "register", request, desk.world.host("beta")).rule == "user-statement.certificate"
+    request = desk.request(group_id)
+    request.user_statement.certificate_chain[0] = World().user("bob").chain[0]
+    assert refused(desk.ask, "register", request, desk.world.host("beta")).rule == "user-statement.certificate"
+
+
+def test_a_host_alone_is_not_admitted_to_a_closed_group(desk: Desk, group_id: bytes):
+    request = desk.request(group_id)
+    request.ClearField("user_statement")
+    assert refused(desk.ask, "register", request, desk.world.host("beta")).rule == "closed-group-needs-a-user"
+
+
+def test_key_material_that_can_not_be_used(desk: Desk, group_id: bytes):
+    request = desk.request(group_id)
+    request.gkm_contribution = b"short"
+    assert refused(desk.ask, "register", request, desk.world.host("beta")).code == "key-material"
+    before = desk.core.groups[group_id].epoch
+    assert desk.core.groups[group_id].members == {}
+    assert desk.core.groups[group_id].epoch == before
+
+
+def test_an_unknown_group(desk: Desk):
+    assert refused(desk.ask, "register", desk.request(bytes(16)), desk.world.host("beta")).code == "unknown-group"
+
+
+def test_a_malformed_address(desk: Desk, group_id: bytes):
+    request = desk.request(group_id)
+    request.address = "here"
+    assert refused(desk.ask, "register", request, desk.world.host("beta")).rule == "source-address"
+
+
+@pytest.mark.parametrize(
+    ("changes", "rule"),
+    [
+        ({"coordinator": "spiffe://example.org/user/bob"}, "coordinator"),
+        ({"authorizer": "spiffe://example.org/authorizer/other"}, "authorizer"),
+        ({"end_s": int(NOW) - 1}, "end"),
+        ({"groups": []}, "groups"),
+        ({"groups": [GroupDescription(name=str(n)) for n in range(17)]}, "groups"),
+        ({"address": "10.0.0.1"}, "multicast"),
+        ({"address": "nonsense"}, "multicast"),
+        ({"policy": GroupPolicy(suite="rot13")}, "group-policy.suite"),
+        ({"policy": GroupPolicy(gkm="none")}, "gkm"),
+        ({"policy": GroupPolicy(replay_window=1)}, "group-policy.replay_window"),
+        ({"policy": GroupPolicy(activation_ms=3000)}, "group-policy.deactivation_ms"),
+        ({"policy": GroupPolicy(beacon_ms=9000)}, "group-policy.beacon_silence_ms"),
+    ],
+)
+def test_a_conference_that_can_not_be(desk: Desk, changes: dict[str, Any], rule: str):
+    assert refused(desk.create, **changes).rule == rule
+    assert desk.core.conferences == {}
+
+
+def test_a_description_signed_by_a_host_or_changed(desk: Desk):
+    assert refused(desk.create, signer=desk.world.host("alpha")).rule == "kind"
+
+
+def test_one_group_has_an_address_of_its_own(desk: Desk):
+    desk.create(address="239.255.70.1")
+    assert refused(desk.create, address="239.255.70.1", title="another").rule == "in-use"
+
+
+def test_creating_twice_gives_the_same(desk: Desk):
+    assert desk.create() == desk.create()
+    assert len(desk.core.groups) == 1
+
+
+def test_a_countersignature_is_over_a_hash_and_nothing_else(desk: Desk):
+    conference_id = desk.create().conference_id
+    bad = wire.CountersignRequest(conference_id=conference_id, head=b"the minutes of the conference")
+    assert refused(desk.ask, "countersign", bad).rule == "hash"
+    good = desk.ask("countersign", wire.CountersignRequest(conference_id=conference_id, head=bytes(32)))
+    signed = good.countersignature
+    desk.world.trust().open_statement(signed, "mcsa countersignature v1", NOW, "authorizer")
+    assert wire.Countersignature.FromString(signed.statement).time_ms == NOW * 1000
+
+
+def test_an_eviction_of_long_ago_or_of_nobody(desk: Desk):
+    conference_id = desk.create().conference_id
+    alice = desk.world.user("alice")
+    old = wire.Eviction(conference_id=conference_id, subject="x", time_ms=int((NOW - 3600) * 1000))
+    signed = alice.sign_statement("mcsa eviction v1", old.SerializeToString())
+    assert refused(desk.ask, "evict", wire.EvictRequest(eviction=signed)).rule == "time"
+    signed.signature = bytes(64)
+    assert refused(desk.ask, "evict", wire.EvictRequest(eviction=signed)).rule == "signature"
+    unknown = wire.Eviction(conference_id=bytes(16), subject="x", time_ms=int(NOW * 1000))
+    signed = alice.sign_statement("mcsa eviction v1", unknown.SerializeToString())
+    assert refused(desk.ask, "evict", wire.EvictRequest(eviction=signed)).code == "unknown-conference"
+
+
+def test_sender_ids_are_never_given_twice_and_run_out_with_a_sentence(desk: Desk, group_id: bytes):
+    given = []
+    for _ in range(3):
+        response = desk.ask("register", desk.request(group_id), desk.world.host("beta"))
+        given.append(open_association(desk.key, b"h" * 32, response.sealed_gsa).sender_id)
+    assert given == [2, 3, 4]
+    desk.core.groups[group_id]._next_sender_id = 2**20
+    assert refused(desk.ask, "register", desk.request(group_id), desk.world.host("beta")).rule == "sender-ids"
+
+
+def test_epochs_rise_and_are_no_less_than_the_clock(desk: Desk, group_id: bytes):
+    group = desk.core.groups[group_id]
+    seen = [group.epoch]
+    for step in range(1, 5):
+        desk.ask("register", desk.request(group_id), desk.world.host("beta"), now=NOW - 5 + step)
+        seen.append(group.epoch)
+    assert seen == sorted(set(seen))
+    assert seen[0] == NOW * 1000
+
+
+def test_forbid_wins_and_nothing_is_allowed_by_default():
+    access = AccessControl(acceptable_users=["spiffe://d/user/bob"], unacceptable_users=["spiffe://d/user/bob"])
+    resource = Resource("r", "spiffe://d/user/alice", POLICY_CLASS_CLOSED, access)
+    assert refused(Rules().check, "spiffe://d/user/bob", "join", resource).rule == "unacceptable-user"
+    assert refused(Rules("").check, "spiffe://d/user/alice", "join", resource).rule == "nothing-permits-it"
+    assert "any-user-may-convene" in Rules().check("spiffe://d/user/zoe", "create", resource)
+
+
+def test_a_policy_has_safe_defaults():
+    policy = complete_policy(GroupPolicy())
+    assert policy.suite == "aes-256-gcm" and not policy.keep_key_on_join
+    assert policy.ejection_activation_ms == 0 and policy.ejection_deactivation_ms == 500
+    assert policy.replay_window >= 1024
