@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
 
 AttributeValue = str | int | float | bool
+_TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+def parse_traceparent(text: object) -> str | None:
+    """A trace context that arrived from elsewhere (W3C Trace Context, section 3.2, version 00), or None where it is
+    none: it is nobody's word, so at most it names a trace."""
+    return text if isinstance(text, str) and _TRACEPARENT.fullmatch(text) else None
 
 
 class Span(Protocol):
@@ -54,4 +62,4 @@ class NullTelemetry:
 
     def span(self, name: str, traceparent: str | None = None, **attributes: AttributeValue) -> NullSpan:
         """A span that nobody sees."""
-        return NullSpan(traceparent)
+        return NullSpan(parse_traceparent(traceparent))
