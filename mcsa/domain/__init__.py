@@ -1,0 +1,1 @@
+"""A whole domain on one machine: its files and its processes. For `mcsa up`, the demo and tests."""

@@ -1,0 +1,132 @@
+"""The files of a domain on one machine: authority, certificates, broker keys, configurations. One folder, 0700."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mcsa.authority import CertificationAuthority
+from mcsa.broker import Grant, authorizer_grant, bus_name, csm_grant, msm_grant, operator_grant, sd_grant
+from mcsa.identity import Credentials
+from mcsa.key_files import load_authority, load_credentials, save_anchors, save_authority, save_credentials
+from mcsa.shell.nkeys import load_or_make_nkey
+from mcsa.subjects import AUTHORIZER, CSM, MSM, SD
+
+AUTHORIZER_NAME = "main"
+DIRECTORY_NAME = "sd"
+
+
+class DomainFiles:
+    """What is there is kept, what is missing is made."""
+
+    def __init__(self, folder: Path, domain: str) -> None:
+        self.folder = folder
+        self.domain = domain
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        authority = folder / "authority.pem"
+        if authority.exists():
+            self.authority = load_authority(authority)
+        else:
+            self.authority = CertificationAuthority.create(domain, time.time())
+            save_authority(authority, self.authority)
+        self.anchors = folder / "anchors.pem"
+        save_anchors(self.anchors, [self.authority.certificate])
+
+    def credentials_path(self, kind: str, name: str) -> Path:
+        """The key file of that name, issued where there is none."""
+        path = self.folder / f"{kind}-{name}.pem"
+        if not path.exists():
+            save_credentials(path, self.authority.issue(kind, name, time.time()))
+        return path
+
+    def credentials(self, kind: str, name: str) -> Credentials:
+        """What is in it."""
+        return load_credentials(self.credentials_path(kind, name))
+
+    def nkey_path(self, service: str, token: str) -> Path:
+        """The broker key of a service, made where there is none."""
+        path = self.folder / f"{bus_name(service, token)}.nkey"
+        load_or_make_nkey(path)
+        return path
+
+    def grants(self, hosts: list[str]) -> list[Grant]:
+        """What everybody may do on the bus."""
+        return [
+            authorizer_grant(AUTHORIZER_NAME, self._public(AUTHORIZER, AUTHORIZER_NAME)),
+            sd_grant(DIRECTORY_NAME, self._public(SD, DIRECTORY_NAME)),
+            operator_grant(load_or_make_nkey(self.folder / "operator.nkey").public),
+            *(msm_grant(host, self._public(MSM, host)) for host in hosts),
+            *(csm_grant(host, self._public(CSM, host)) for host in hosts),
+        ]
+
+    def _public(self, service: str, token: str) -> str:
+        return load_or_make_nkey(self.nkey_path(service, token)).public
+
+    # ---- configurations
+
+    def authorizer_config(self, bus: str, address: str, pool: str) -> Path:
+        """`services.authorizer`."""
+        own = self._common(AUTHORIZER, AUTHORIZER_NAME, "authorizer", AUTHORIZER_NAME, bus)
+        return self._write("authorizer", {**own, "address": address, "pool": pool})
+
+    def sd_config(self, bus: str, address: str, **more: Any) -> Path:
+        """`services.sd`."""
+        own = self._common(SD, DIRECTORY_NAME, "directory", DIRECTORY_NAME, bus)
+        return self._write("sd", {**own, "address": address, **more})
+
+    def msm_config(self, host: str, bus: str, address: str) -> Path:
+        """`services.msm` of a host."""
+        accepts = {"authorizer": f"spiffe://{self.domain}/authorizer/*", "network": "239.0.0.0/8"}
+        own = self._common(MSM, host, "host", host, bus)
+        more = {
+            "address": address,
+            "directory": f"spiffe://{self.domain}/directory/{DIRECTORY_NAME}",
+            "accepts": [accepts],
+            "sockets": self.sockets(host),
+        }
+        return self._write(f"msm-{host}", {**own, **more})
+
+    def csm_config(self, host: str, bus: str) -> Path:
+        """`services.csm` of a host."""
+        own = self._common(CSM, host, "host", host, bus)
+        more = {
+            "authorizer": f"spiffe://{self.domain}/authorizer/{AUTHORIZER_NAME}",
+            "socket": self.sockets(host) / "csm.sock",
+        }
+        return self._write(f"csm-{host}", {**own, **more})
+
+    def sockets(self, host: str) -> Path:
+        """Folder of a host's local sockets; short, since a Unix socket's path has at most 107 bytes."""
+        return self.folder / host
+
+    def _common(self, service: str, token: str, kind: str, name: str, bus: str) -> dict[str, Any]:
+        return {
+            "domain": self.domain,
+            "credentials": self.credentials_path(kind, name),
+            "anchors": self.anchors,
+            "bus": [bus],
+            "nkey": self.nkey_path(service, token),
+            "state": self.folder / "state" / bus_name(service, token),
+        }
+
+    def _write(self, name: str, values: Mapping[str, Any]) -> Path:
+        path = self.folder / f"{name}.toml"
+        lines = [f"{key} = {_toml(value)}\n" for key, value in values.items()]
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.writelines(lines)
+        return path
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items()) + " }"
+    if isinstance(value, list):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    if isinstance(value, Path):
+        return json.dumps(str(value))
+    return json.dumps(value)  # JSON's strings, numbers and booleans are TOML's

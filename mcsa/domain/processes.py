@@ -1,0 +1,155 @@
+"""The processes of a domain on the hosts of a laboratory: broker, Authorizer, SD, and an MSM and a CSM on each host."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mcsa.domain.files import DomainFiles
+from mcsa.errors import Refused
+from mcsa.laboratory.namespaces import Host, Laboratory
+from mcsa.shell.broker_process import BrokerProcess
+
+READY_WITHIN = 20.0  # seconds
+STOP_WITHIN = 5.0  # seconds between SIGTERM and SIGKILL
+INFRASTRUCTURE = "infra"
+
+
+@dataclass
+class ServiceProcess:
+    """One service of ours as a child process; what it logs is in `log`."""
+
+    name: str
+    module: str
+    host: Host
+    config: Path
+    log: Path
+    environment: dict[str, str]
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Starts it; `wait_ready` waits."""
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-m", self.module, "--config", str(self.config)]
+        with self.log.open("wb") as log:
+            self.process = self.host.popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, **self.environment}
+            )
+
+    def wait_ready(self, until: float) -> None:
+        """Returns once it serves; `Refused("service")` with the end of its log where it doesn't."""
+        while '"ready"' not in self.written():
+            if self.process is None or self.process.poll() is not None or time.monotonic() > until:
+                tail = "\n".join(self.written().splitlines()[-5:])
+                raise Refused("service", self.name, f"{self.name} did not start; its log ends with:\n{tail}")
+            time.sleep(0.02)
+
+    def written(self) -> str:
+        """Its log so far."""
+        return self.log.read_text(errors="replace")
+
+    def stop(self) -> int | None:
+        """SIGTERM, then SIGKILL; the exit code."""
+        if self.process is None:
+            return None
+        self.process.terminate()
+        try:
+            self.process.wait(STOP_WITHIN)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        return self.process.returncode
+
+    def kill(self) -> None:
+        """SIGKILL, as a crash."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+
+    def restart(self) -> None:
+        """A new process; returns once it serves."""
+        self.stop()
+        self.start()
+        self.wait_ready(time.monotonic() + READY_WITHIN)
+
+
+class DomainProcesses:
+    """Starts them all on entry, stops them on exit. `services` has them by name: "authorizer", "sd", "msm-alpha"."""
+
+    def __init__(
+        self,
+        laboratory: Laboratory,
+        files: DomainFiles,
+        hosts: Sequence[str],
+        *,
+        services: Sequence[str] = ("authorizer", "sd", "msm", "csm"),
+        modules: dict[str, str] | None = None,
+        trace: Path | None = None,
+    ) -> None:
+        self.laboratory = laboratory
+        self.files = files
+        self.host_names = list(hosts)
+        self._kinds = services
+        self._modules = modules or {}
+        self._environment = {"MCSA_TRACE_DIR": str(trace)} if trace else {}
+        infrastructure = laboratory[INFRASTRUCTURE]
+        self.broker = BrokerProcess(
+            files.folder / "broker",
+            files.grants(self.host_names),
+            host=infrastructure.address,
+            prefix=infrastructure.command([]),
+        )
+        self.services: dict[str, ServiceProcess] = {}
+
+    def start(self) -> None:
+        """Everything; returns once all serve."""
+        self.broker.start()
+        infrastructure = self.laboratory[INFRASTRUCTURE]
+        bus = self.broker.url
+        files, pool = self.files, str(self.laboratory.plan.groups)
+        if "authorizer" in self._kinds:
+            self._add("authorizer", infrastructure, files.authorizer_config(bus, infrastructure.address, pool))
+        if "sd" in self._kinds:
+            loop = not infrastructure.plan.reflects
+            self._add("sd", infrastructure, files.sd_config(bus, infrastructure.address, loop=loop))
+        for name in self.host_names:
+            host = self.laboratory[name]
+            if "msm" in self._kinds:
+                self._add("msm", host, files.msm_config(name, bus, host.address))
+            if "csm" in self._kinds:
+                self._add("csm", host, files.csm_config(name, bus))
+        until = time.monotonic() + READY_WITHIN
+        for service in self.services.values():
+            service.wait_ready(until)
+
+    def _add(self, kind: str, host: Host, config: Path) -> None:
+        name = kind if host.name == INFRASTRUCTURE else f"{kind}-{host.name}"
+        module = self._modules.get(name, f"services.{kind}")
+        log = self.files.folder / "logs" / f"{name}.log"
+        self.services[name] = ServiceProcess(name, module, host, config, log, self._environment)
+        self.services[name].start()
+
+    def stop(self) -> None:
+        """Everything, the hosts' services before those they ask."""
+        for service in reversed(self.services.values()):
+            if service.process is not None:
+                service.process.terminate()
+        for service in self.services.values():
+            service.stop()
+        self.broker.stop()
+
+    def __enter__(self) -> DomainProcesses:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()

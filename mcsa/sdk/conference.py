@@ -1,0 +1,283 @@
+"""`mcsa.connect(...)`: conferences for applications, in a few lines.
+
+async with mcsa.connect(host="beta", user="bob.pem") as me:
+    conference = await me.join("Budget meeting")
+    await conference.send("hello")
+    async for message in conference:
+        print(message.user, message.text)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from mcsa.errors import Refused, Rejected
+from mcsa.key_files import load_credentials
+from mcsa.keys import ConferenceKey
+from mcsa.sdk.client import CsmClient
+from mcsa.sdk.frames import Frames
+from mcsa.sdk.places import csm_socket
+from mcsa.v1 import csm_pb2 as wire
+from mcsa.v1.msm_pb2 import Session
+from mcsa.v1.types_pb2 import (
+    POLICY_CLASS_CLOSED,
+    POLICY_CLASS_OPEN,
+    AccessControl,
+    GroupDescription,
+    GroupPolicy,
+)
+
+KEY_WITHIN = 30.0  # seconds to wait for a conference key before giving up
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A message of a participant."""
+
+    user: str
+    content: bytes
+    key_epoch: int
+
+    @property
+    def text(self) -> str:
+        """As UTF-8 text."""
+        return self.content.decode(errors="replace")
+
+
+class Conference:
+    """A conference that this process takes part in. Iterate over it for what the others say."""
+
+    def __init__(self, client: CsmClient, conference_id: bytes, user: str) -> None:
+        self.id = conference_id
+        self.state = wire.ConferenceState()
+        self._client = client
+        self._frames = Frames(user, os.urandom(16))
+        self._messages: asyncio.Queue[Said | None] = asyncio.Queue()
+        self._changed = asyncio.Condition()
+
+    @property
+    def participants(self) -> list[str]:
+        """SPIFFE IDs of those that hold the conference key."""
+        return list(self.state.participants)
+
+    async def attach(self) -> None:
+        """Begins to receive events; sealing needs `key`."""
+        asked = wire.AttachRequest(
+            conference_id=self.id, application_id=self._frames.application_id, user=self._frames.user
+        )
+        response = await self._client.ask("attach", asked)
+        self._frames.key_id = response.key_id
+        self._frames.process_changed(self._frames.user, self._frames.application_id, response.key_id)
+        await self._take_state(response.state)
+
+    async def key(self, within: float = KEY_WITHIN) -> int:
+        """Waits for a conference key; its epoch. `Refused` where the conference fails, or the time is over."""
+
+        def decided() -> bool:
+            return self._frames.epoch > 0 or self.state.state in ("failed", "closed")
+
+        try:
+            async with self._changed:
+                await asyncio.wait_for(self._changed.wait_for(decided), within)
+        except TimeoutError:
+            sentence = f"no conference key within {within:g} s: the conference is {self.state.state or 'unknown'}"
+            raise Refused("no-key", "deadline", sentence) from None
+        if self._frames.epoch == 0:
+            raise Refused("no-key", self.state.state, f"the conference {self.state.state}: {self.state.reason}")
+        return self._frames.epoch
+
+    async def send(self, content: bytes | str, *, receipt: bool = False) -> None:
+        """Seals under the conference key and sends; waits for the first key where there is none yet."""
+        await self.key()
+        frame = self._frames.seal(content.encode() if isinstance(content, str) else content)
+        asked = wire.SendRequest(conference_id=self.id, sframe=frame, receipt=receipt, user=self._frames.user)
+        await self._client.ask("send", asked)
+
+    async def eject(self, user: str, reason: str = "") -> list[int]:
+        """Throws a user out (Coordinator only); the group epochs that follow."""
+        asked = wire.EjectRequest(conference_id=self.id, subject=user, reason=reason)
+        response: wire.EjectResponse = await self._client.ask("eject", asked)
+        return list(response.epochs)
+
+    async def leave(self) -> Path:
+        """Ends the user's participation; the path of the record."""
+        asked = wire.ConferenceServiceLeaveRequest(conference_id=self.id, user=self._frames.user)
+        response: wire.ConferenceServiceLeaveResponse = await self._client.ask("leave", asked)
+        return Path(response.record_path)
+
+    def socket(self, group: str) -> Path:
+        """The local socket of a media group, by its name: plaintext in and out (`mcsa.shell.local_frames`)."""
+        return Path(self.state.sockets[group])
+
+    async def wait_for(self, *states: str, within: float = KEY_WITHIN) -> wire.ConferenceState:
+        """Waits until the conference is in one of these states, or has failed."""
+        async with self._changed:
+            wanted = {*states, "failed"}
+            await asyncio.wait_for(self._changed.wait_for(lambda: self.state.state in wanted), within)
+        return self.state
+
+    def __aiter__(self) -> AsyncIterator[Said]:
+        return self._said()
+
+    async def _said(self) -> AsyncIterator[Said]:
+        while (message := await self._messages.get()) is not None:
+            yield message
+
+    # ---- events
+
+    async def take(self, event: Any) -> None:
+        """An event of the CSM."""
+        opened = []
+        match event:
+            case wire.ConferenceChanged():
+                await self._take_state(event.state)
+            case wire.KeyChanged():
+                opened = self._frames.key_changed(event.key_epoch, ConferenceKey(event.key))
+                async with self._changed:
+                    self._changed.notify_all()
+            case wire.ProcessChanged():
+                opened = self._frames.process_changed(event.user, event.application_id, event.key_id)
+            case wire.MessageArrived():
+                try:
+                    opened = self._frames.open(event.user, event.sframe)
+                except Rejected:
+                    return
+        for message in opened:
+            self._messages.put_nowait(Said(message.user, message.content, message.key_epoch))
+
+    async def _take_state(self, state: wire.ConferenceState) -> None:
+        async with self._changed:
+            self.state = state
+            self._changed.notify_all()
+        if state.state in ("closed", "failed"):
+            self.end()
+
+    def end(self) -> None:
+        """Nothing more will be said."""
+        self._messages.put_nowait(None)
+
+
+class Connection:
+    """A user on a host. An asynchronous context manager."""
+
+    def __init__(self, host: str | None, user: str | Path | None, passphrase: str, socket: Path | None) -> None:
+        self._path = socket or csm_socket(host)
+        self._key = wire.UserKey(path=str(Path(user).resolve()) if user else "", passphrase=passphrase)
+        self._passphrase = passphrase
+        self._client: CsmClient | None = None
+        self._conferences: dict[bytes, Conference] = {}
+        self._events: asyncio.Queue[Any] = asyncio.Queue()
+        self._pump: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._client = await CsmClient.connect(self._path, self._events.put_nowait)
+        self._pump = asyncio.create_task(self._deliver())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        if self._pump is not None:
+            self._pump.cancel()
+        for conference in self._conferences.values():
+            conference.end()
+        await self.client.close()
+
+    @property
+    def client(self) -> CsmClient:
+        """For what has no method here."""
+        if self._client is None:
+            raise RuntimeError("use `async with mcsa.connect(...)`")
+        return self._client
+
+    @property
+    def user(self) -> str:
+        """SPIFFE ID of the user."""
+        if not self._key.path:
+            raise Refused("user", "key-file", "this needs a user: say which by user=FILE, or --user FILE")
+        return str(load_credentials(Path(self._key.path), self._passphrase.encode() or None).id)
+
+    async def sessions(self) -> list[Session]:
+        """What the directory heard."""
+        response = await self.client.ask("list-sessions", wire.ConferenceServiceListSessionsRequest())
+        return list(response.sessions)
+
+    async def conferences(self) -> list[wire.ConferenceState]:
+        """The conferences of this host."""
+        response = await self.client.ask("list-conferences", wire.ListConferencesRequest())
+        return list(response.conferences)
+
+    async def convene(
+        self,
+        title: str,
+        *,
+        acceptable_users: Sequence[str] = (),
+        media: Sequence[GroupDescription] = (),
+        wait: float = 5.0,
+        open_to_all: bool = False,
+        ckgds: Sequence[str] = (),
+        policy: GroupPolicy | None = None,
+    ) -> Conference:
+        """Convenes a conference; its Coordinator is this user. The call goes out when all acceptable users have joined,
+        or after `wait` seconds."""
+        asked = wire.ConveneRequest(
+            user=self._key,
+            title=title,
+            groups=media,
+            access=AccessControl(acceptable_users=acceptable_users),
+            policy_class=POLICY_CLASS_OPEN if open_to_all else POLICY_CLASS_CLOSED,
+            ckgds=ckgds,
+            wait_ms=round(wait * 1000),
+            expected_users=acceptable_users,
+            policy=policy,
+        )
+        response = await self.client.ask("convene", asked)
+        return await self.attach(response.conference_id)
+
+    async def join(self, which: str | bytes) -> Conference:
+        """Joins a conference by its title or its id (bytes, or hexadecimal)."""
+        conference_id = which if isinstance(which, bytes) else await self._find(which)
+        await self.client.ask("join", wire.JoinRequest(user=self._key, conference_id=conference_id))
+        return await self.attach(conference_id)
+
+    async def attach(self, conference_id: bytes) -> Conference:
+        """A conference that this user is in already, from this or another process."""
+        conference = Conference(self.client, conference_id, self.user)
+        self._conferences[conference_id] = conference
+        await conference.attach()
+        return conference
+
+    async def _find(self, name: str) -> bytes:
+        found = [
+            session.conference_id
+            for session in await self.sessions()
+            if session.conference_id and (session.title == name or session.conference_id.hex().startswith(name.lower()))
+        ]
+        if len(set(found)) != 1:
+            count = "no session" if not found else "more than one session"
+            sentence = f"{count} is called '{name}'; `mcsa sessions` lists what was heard, with ids"
+            raise Refused("unknown-session", "directory", sentence)
+        return found[0]
+
+    async def _deliver(self) -> None:
+        while True:
+            event = await self._events.get()
+            conference_id = (
+                event.state.conference_id if isinstance(event, wire.ConferenceChanged) else event.conference_id
+            )
+            conference = self._conferences.get(conference_id)
+            if conference is not None:
+                await conference.take(event)
+
+
+def connect(
+    *, host: str | None = None, user: str | Path | None = None, passphrase: str = "", socket: Path | None = None
+) -> Connection:
+    """A connection to this machine's CSM: by host name, where a domain runs several here (`mcsa up`), or by socket."""
+    return Connection(host, user, passphrase, socket)
