@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import threading
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ from mcsa.esp.derive import TrafficKey, derive_traffic_key
 from mcsa.esp.inner import UDP_HEADER, UDP_HEADER_SIZE, framed_size, payload_end
 from mcsa.esp.replay import DEFAULT_WINDOW, MIN_WINDOW, ReplayWindow
 from mcsa.esp.slab import ASSOCIATED_SIZE, HEADER_SIZE, Slab
-from mcsa.esp.spi import epoch_tag, split_spi
+from mcsa.esp.spi import SENDER_ID_BITS, SENDER_ID_LIMIT, epoch_tag
 from mcsa.esp.suite import ICV_SIZE, Suite
 from mcsa.keys import GroupKey
 
@@ -23,7 +23,8 @@ CAUSES = ("short", "own", "unknown-sender", "wrong-source", "unknown-epoch", "re
 """Why a packet is dropped, in the order of the checks."""
 
 _MIN_PACKET = HEADER_SIZE + framed_size(0) + ICV_SIZE  # bytes: an empty payload
-_HEADER = ">II8s"  # SPI, sequence number, IV
+_SENDER_ID_MASK = SENDER_ID_LIMIT - 1
+_HEADER = struct.Struct(">II8s")  # SPI, sequence number, IV
 
 
 class Opened(NamedTuple):
@@ -166,25 +167,37 @@ class InboundAssociations:
 
     def open(self, datagram: bytes | bytearray | memoryview, source: str) -> Opened:
         """The packet's content; `Rejected` with one of `CAUSES` otherwise. `source` is the outer source address."""
-        view = memoryview(datagram)
-        batch = OpenedBatch()
-        if len(view) < _MIN_PACKET:
-            batch.rejected.append("short")
-        else:
-            associated, body = view[:ASSOCIATED_SIZE], view[HEADER_SIZE:]
-            self._open_segments(view, len(view), [associated], [body], source, batch)
-        self._count(batch)
-        if not batch.runs:
-            raise Rejected(batch.rejected[0])
-        run = batch.runs[0]
-        sequence = int.from_bytes(view[4:8], "big")
-        return Opened(run.sender_id, run.epoch, sequence, run.source_port, run.destination_port, run.payloads[0])
+        if len(datagram) < _MIN_PACKET:
+            raise self._rejected("short")
+        spi, sequence, iv = _HEADER.unpack_from(datagram)
+        found = self._find(spi, source)
+        if isinstance(found, str):
+            raise self._rejected(found)
+        if not found.window.is_fresh(sequence):
+            raise self._rejected("replay")
+        try:
+            plaintext = found.decrypt(found.salt + iv, memoryview(datagram)[HEADER_SIZE:], datagram[:ASSOCIATED_SIZE])
+        except InvalidTag:
+            raise self._rejected("integrity") from None
+        found.window.strike_out(sequence)
+        found.keep()
+        end = payload_end(plaintext)
+        if not end:
+            raise self._rejected("inner")
+        self._counters["opened"] += 1
+        source_port, destination_port, _, _ = UDP_HEADER.unpack_from(plaintext)
+        payload = plaintext[UDP_HEADER_SIZE:end]
+        return Opened(found.sender_id, found.epoch.number, sequence, source_port, destination_port, payload)
+
+    def _rejected(self, cause: str) -> Rejected:
+        self._counters[cause] += 1
+        return Rejected(cause)
 
     def open_batch(self, slab: Slab, length: int, segment_size: int, source: str) -> OpenedBatch:
         """What lies in the first `length` bytes of a slab: packets of `segment_size`, the last one perhaps shorter.
 
-        That is how UDP_GRO hands over what arrived together, all from one outer source. Nothing is raised for
-        a packet: see `rejected` and `counters`.
+        That is how UDP_GRO hands over what arrived together, all from one outer source. Does to each packet what
+        `open` does, but raises for none: see `rejected` and `counters`.
         """
         batch = OpenedBatch()
         count, rest = divmod(length, segment_size)
@@ -220,8 +233,8 @@ class InboundAssociations:
         found: _Association | str = ""
         last_spi, window, following = -1, ReplayWindow(), 1  # following: the number after the last that came in order
         before, after, payload_size = b"", b"", -1  # what surrounds a payload of the run; -1: no run
-        append: Callable[[bytes], None]
-        layout = f"{_HEADER}{size - HEADER_SIZE}x"
+        payloads: list[bytes] = []
+        layout = f"{_HEADER.format}{size - HEADER_SIZE}x"
         for (spi, sequence, iv), header, body in zip(struct.iter_unpack(layout, packets), associated, bodies):
             if spi != last_spi:
                 window.strike_out_through(following - 1)
@@ -251,19 +264,19 @@ class InboundAssociations:
 
             payload = plaintext.removeprefix(before).removesuffix(after)
             if len(payload) == payload_size:
-                append(payload)
+                payloads.append(payload)
                 continue
             found.keep()
             run = _start_run(found, plaintext, batch)
             payload_size = -1
             if run is not None:
-                payload_size, append = len(run.payloads[0]), run.payloads.append
+                payload_size, payloads = len(run.payloads[0]), run.payloads
                 before, after = plaintext[:UDP_HEADER_SIZE], plaintext[UDP_HEADER_SIZE + payload_size :]
         window.strike_out_through(following - 1)
 
     def _find(self, spi: int, source: str) -> _Association | str:
         """The SA of a sender that may send from there, derived if need be; the cause of rejection otherwise."""
-        tag, sender_id = split_spi(spi)
+        tag, sender_id = spi >> SENDER_ID_BITS, spi & _SENDER_ID_MASK  # `split_spi`, without its call
         if sender_id in self._own:
             return "own"
         expected = self._roster.get(sender_id)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import struct
-import threading
 import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby, islice
+from itertools import count, groupby, islice
 from typing import NoReturn
 
 from mcsa.esp.derive import TrafficKey
@@ -49,35 +48,40 @@ class OutboundAssociation:
     """Seals one sender's packets of one epoch. The first has sequence number 1.
 
     The IV is the sequence number, the key is this sender's and this epoch's alone, so a nonce repeats only where
-    a number does. Hence numbers are given out under a lock; there is no way to set the counter, to copy or to
-    restore an association; and in a forked child it is exhausted. Install one once, for the epoch it was derived for.
+    a number does. Hence each number is taken once, by whatever thread; there is no way to set the counter, to copy or
+    to restore an association; and in a forked child it is exhausted. Install one once, for its epoch.
     """
 
     def __init__(self, key: TrafficKey) -> None:
         self.spi = key.spi
-        self._cipher = key.cipher()
+        cipher = key.cipher()
+        self._encrypt, self._encrypt_into = cipher.encrypt, cipher.encrypt_into
         self._salt = key.salt
-        self._next = 1
-        self._lock = threading.Lock()
+        self._numbers = count(1)
+        self._last = 0
         self._slab = Slab()
         _associations.add(self)
 
     @property
     def sealed(self) -> int:
         """How many sequence numbers were given out."""
-        return self._next - 1
+        return self._last
 
     @property
     def nearly_exhausted(self) -> bool:
         """True from number 2^31 on: time to ask for a new epoch."""
-        return self._next >= _NEARLY_EXHAUSTED_AT
+        return self._last >= _NEARLY_EXHAUSTED_AT
 
     def seal(self, payload: bytes, source_port: int, destination_port: int) -> bytes:
         """One packet: SPI, sequence number, IV, ciphertext, ICV. Raises `SequenceExhausted`."""
         before, after = frame_for(len(payload), source_port, destination_port)
-        sequence = self._take_numbers(1)
+        sequence = next(self._numbers)  # nobody else gets it: see `_take_numbers`
+        if sequence > LAST_SEQUENCE:
+            raise SequenceExhausted("no number left")
+        self._last = sequence
         header = _HEADER.pack(self.spi, sequence, sequence)
-        return header + self._cipher.encrypt(self._salt + header[8:], before + payload + after, header[:8])
+        plaintext = b"".join((before, payload, after))
+        return header + self._encrypt(self._salt + header[8:], plaintext, header[:8])
 
     def seal_batches(self, payloads: Sequence[bytes], source_port: int, destination_port: int) -> Iterator[SealedBatch]:
         """The payloads in order, as few batches as their sizes allow; send each before asking for the next.
@@ -96,31 +100,29 @@ class OutboundAssociation:
         over them and gives each IV. Views of the parts of each packet were made once, by the slab; the cipher writes
         into them. What is left in the loop is one nonce, one plaintext, one call.
         """
-        count, segment_size = len(payloads), packet_size(size)
+        amount, segment_size = len(payloads), packet_size(size)
         before, after = frame_for(size, source_port, destination_port)
-        associated, bodies = self._slab.layout(segment_size, count)
-        packets = self._slab.view[: count * segment_size]
+        associated, bodies = self._slab.layout(segment_size, amount)
+        packets = self._slab.view[: amount * segment_size]
         gap = segment_size - HEADER_SIZE
 
-        first = self._take_numbers(count)
-        fields = [self.spi] * (3 * count)
-        fields[1::3] = fields[2::3] = range(first, first + count)
-        struct.pack_into(">" + f"IIQ{gap}x" * count, packets, 0, *fields)
+        fields = [self.spi] * (3 * amount)
+        fields[1::3] = fields[2::3] = self._take_numbers(amount)
+        struct.pack_into(">" + f"IIQ{gap}x" * amount, packets, 0, *fields)
 
-        encrypt_into, salt, join = self._cipher.encrypt_into, self._salt, b"".join
+        encrypt_into, salt, join = self._encrypt_into, self._salt, b"".join
         ivs = struct.iter_unpack(f"{ASSOCIATED_SIZE}x{IV_SIZE}s{gap}x", packets)
         for (iv,), header, body, payload in zip(ivs, associated, bodies, payloads):
             encrypt_into(salt + iv, join((before, payload, after)), header, body)
         return SealedBatch(packets, segment_size)
 
-    def _take_numbers(self, count: int) -> int:
-        """The first of so many sequence numbers that nobody else gets."""
-        with self._lock:
-            first = self._next
-            if first + count - 1 > LAST_SEQUENCE:
-                raise SequenceExhausted(f"{LAST_SEQUENCE - first + 1} numbers left, {count} needed")
-            self._next = first + count
-            return first
+    def _take_numbers(self, amount: int) -> list[int]:
+        """So many sequence numbers that nobody else gets: `itertools.count` gives each once, whatever threads ask."""
+        numbers = list(islice(self._numbers, amount))
+        if numbers[-1] > LAST_SEQUENCE:
+            raise SequenceExhausted(f"no {amount} numbers left of {LAST_SEQUENCE}")
+        self._last = numbers[-1]
+        return numbers
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("an outbound association is not to be copied or stored: its numbers would repeat")
@@ -131,8 +133,7 @@ _associations: weakref.WeakSet[OutboundAssociation] = weakref.WeakSet()
 
 def _exhaust_in_child() -> None:
     for association in _associations:
-        association._lock = threading.Lock()  # whoever held it is not in the child
-        association._next = LAST_SEQUENCE + 1
+        association._numbers = count(LAST_SEQUENCE + 1)
 
 
 os.register_at_fork(after_in_child=_exhaust_in_child)

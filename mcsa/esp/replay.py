@@ -50,26 +50,27 @@ class ReplayWindow:
 
     def strike_out(self, sequence: int) -> None:
         """Remembers a number that `is_fresh` allowed and whose packet opened."""
+        block = sequence >> _BLOCK_SHIFT
         if sequence > self.highest:
-            self._move_to(sequence)
-        self._blocks[sequence >> _BLOCK_SHIFT & self._mask] |= 1 << (sequence & _BLOCK_SIZE - 1)
+            if block > self.highest >> _BLOCK_SHIFT:
+                self._clear_through(block)
+            self.highest = sequence
+        self._blocks[block & self._mask] |= 1 << (sequence & _BLOCK_SIZE - 1)
 
     def strike_out_through(self, sequence: int) -> None:
         """Remembers all numbers above the highest, up to this one: packets that came in order and have all opened."""
-        blocks, mask = self._blocks, self._mask
         start = self.highest + 1
-        if sequence >= start:
-            self._move_to(sequence)
         while start <= sequence:
             block = start >> _BLOCK_SHIFT
             stop = min(sequence + 1, block + 1 << _BLOCK_SHIFT)
-            blocks[block & mask] |= (1 << stop - start) - 1 << (start & _BLOCK_SIZE - 1)
+            if block > self.highest >> _BLOCK_SHIFT:
+                self._clear_through(block)
+            self._blocks[block & self._mask] |= (1 << stop - start) - 1 << (start & _BLOCK_SIZE - 1)
+            self.highest = stop - 1
             start = stop
 
-    def _move_to(self, sequence: int) -> None:
-        """Makes this number the highest, and clears the blocks that come into the ring; each at most once."""
+    def _clear_through(self, new: int) -> None:
+        """Clears the blocks that come into the ring with `new`: each once, however far the number jumped."""
         blocks, mask = self._blocks, self._mask
-        old, new = self.highest >> _BLOCK_SHIFT, sequence >> _BLOCK_SHIFT
-        for block in range(max(old, new - mask - 1) + 1, new + 1):
+        for block in range(max(self.highest >> _BLOCK_SHIFT, new - mask - 1) + 1, new + 1):
             blocks[block & mask] = 0
-        self.highest = sequence

@@ -3,7 +3,7 @@
 The kernel's work for each datagram costs more than sealing it does. UDP_SEGMENT hands the kernel one buffer that it
 cuts into datagrams as late as it can, UDP_GRO gives back in one buffer what arrived together. Both are Linux's (4.18,
 5.0), for UDP only. Where one isn't to be had, these doors send and receive one by one, and say so. No event loop:
-asyncio's datagrams reach a tenth of this.
+asyncio's datagrams reach a tenth of this. The sockets are `mcsa.shell.multicast.GroupSocket`'s, with their big buffers.
 
 Numbers are from the kernel's headers (linux/udp.h, asm-generic/socket.h); `socket` of Python 3.11 lacks them.
 """
@@ -21,8 +21,6 @@ SOL_UDP = 17
 UDP_SEGMENT = 103
 UDP_GRO = 104
 SO_RXQ_OVFL = 40
-SO_SNDBUFFORCE = 32
-SO_RCVBUFFORCE = 33
 
 _SEGMENT_SIZE = struct.Struct("=H")  # of the control message that goes out
 _INT = struct.Struct("=i")  # of the one that comes in
@@ -30,17 +28,6 @@ _OVERFLOWS = struct.Struct("=I")
 _ANCILLARY_SIZE = socket.CMSG_SPACE(_INT.size) + socket.CMSG_SPACE(_OVERFLOWS.size)
 _UNSUPPORTED = {errno.EIO, errno.ENOPROTOOPT, errno.EOPNOTSUPP}  # EIO: the device can't, or IPsec is in the way
 _UNFITTING = {errno.EINVAL, errno.EMSGSIZE}  # this batch: its packets are larger than the path takes unfragmented
-
-
-def enlarge_buffers(door: socket.socket, size: int) -> int:
-    """Asks for socket buffers of so many bytes, beyond the host's limit where privilege allows; gives what was granted
-    for receiving, as the kernel counts, that is with its own overhead."""
-    for forced, plain in ((SO_RCVBUFFORCE, socket.SO_RCVBUF), (SO_SNDBUFFORCE, socket.SO_SNDBUF)):
-        try:
-            door.setsockopt(socket.SOL_SOCKET, forced, size)
-        except PermissionError:
-            door.setsockopt(socket.SOL_SOCKET, plain, size)
-    return door.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
 
 
 class BatchSender:
