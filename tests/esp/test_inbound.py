@@ -1,0 +1,333 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mcsa.errors import Rejected
+from mcsa.esp.derive import TrafficKey
+from mcsa.esp.inbound import CAUSES, InboundAssociations, Run
+from mcsa.esp.spi import EPOCH_TAGS, SENDER_ID_LIMIT
+from mcsa.esp.suite import suite_named
+from tests.esp.parts import (
+    DOMAIN,
+    EPOCH,
+    GROUP_ID,
+    KEY,
+    OTHER_KEY,
+    SENDER,
+    SOURCE,
+    SUITES,
+    inbound,
+    open_together,
+    outbound,
+    traffic_key,
+)
+
+PACKET = outbound().seal(b"hello", 5004, 5006)
+
+
+def cause_of(receiver: InboundAssociations, packet: bytes, source: str = SOURCE) -> str:
+    before = receiver.counters()
+    with pytest.raises(Rejected) as rejected:
+        receiver.open(packet, source)
+    cause = rejected.value.cause
+    assert receiver.counters() == before | {cause: before[cause] + 1}
+    return cause
+
+
+def sealed_by_hand(key: TrafficKey, sequence: int, plaintext: bytes) -> bytes:
+    header = key.spi.to_bytes(4, "big") + sequence.to_bytes(4, "big") + b"kernel's"  # any IV is read from the packet
+    return header + key.cipher().encrypt(key.salt + header[8:], plaintext, header[:8])
+
+
+MALFORMED = bytes(4) + bytes((0, 8, 0, 0)) + bytes((1, 2, 2, 6))  # TCP inside
+
+
+@pytest.mark.parametrize("suite", SUITES)
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_what_one_seals_the_other_opens(suite: str, kind: Callable[[bytes], bytes]) -> None:
+    opened = inbound(suite).open(kind(outbound(suite).seal(b"hello", 5004, 5006)), SOURCE)
+    assert opened == (SENDER, EPOCH, 1, 5004, 5006, b"hello")
+    assert type(opened.payload) is bytes
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.sampled_from([1, 2]), st.sampled_from([0, 5, 160]), st.sampled_from([5004, 6000]))))
+def test_whatever_is_sealed_opens_alike_in_batches_and_one_by_one(parts: list[tuple[int, int, int]]) -> None:
+    senders = {sender: outbound(sender=sender) for sender in (1, 2)}
+    packets = [senders[sender].seal(bytes(size), port, port) for sender, size, port in parts]
+    together, apart = inbound(), inbound()
+    for receiver in (together, apart):
+        receiver.set_roster({1: SOURCE, 2: SOURCE})
+    flat = []
+    for packet in packets:
+        for run in open_together(together, [packet]).runs:
+            flat += [(run.sender_id, run.destination_port, payload) for payload in run.payloads]
+    one_by_one = [apart.open(packet, SOURCE) for packet in packets]
+    assert flat == [(each.sender_id, each.destination_port, each.payload) for each in one_by_one]
+    assert together.counters() == apart.counters()
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 90), st.booleans()), max_size=64))
+def test_a_batch_rejects_what_opening_one_by_one_rejects(parts: list[tuple[int, bool]]) -> None:
+    """Any order, repetitions, senders mixed and packets broken; of one size, as they share a batch."""
+    senders = [outbound(sender=sender) for sender in (1, 2, 3)]
+    packets = [senders[n % 3].seal(n.to_bytes(8, "big"), 5004, 5004 + (n > 60)) for n in range(91)]
+    chosen = [packets[n] if whole else packets[n][:-1] + bytes((packets[n][-1] ^ 1,)) for n, whole in parts]
+    together, apart = inbound(window=64), inbound(window=64)
+    for receiver in (together, apart):
+        receiver.set_roster({1: SOURCE, 2: SOURCE})  # 3 is unknown
+    payloads, causes = [], []
+    for packet in chosen:
+        try:
+            payloads.append(apart.open(packet, SOURCE).payload)
+        except Rejected as rejected:
+            causes.append(rejected.cause)
+    batch = open_together(together, chosen) if chosen else None
+    assert [p for run in (batch.runs if batch else []) for p in run.payloads] == payloads
+    assert (batch.rejected if batch else []) == causes
+    assert together.counters() == apart.counters()
+
+
+def test_packets_alike_are_one_run() -> None:
+    sender = outbound()
+    packets = [sender.seal(bytes((n,)) * 20, 5004, port) for n, port in enumerate((1, 1, 2, 2))]
+    assert open_together(inbound(), packets).runs == [
+        Run(SENDER, EPOCH, 5004, 1, [bytes(20), b"\x01" * 20]),
+        Run(SENDER, EPOCH, 5004, 2, [b"\x02" * 20, b"\x03" * 20]),
+    ]
+
+
+def test_the_last_packet_of_a_batch_may_be_shorter() -> None:
+    sender = outbound()
+    batch = open_together(inbound(), [sender.seal(size * b"x", 1, 2) for size in (100, 100, 7)])
+    assert [len(payload) for run in batch.runs for payload in run.payloads] == [100, 100, 7]
+
+
+# ---- every cause
+
+
+@pytest.mark.parametrize("size", range(44))
+def test_short(size: int) -> None:
+    assert cause_of(inbound(), PACKET[:size]) == "short"
+
+
+def test_short_in_batches() -> None:
+    assert open_together(inbound(), [PACKET[:20], PACKET[:20], PACKET[:5]]).rejected == ["short"] * 3
+    assert open_together(inbound(), [PACKET, PACKET[:20]]).rejected == ["short"]
+
+
+def test_own() -> None:
+    receiver = inbound()
+    receiver.set_roster({SENDER: SOURCE}, own=[SENDER])
+    assert cause_of(receiver, PACKET) == "own"
+    assert open_together(receiver, [PACKET]).rejected == ["own"]
+
+
+def test_unknown_sender() -> None:
+    assert cause_of(inbound(), outbound(sender=6).seal(b"", 1, 2)) == "unknown-sender"
+
+
+def test_an_spi_without_a_tag_is_nobodys() -> None:  # the non-ESP marker, or an SPI of somebody else's
+    assert cause_of(inbound(), SENDER.to_bytes(4, "big") + PACKET[4:]) == "unknown-sender"
+
+
+def test_wrong_source() -> None:
+    assert cause_of(inbound(), PACKET, "198.18.0.6") == "wrong-source"
+
+
+def test_unknown_epoch() -> None:
+    packet = outbound(epoch=EPOCH + 1).seal(b"early", 1, 2)
+    receiver = inbound()
+    assert cause_of(receiver, packet) == "unknown-epoch"
+    receiver.install(EPOCH + 1, KEY)
+    assert receiver.open(packet, SOURCE).payload == b"early"
+
+
+def test_a_batch_hands_back_what_is_early_and_nothing_else() -> None:
+    sender = outbound(epoch=EPOCH + 1)
+    packets = [sender.seal(bytes(20), 1, 2) for _ in range(3)]
+    batch = open_together(inbound(), [*packets, outbound(epoch=EPOCH + 1, sender=9).seal(bytes(20), 1, 2)])
+    assert batch.early == packets
+    assert batch.rejected == ["unknown-epoch"] * 3 + ["unknown-sender"]
+    assert open_together(inbound(), packets, "198.18.0.9").early == []
+
+
+def test_replay() -> None:
+    receiver = inbound()
+    receiver.open(PACKET, SOURCE)
+    assert cause_of(receiver, PACKET) == "replay"
+    assert open_together(receiver, [PACKET, PACKET]).rejected == ["replay", "replay"]
+
+
+def test_replay_within_a_batch() -> None:
+    batch = open_together(inbound(), [PACKET, PACKET])
+    assert [run.payloads for run in batch.runs] == [[b"hello"]]
+    assert batch.rejected == ["replay"]
+
+
+def test_older_than_the_window_is_a_replay() -> None:
+    sender, receiver = outbound(), inbound(window=64)
+    packets = [sender.seal(b"", 1, 2) for _ in range(65)]
+    receiver.open(packets[64], SOURCE)
+    assert cause_of(receiver, packets[0]) == "replay"
+    assert receiver.open(packets[1], SOURCE).sequence == 2
+
+
+def test_number_0_is_a_replay() -> None:
+    packet = sealed_by_hand(traffic_key(), 0, MALFORMED)
+    assert cause_of(inbound(), packet) == "replay"
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_integrity_of_every_bit(suite: str) -> None:
+    receiver, packet = inbound(suite), outbound(suite).seal(b"hello", 5004, 5006)
+    for place in range(4, len(packet)):
+        for bit in range(8):
+            broken = bytearray(packet)
+            broken[place] ^= 1 << bit
+            cause = cause_of(receiver, bytes(broken))
+            assert cause == "integrity" or (cause == "replay" and broken[4:8] == bytes(4))
+    assert receiver.open(packet, SOURCE).payload == b"hello"  # and nothing that was forged closed the window
+
+
+def test_a_changed_spi_finds_no_key_that_fits() -> None:
+    receiver = inbound()
+    for place in range(4):
+        for bit in range(8):
+            broken = bytearray(PACKET)
+            broken[place] ^= 1 << bit
+            assert cause_of(receiver, bytes(broken)) in ("unknown-sender", "unknown-epoch")
+
+
+def test_a_packet_of_an_epoch_with_the_same_tag_does_not_open() -> None:
+    assert cause_of(inbound(), outbound(epoch=EPOCH + EPOCH_TAGS).seal(b"", 1, 2)) == "integrity"
+
+
+def test_one_member_can_not_seal_under_the_spi_of_another_without_the_group_key() -> None:
+    other = traffic_key(sender=SENDER + 1)  # a send-only host has this and nothing else
+    packet = sealed_by_hand(TrafficKey(other.reveal(), other.suite, traffic_key().spi), 1, MALFORMED)
+    assert cause_of(inbound(), packet) == "integrity"
+
+
+def test_inner() -> None:
+    packet = sealed_by_hand(traffic_key(), 1, MALFORMED)
+    receiver = inbound()
+    assert cause_of(receiver, packet) == "inner"
+    assert cause_of(receiver, packet) == "replay"  # it was authentic: its number is used up
+
+
+def test_inner_in_a_batch_spoils_no_other() -> None:
+    good = bytes.fromhex("0001 0002 0008 0000") + bytes((1, 2, 2, 17))
+    plaintexts = [good, MALFORMED, good, good[:4] + MALFORMED[4:], good]
+    batch = open_together(inbound(), [sealed_by_hand(traffic_key(), n + 1, p) for n, p in enumerate(plaintexts)])
+    assert batch.rejected == ["inner", "inner"]
+    assert [payload for run in batch.runs for payload in run.payloads] == [b"", b"", b""]
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=200))
+def test_no_bytes_break_it(datagram: bytes) -> None:
+    receiver = inbound()
+    receiver.set_roster(dict.fromkeys(range(0, SENDER_ID_LIMIT, 997), SOURCE))
+    assert cause_of(receiver, datagram) in CAUSES
+    if datagram:
+        assert len(open_together(receiver, [datagram]).rejected) == 1
+
+
+# ---- what is kept
+
+
+def derived(receiver: InboundAssociations) -> int:
+    return sum(len(epoch.associations) for epoch in receiver._epochs.values())
+
+
+def test_a_forged_packet_leaves_no_state() -> None:
+    receiver = inbound()
+    cause_of(receiver, PACKET[:-1] + b"\0")
+    open_together(receiver, [PACKET[:-1] + b"\0"])
+    assert derived(receiver) == 0
+    receiver.open(PACKET, SOURCE)
+    assert derived(receiver) == 1
+
+
+# ---- epochs and roster
+
+
+def test_both_epochs_of_a_rollover_open() -> None:
+    receiver = inbound()
+    receiver.install(EPOCH + 1, OTHER_KEY)
+    assert receiver.epochs == (EPOCH, EPOCH + 1)
+    assert receiver.open(PACKET, SOURCE).epoch == EPOCH
+    assert receiver.open(outbound(epoch=EPOCH + 1, key=OTHER_KEY).seal(b"", 1, 2), SOURCE).epoch == EPOCH + 1
+
+
+def test_a_dropped_epoch_opens_no_more_and_does_not_come_back() -> None:
+    receiver = inbound()
+    receiver.open(PACKET, SOURCE)
+    receiver.drop(EPOCH)
+    assert receiver.epochs == ()
+    assert cause_of(receiver, PACKET) == "unknown-epoch"
+    with pytest.raises(ValueError, match="dropped"):
+        receiver.install(EPOCH, KEY)  # else the packet would open a second time
+    receiver.drop(EPOCH)
+    receiver.install(EPOCH + 1, KEY)
+
+
+def test_installing_again_keeps_the_window() -> None:
+    receiver = inbound()
+    receiver.open(PACKET, SOURCE)
+    receiver.install(EPOCH, KEY)
+    assert cause_of(receiver, PACKET) == "replay"
+
+
+@pytest.mark.parametrize(("epoch", "key"), [(EPOCH + EPOCH_TAGS, KEY), (EPOCH, OTHER_KEY)])
+def test_colliding_epochs_are_our_bug(epoch: int, key: object) -> None:
+    with pytest.raises(ValueError, match="collides"):
+        inbound().install(epoch, key)  # type: ignore[arg-type]
+
+
+def test_who_left_the_roster_is_not_heard() -> None:
+    receiver = inbound()
+    receiver.open(PACKET, SOURCE)
+    receiver.set_roster({})
+    assert cause_of(receiver, PACKET) == "unknown-sender"
+
+
+def test_a_roster_is_a_copy() -> None:
+    roster = {SENDER: SOURCE}
+    receiver = inbound()
+    receiver.set_roster(roster)
+    roster.clear()
+    assert receiver.open(PACKET, SOURCE).payload == b"hello"
+
+
+def test_a_window_of_less_than_64_is_our_bug() -> None:
+    with pytest.raises(ValueError, match="64"):
+        InboundAssociations(DOMAIN, GROUP_ID, suite_named("aes-256-gcm"), 63)
+
+
+def test_epochs_come_and_go_while_another_thread_opens() -> None:
+    receiver, done = inbound(), threading.Event()
+
+    def change() -> None:
+        for later in range(1, 300):
+            receiver.install(EPOCH + later, KEY)
+            receiver.set_roster({SENDER: SOURCE, SENDER + later: SOURCE})
+            receiver.drop(EPOCH + later)
+        done.set()
+
+    changing = threading.Thread(target=change)
+    changing.start()
+    sender, opened = outbound(), 0
+    while not done.is_set() or not opened:
+        receiver.open(sender.seal(b"x", 1, 2), SOURCE)
+        opened += len(open_together(receiver, [sender.seal(b"x", 1, 2)]).runs)
+    changing.join()
+    assert receiver.counters()["opened"] == 2 * opened
+    assert receiver.epochs == (EPOCH,)
