@@ -3,9 +3,9 @@
     announced --call--> gathering --run--> keying --activated--> active --call--> rekeying ...
         \\_________________ failed(reason), closed: from anywhere _______________/
 
-`announced`: the groups are joined, the call is still to come. `calling`: the Coordinator has called, nobody has answered
-yet. `gathering`: responses come in (Coordinator), or ours is on its way (participant). `keying`: a first run of the key
-scheme. `active`: everybody in the roster holds the key. `rekeying`: a key is in use while the next is made.
+`announced`: the groups are joined, the call is still to come. `calling`: the Coordinator has called, nobody has
+answered yet. `gathering`: responses come in (Coordinator), or ours is on its way (participant). `keying`: a first run
+of the key scheme. `active`: everybody in the roster holds the key. `rekeying`: a key is in use while the next is made.
 """
 
 from __future__ import annotations
