@@ -22,6 +22,7 @@ class PeerStream:
     identity: Identity
     listener: Listener
     incoming: Reassembly = field(default_factory=Reassembly)
+    begun: bool = False  # whether anything was delivered
     equivocated: bool = False
 
     @property

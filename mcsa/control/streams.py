@@ -34,7 +34,8 @@ class Delivered:
     raw: bytes
     """The serialised ControlMessage as it was signed."""
     fragments: tuple[Fragment, ...]
-    """As received, for the record; those of sequence 1 carry the chain."""
+    """As received, for the record. Those of sequence 1 carry the chain; where a stream begins later here, because its
+    sender no longer has the beginning, the chain is put to the first message delivered (no signature covers it)."""
     certificate: bytes
     """DER of the signer's leaf."""
 
@@ -205,7 +206,7 @@ class ControlStreams:
         return stream or self._begin(fragment.process_id, identity, now)
 
     def _begin(self, process_id: bytes, identity: Identity, now: float) -> PeerStream:
-        listener = Listener(heard_at=now, repeat_at=now + FIRST_STATUS_WITHIN)
+        listener = Listener(heard_at=now, repeat_at=now + FIRST_STATUS_WITHIN * self._crowding)
         stream = self._peers.add(process_id, identity, listener)
         self._own.repeat_after = REPEAT_AFTER * self._crowding
         self._change(now)
@@ -241,9 +242,10 @@ class ControlStreams:
 
     def _want_status(self, now: float) -> None:
         """A Status soon; not so soon where it tells nothing new."""
-        jitter = STATUS_SOONEST + (STATUS_LATEST - STATUS_SOONEST) * self._fraction()
         earliest = now if self._untold else max(now, self._told_at + STATUS_AGAIN_AFTER)
-        self._status_at = min(self._status_at, earliest + jitter * self._crowding)
+        if self._status_at > earliest + STATUS_LATEST * self._crowding:  # drawn once: the least of many isn't random
+            jitter = STATUS_SOONEST + (STATUS_LATEST - STATUS_SOONEST) * self._fraction()
+            self._status_at = earliest + jitter * self._crowding
 
     def _tell_status(self, now: float) -> None:
         own = StreamPosition(process_id=self.process_id, sequence=self._own.last)
@@ -267,13 +269,15 @@ class ControlStreams:
 
 
 def _delivered(stream: PeerStream, whole: Whole) -> Delivered:
+    begins_late = not stream.begun and whole.sequence > 1
+    stream.begun = True
     return Delivered(
         user=stream.user,
         process_id=stream.process_id,
         sequence=whole.sequence,
         message=whole.message,
         raw=whole.raw,
-        fragments=whole.fragments,
+        fragments=tuple(_with_chain(piece, stream) for piece in whole.fragments) if begins_late else whole.fragments,
         certificate=stream.identity.chain[0],
     )
 
@@ -283,8 +287,13 @@ def _equivocation(stream: PeerStream, one: Fragment, other: Fragment) -> Equivoc
     if stream.equivocated:
         raise Rejected("equivocation")
     stream.equivocated = True
-    first = Fragment()
-    first.CopyFrom(one)
-    if not first.certificate_chain:  # no signature covers the chain, only the leaf's hash
-        first.certificate_chain.extend(stream.identity.chain)
-    return Equivocated(stream.user, (first, other))
+    return Equivocated(stream.user, (_with_chain(one, stream), other))
+
+
+def _with_chain(fragment: Fragment, stream: PeerStream) -> Fragment:
+    """A copy that proves itself: a signature covers the leaf's hash, not the chain."""
+    out = Fragment()
+    out.CopyFrom(fragment)
+    out.ClearField("certificate_chain")
+    out.certificate_chain.extend(stream.identity.chain)
+    return out
