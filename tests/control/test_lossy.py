@@ -143,3 +143,18 @@ def test_same_seed_same_run(world: World):
         return network.sent["message"], network.sent["status"], [len(one.heard) for one in network.participants]
 
     assert run() == run()
+
+
+def test_a_crowd_tells_no_more_often(world: World):
+    """Status become rarer with the number of streams, and nothing is repeated because of that."""
+    network = Network(9)
+    for number in range(16):
+        network.add(Participant(world, f"user{number}", network.now))
+    network.run(5)
+    messages, statuses = network.sent["message"], network.sent["status"]
+    for _ in range(5):
+        network.participants[0].say(b"text", network.now)
+        network.run(1)
+    assert all(len(participant.heard) == 15 + 5 for participant in network.participants[1:])
+    assert network.sent["message"] - messages == 5
+    assert network.sent["status"] - statuses <= 5 * 16 * 1.5

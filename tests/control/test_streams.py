@@ -10,7 +10,6 @@ from mcsa.control.peers import DROPPED_MAX, STREAMS_MAX
 from mcsa.control.reassembly import WINDOW
 from mcsa.control.streams import STATUS_IDLE_FOR, STATUS_LATEST, ControlStreams, Delivered, Equivocated
 from mcsa.errors import Rejected
-from mcsa.identity import Credentials
 from mcsa.v1.conference_pb2 import ControlMessage, Fragment
 from tests.control.parts import CONFERENCE, PROCESS, changed, introduction, message, piece, sealed, status
 from tests.world import NOW, World, seeded
@@ -390,8 +389,3 @@ def test_one_that_only_hears_says_nothing(world: World):
         hearing.streams.send(ControlMessage(), NOW)
     with pytest.raises(ValueError, match="no introduction"):
         _ = hearing.streams.introduction
-
-
-def test_credentials_are_not_shown(hearing: Hearing):
-    assert isinstance(hearing.ann, Credentials)
-    assert "key" not in repr(hearing.streams)
