@@ -859,3 +859,57 @@ class ConferenceServiceDescribeGroupsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ConferenceServiceDescribeGroupsResponse: _TypeAlias = ConferenceServiceDescribeGroupsResponse  # noqa: Y015
+
+@_typing.final
+class RememberedParticipation(_message.Message):
+    """RememberedParticipation is what a CSM writes down, sealed, so that it comes back after a restart. No conference key
+    and no sending state is in it: it registers and keys anew.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_FIELD_NUMBER: _builtins.int
+    CONFERENCE_ID_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    GROUPS_FIELD_NUMBER: _builtins.int
+    ACCESS_FIELD_NUMBER: _builtins.int
+    EJECTED_FIELD_NUMBER: _builtins.int
+    conference_id: _builtins.bytes
+    """16 bytes."""
+    @_builtins.property
+    def user(self) -> Global___UserKey:
+        """The user's key file."""
+
+    @_builtins.property
+    def description(self) -> _types_pb2.SignedStatement:
+        """The Coordinator's signed description."""
+
+    @_builtins.property
+    def groups(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.GroupDescription]:
+        """With ids and addresses."""
+
+    @_builtins.property
+    def access(self) -> _types_pb2.AccessControl:
+        """The Coordinator's own list; empty at the others."""
+
+    @_builtins.property
+    def ejected(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Users that were thrown out so far."""
+
+    def __init__(
+        self,
+        *,
+        user: Global___UserKey | None = ...,
+        conference_id: _builtins.bytes = ...,
+        description: _types_pb2.SignedStatement | None = ...,
+        groups: _abc.Iterable[_types_pb2.GroupDescription] | None = ...,
+        access: _types_pb2.AccessControl | None = ...,
+        ejected: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["access", b"access", "description", b"description", "user", b"user"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access", b"access", "conference_id", b"conference_id", "description", b"description", "ejected", b"ejected", "groups", b"groups", "user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RememberedParticipation: _TypeAlias = RememberedParticipation  # noqa: Y015

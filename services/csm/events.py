@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from google.protobuf.message import Message
 
 from mcsa.errors import Refused
 from mcsa.identity import Credentials
 from mcsa.keys import ConferenceKey
-from mcsa.v1.csm_pb2 import UserKey
+from mcsa.v1.csm_pb2 import RememberedParticipation, UserKey
 
 # ---- events
 
@@ -22,7 +23,7 @@ class ApplicationAsked:
     connection: object
     number: int
     verb: str
-    message: Message
+    message: Any
     traceparent: str | None = None
 
 
@@ -35,9 +36,9 @@ class ApplicationGone:
 
 @dataclass(frozen=True, slots=True)
 class UserLoaded:
-    """A user's key file was read (or not)."""
+    """A user's key file was read (or not); `then` is what `LoadUser` carried."""
 
-    token: object
+    then: Callable[[Credentials | None, Refused | None, float], list[Any]]
     credentials: Credentials | None = None
     refusal: Refused | None = None
 
@@ -61,7 +62,7 @@ class RelayLost:
 class Recovered:
     """What an earlier process wrote down: the participations to take up again."""
 
-    participations: Mapping[bytes, bytes] = field(default_factory=dict)
+    participations: Sequence[RememberedParticipation]
 
 
 # ---- effects
@@ -90,7 +91,7 @@ class LoadUser:
     """Read a user's key file; `UserLoaded` follows."""
 
     key: UserKey
-    token: object
+    then: Callable[[Credentials | None, Refused | None, float], list[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,26 +120,26 @@ class SendControl:
 
 @dataclass(frozen=True, slots=True)
 class KeepKey:
-    """Write a conference key down, sealed."""
+    """Write a conference key down, sealed; None forgets all keys of that participation."""
 
     conference_id: bytes
     user: str
     key_epoch: int
-    key: ConferenceKey
+    key: ConferenceKey | None
 
 
 @dataclass(frozen=True, slots=True)
 class Remember:
-    """Write a participation down, sealed, so that a restarted CSM comes back; empty bytes forget it."""
+    """Write a participation down, sealed, so that a restarted CSM comes back; None forgets it."""
 
-    name: bytes
-    state: bytes
+    conference_id: bytes
+    user: str
+    participation: RememberedParticipation | None
 
 
 @dataclass(frozen=True, slots=True)
 class WriteRecord:
-    """Write a conference's record as far as it goes."""
+    """Write a conference's record as far as it goes; nothing follows, a failure is logged and tried again."""
 
-    conference_id: bytes
-    user: str
+    name: str
     record: bytes

@@ -10,32 +10,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mcsa import subjects
-from mcsa.endpoint import Request
 from mcsa.errors import Refused
 from mcsa.identity import Credentials
 from mcsa.registration import sign_user_statement
 from mcsa.v1 import msm_pb2
 from mcsa.v1.authorizer_pb2 import UserStatement
 from mcsa.v1.types_pb2 import GroupDescription
+from services.csm.asking import ask_msm
 
 JOIN_WITHIN = 15.0  # seconds for one registration, including the batch at the Authorizer
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """Token of a PrepareJoin."""
-
-    joining: Joining
-    group_id: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Joined:
-    """Token of a JoinGroup."""
-
-    joining: Joining
-    group_id: bytes
 
 
 @dataclass(eq=False)
@@ -54,46 +37,48 @@ class Joining:
 
     def begin(self) -> list[Any]:
         """All groups side by side."""
-        return [
-            self._ask(
-                "prepare-join",
-                msm_pb2.PrepareJoinRequest(
-                    group_id=group.group_id, hpke_suite=group.policy.hpke, authorizer=self.authorizer
-                ),
-                Prepared(self, group.group_id),
+        effects = []
+        for group in self.groups:
+            asked = msm_pb2.PrepareJoinRequest(
+                group_id=group.group_id, hpke_suite=group.policy.hpke, authorizer=self.authorizer
             )
-            for group in self.groups
-        ]
+            effects.append(self._ask("prepare-join", asked, self._prepared(group)))
+        return effects
 
-    def prepared(self, group_id: bytes, response: msm_pb2.PrepareJoinResponse, now: float) -> list[Any]:
+    def _prepared(self, group: GroupDescription) -> Callable[[Any, float], list[Any]]:
         """The statement to sign: only one for this host, group and Authorizer gets the user's name."""
-        statement = UserStatement.FromString(response.statement)
-        meant = (statement.host, statement.group_id, statement.authorizer) == (self.host, group_id, self.authorizer)
-        if not meant:
-            return self.failed(Refused("user-statement", "meaning", "the MSM asked the user to sign for another"), now)
-        group = next(group for group in self.groups if group.group_id == group_id)
-        message = msm_pb2.JoinGroupRequest(
-            group=group,
-            authorizer=self.authorizer,
-            conference_id=self.conference_id,
-            user_statement=sign_user_statement(self.user, response.statement),
-            user=str(self.user.id),
-        )
-        return [self._ask("join-group", message, Joined(self, group_id))]
 
-    def joined(self, group_id: bytes, response: msm_pb2.JoinGroupResponse, now: float) -> list[Any]:
-        """One more group."""
-        self._answers[group_id] = response
-        if self._failed or len(self._answers) < len(self.groups):
-            return []
-        return self.done(self._answers, None, now)
+        def sign(response: msm_pb2.PrepareJoinResponse, now: float) -> list[Any]:
+            statement = UserStatement.FromString(response.statement)
+            said = (statement.host, statement.group_id, statement.authorizer)
+            if said != (self.host, group.group_id, self.authorizer):
+                return self._refused(Refused("user-statement", "meaning", "the MSM asked to sign for another"), now)
+            asked = msm_pb2.JoinGroupRequest(
+                group=group,
+                authorizer=self.authorizer,
+                conference_id=self.conference_id,
+                user_statement=sign_user_statement(self.user, response.statement),
+                user=str(self.user.id),
+            )
+            return [self._ask("join-group", asked, self._joined(group))]
 
-    def failed(self, refusal: Refused, now: float) -> list[Any]:
+        return sign
+
+    def _joined(self, group: GroupDescription) -> Callable[[Any, float], list[Any]]:
+        def count(response: msm_pb2.JoinGroupResponse, now: float) -> list[Any]:
+            self._answers[group.group_id] = response
+            if self._failed or len(self._answers) < len(self.groups):
+                return []
+            return self.done(self._answers, None, now)
+
+        return count
+
+    def _refused(self, refusal: Refused, now: float) -> list[Any]:
         """One of the steps was refused: the join is, as a whole."""
         if self._failed:
             return []
         self._failed = True
         return self.done(self._answers, refusal, now)
 
-    def _ask(self, verb: str, message: Any, token: object) -> Request:
-        return Request(subjects.MSM, verb, message, self.host, token, JOIN_WITHIN, self.traceparent)
+    def _ask(self, verb: str, message: Any, answered: Callable[[Any, float], list[Any]]) -> Any:
+        return ask_msm(self.host, verb, message, answered, self._refused, self.traceparent, JOIN_WITHIN)

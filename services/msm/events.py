@@ -1,0 +1,116 @@
+"""What passes between the MSM's core and its sockets, beside what every core has (`mcsa.endpoint`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mcsa.keys import GroupKey
+from mcsa.v1.types_pb2 import GroupDescription
+
+# ---- effects
+
+
+@dataclass(frozen=True, slots=True)
+class OpenGroup:
+    """Join the multicast group and open its local socket; `GroupOpened` or `GroupFailed` follows."""
+
+    group: GroupDescription
+
+
+@dataclass(frozen=True, slots=True)
+class CloseGroup:
+    """Leave the multicast group, close its sockets, forget its keys."""
+
+    group_id: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class InstallEpoch:
+    """Be able to receive under this epoch."""
+
+    group_id: bytes
+    epoch: int
+    key: GroupKey
+
+
+@dataclass(frozen=True, slots=True)
+class DropEpoch:
+    """Forget it."""
+
+    group_id: bytes
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class SetRoster:
+    """Senders that may be heard, and from which address; `own` is this host's, whose copies are not delivered."""
+
+    group_id: bytes
+    addresses: Mapping[int, str]
+    own: int | None
+    authorizer: int | None  # whose packets on the update port come to the core
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchSending:
+    """Send under this epoch from now on; each epoch and sender ID are switched to once only."""
+
+    group_id: bytes
+    epoch: int
+    sender_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class PauseSending:
+    """Send nothing until `ResumeSending` or `SwitchSending`."""
+
+    group_id: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeSending:
+    """Go on under the epoch last switched to."""
+
+    group_id: bytes
+
+
+# ---- events
+
+
+@dataclass(frozen=True, slots=True)
+class GroupOpened:
+    """The sockets are there."""
+
+    group_id: bytes
+    socket_path: str
+
+
+@dataclass(frozen=True, slots=True)
+class GroupFailed:
+    """They are not; the sentence says why and what mends it."""
+
+    group_id: bytes
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class GroupMessage:
+    """An update or a beacon, by the bus or by the group itself."""
+
+    group_id: bytes
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownEpochSeen:
+    """A known sender uses an epoch that we don't have: a hint that an update was missed."""
+
+    group_id: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceLow:
+    """Our sequence numbers in the current epoch run out: register anew, for a sender ID with fresh ones."""
+
+    group_id: bytes

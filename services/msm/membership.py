@@ -1,0 +1,290 @@
+r"""One group on one host: from registration to ejection. Sans-I/O, and without a bus: `core.py` asks for it.
+
+    opening -> registering -> member <-> silenced
+                                |  \-> stale (registers again: missed too much, or the Authorizer began anew)
+                                \-> ejected
+
+What a member believes of its group comes from the Authorizer's signature alone: the sealed association, numbered
+updates, beacons. A gap or an unknown epoch is a hint, worth one repair a second at most. It never guesses and never
+goes back to an older epoch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from mcsa.errors import Rejected
+from mcsa.esp.spi import epoch_tag
+from mcsa.gkm import Excluded, Joining, Member, scheme_named
+from mcsa.keys import GroupKey, Random
+from mcsa.trust import Trust
+from mcsa.updates import open_beacon, open_update, parse_update, update_key
+from mcsa.v1.authorizer_pb2 import GroupSecurityAssociation, GroupUpdate
+from mcsa.v1.types_pb2 import GroupDescription, RosterEntry, SignedStatement
+from services.msm.events import DropEpoch, InstallEpoch, PauseSending, ResumeSending, SetRoster, SwitchSending
+
+REPAIR_EACH = 1.0  # seconds: at most one repair per group (design, section 6)
+REPAIR_JITTER = 0.2  # seconds
+EARLY_UPDATES = 32  # kept until the one before them comes
+EPOCHS_SHOWN = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """Something the CSM should know; `what` as in `GroupChanged.change`."""
+
+    what: str
+    remark: str = ""
+    traceparent: str | None = None
+    switched_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class RepairWanted:
+    """Ask the Authorizer for the updates after `have_number`."""
+
+    have_number: int
+
+
+@dataclass
+class Membership:
+    """See the module."""
+
+    group: GroupDescription
+    authorizer: str
+    conference_id: bytes
+    host: str
+    trust: Trust
+    random: Random
+    state: str = "opening"
+    socket_path: str = ""
+    users: set[str] = field(default_factory=set)
+    description: SignedStatement | None = None
+    sender_id: int | None = None
+    epoch: int = 0
+    number: int = 0
+    roster: dict[int, RosterEntry] = field(default_factory=dict)
+    epochs: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._member: Member | None = None
+        self._key: GroupKey | None = None
+        self._switches: list[tuple[float, int, str | None]] = []
+        self._sending_epoch = 0
+        self._drops: list[tuple[float, int]] = []
+        self._early: dict[int, bytes] = {}
+        self._repair_at: float | None = None
+        self._repaired_at = 0.0
+        self._heard_at = 0.0
+        self._beacon_ms = 0
+
+    # ---- registration
+
+    def begin(self) -> Joining:
+        """A member's half of the group's GKM, fresh for each registration."""
+        return scheme_named(self.group.policy.gkm).begin(self.random)
+
+    def install(self, joining: Joining, gsa: GroupSecurityAssociation, now: float) -> list[Any]:
+        """Takes over a security association; `Rejected` where it is not the one that was asked for."""
+        self._check(gsa)
+        member = joining.finish(gsa.gkm_welcome)
+        old = self.epochs[-1:] if self.epoch else []
+        if gsa.epoch in self.epochs:
+            raise Rejected("association", "an epoch that was")
+        self._member, self._key = member, member.key
+        self.group = gsa.group
+        self.description = gsa.description
+        self.sender_id = gsa.sender_id if gsa.HasField("sender_id") else None
+        self.number = gsa.update_number
+        self.roster = {entry.sender_id: entry for entry in gsa.roster}
+        self._early = {number: raw for number, raw in self._early.items() if number > self.number}
+        self._heard_at = now
+        self._switches = []
+        self.state = "member"
+        effects: list[Any] = [self._roster(), *self._enter(gsa.epoch)]
+        self._drops += [(now + self.group.policy.deactivation_ms / 1000, epoch) for epoch in old]
+        if self.sender_id is not None:
+            self._sending_epoch = gsa.epoch
+            effects.append(SwitchSending(self.group.group_id, gsa.epoch, self.sender_id))
+        return effects
+
+    def _check(self, gsa: GroupSecurityAssociation) -> None:
+        asked = self.group
+        same = (
+            gsa.group.group_id == asked.group_id
+            and gsa.group.address == asked.address
+            and gsa.group.port == asked.port
+            and gsa.conference_id == self.conference_id
+        )
+        if not same:
+            raise Rejected("association", "of another group, address or conference than was announced")
+        if gsa.epoch <= self.epoch:
+            raise Rejected("association", "an older epoch")
+
+    def _enter(self, epoch: int) -> list[Any]:
+        assert self._key is not None
+        # one packet can't be of two epochs: an old one with the same tag (after a restart, one in 4,095) goes first
+        alike = [
+            old for old in {*(old for _, old in self._drops), self.epoch} if old and epoch_tag(old) == epoch_tag(epoch)
+        ]
+        self.epoch = epoch
+        self.epochs = [*self.epochs[-EPOCHS_SHOWN:], epoch]
+        group_id = self.group.group_id
+        return [*(DropEpoch(group_id, old) for old in alike), InstallEpoch(group_id, epoch, self._key)]
+
+    def _roster(self) -> SetRoster:
+        addresses = {sender_id: entry.address for sender_id, entry in self.roster.items()}
+        authorizer = next((sid for sid, entry in self.roster.items() if entry.host == self.authorizer), None)
+        return SetRoster(self.group.group_id, addresses, self.sender_id, authorizer)
+
+    # ---- updates and beacons
+
+    def message_arrived(self, payload: bytes, now: float) -> list[Any]:
+        """An update or a beacon, from wherever; raises `Rejected` for what is neither, or not the Authorizer's."""
+        if self._key is None or self.state in ("ejected", "opening", "registering"):
+            return []
+        try:
+            sealed = parse_update(payload)
+        except Rejected:
+            return self._beacon(payload, now)
+        if sealed.group_id != self.group.group_id:
+            raise Rejected("recipient", "an update of another group")
+        if sealed.number <= self.number:
+            return []
+        if sealed.number > self.number + 1:
+            if len(self._early) < EARLY_UPDATES:
+                self._early[sealed.number] = payload
+            return self.hint(now)
+        key = update_key(self._key, self.group.group_id, self.epoch)
+        effects = self._apply(open_update(sealed, key, self.trust, self.authorizer, now), now)
+        follower = self._early.pop(self.number + 1, None)
+        return effects if follower is None else effects + self.message_arrived(follower, now)
+
+    def _beacon(self, raw: bytes, now: float) -> list[Any]:
+        beacon = open_beacon(raw, self.group.group_id, self.trust, self.authorizer, now)
+        if beacon.time_ms <= self._beacon_ms:
+            return []
+        self._beacon_ms = beacon.time_ms
+        effects = self._heard(now)
+        if beacon.epoch < self.epoch:
+            return effects + self._stale("the Authorizer is in an older epoch: it has lost its past")
+        if beacon.update_number != self.number or beacon.epoch != self.epoch:
+            effects += self.hint(now)
+        return effects
+
+    def _heard(self, now: float) -> list[Any]:
+        self._heard_at = now
+        if self.state != "silenced":
+            return []
+        self.state = "member"
+        return [ResumeSending(self.group.group_id), Changed("resumed", "the Authorizer is heard again")]
+
+    def hint(self, now: float) -> list[Any]:
+        """Something suggests that an update was missed: repair, soon, but not more often than once a second."""
+        if self._repair_at is None and self.state in ("member", "silenced"):
+            jitter = int.from_bytes(self.random(2), "big") / 65536 * REPAIR_JITTER
+            self._repair_at = max(now, self._repaired_at + REPAIR_EACH) + jitter
+        return []
+
+    def repaired(self, updates: list[bytes], register_again: bool, now: float) -> list[Any]:
+        """What the Authorizer answered to a repair."""
+        effects: list[Any] = []
+        for raw in updates:
+            try:
+                effects += self.message_arrived(raw, now)
+            except Rejected as rejected:
+                return effects + self._stale(f"a repaired update could not be used: {rejected}")
+        return effects + self._stale("missed too much") if register_again else effects
+
+    def _stale(self, why: str) -> list[Any]:
+        if self.state in ("stale", "ejected"):
+            return []
+        self.state = "stale"
+        return [PauseSending(self.group.group_id), Changed("statement-needed", why)]
+
+    def _apply(self, update: GroupUpdate, now: float) -> list[Any]:
+        if self.sender_id in update.removed or (self.users and self.users <= set(update.departed_users)):
+            return self._removed(update)
+        assert self._member is not None
+        if update.gkm_rekey and update.epoch <= self.epoch:
+            raise Rejected("epoch", "an older epoch")
+        try:
+            key = self._member.process(update.gkm_rekey) if update.gkm_rekey else self._key
+        except Excluded:
+            return self._stale("this rekey leads to no key for us")
+        effects: list[Any] = self._heard(now)
+        self.number = update.number
+        for sender_id in update.removed:
+            self.roster.pop(sender_id, None)
+        self.roster.update({entry.sender_id: entry for entry in [*update.added, *update.changed]})
+        self.users -= set(update.departed_users) & self._local_departed(update)
+        effects.append(self._roster())
+        if update.gkm_rekey:
+            effects += self._rekeyed(update, key, now)
+        what = "ejection" if update.ejection else "rekeyed" if update.gkm_rekey else "roster"
+        effects.append(Changed(what, ", ".join(update.departed_users), update.traceparent or None))
+        return effects + self.woken(now)
+
+    def _local_departed(self, update: GroupUpdate) -> set[str]:
+        """Users that departed and whose host is ours."""
+        ours = next((entry for entry in update.changed if entry.host == self.host), None)
+        return set() if ours is None else set(update.departed_users) - set(ours.users)
+
+    def _rekeyed(self, update: GroupUpdate, key: GroupKey | None, now: float) -> list[Any]:
+        old = self.epoch
+        self._key = key
+        effects: list[Any] = self._enter(update.epoch)
+        self._drops.append((now + update.deactivation_ms / 1000, old))
+        if self.sender_id is not None:
+            self._switches.append((now + update.activation_ms / 1000, update.epoch, update.traceparent or None))
+        return effects
+
+    def _removed(self, update: GroupUpdate) -> list[Any]:
+        self.state = "ejected" if update.ejection else "left"
+        self._member = self._key = None
+        self._switches, self._repair_at = [], None
+        remark = "thrown out by the Coordinator" if update.ejection else "the membership ended"
+        return [PauseSending(self.group.group_id), Changed("ejected" if update.ejection else "left", remark)]
+
+    # ---- time
+
+    def woken(self, now: float) -> list[Any]:
+        """Switches, drops, repairs and silences that are due."""
+        effects: list[Any] = []
+        effects += self._switch(now)
+        due = [drop for drop in self._drops if now >= drop[0]]
+        self._drops = [drop for drop in self._drops if now < drop[0]]
+        effects += [DropEpoch(self.group.group_id, epoch) for _, epoch in due]
+        if self._repair_at is not None and now >= self._repair_at:
+            self._repair_at, self._repaired_at = None, now
+            effects.append(RepairWanted(self.number))
+        if self.state == "member" and now >= self._silent_at():
+            self.state = "silenced"
+            remark = "no beacon of the Authorizer: an update may have been kept from us, so nothing more is sent"
+            effects += [PauseSending(self.group.group_id), Changed("silenced", remark)]
+        return effects
+
+    def _switch(self, now: float) -> list[Any]:
+        """To the newest epoch whose time has come; an ejection's overtakes those that waited."""
+        due = [switch for switch in self._switches if now >= switch[0]]
+        if not due or self.sender_id is None:
+            return []
+        _, epoch, traceparent = max(due, key=lambda switch: switch[1])
+        self._switches = [switch for switch in self._switches if switch[1] > epoch]
+        self._sending_epoch = epoch
+        return [
+            SwitchSending(self.group.group_id, epoch, self.sender_id),
+            Changed("switched", "", traceparent, now),
+        ]
+
+    def wake_at(self) -> float | None:
+        """When `woken` is wanted."""
+        times = [drop[0] for drop in self._drops]
+        times += [switch[0] for switch in self._switches]
+        times += [self._repair_at] if self._repair_at is not None else []
+        times += [self._silent_at()] if self.state == "member" else []
+        return min(times, default=None)
+
+    def _silent_at(self) -> float:
+        return self._heard_at + self.group.policy.beacon_silence_ms / 1000

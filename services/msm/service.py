@@ -1,0 +1,92 @@
+"""The MSM as a process: its core on the bus, a relay for each group."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from mcsa import subjects
+from mcsa.endpoint import Endpoint
+from mcsa.errors import Refused
+from mcsa.shell.assembly import Assembly
+from mcsa.shell.bus import Headers
+from mcsa.shell.service import RunningService
+from services.msm.config import MsmSettings
+from services.msm.core import Accepted, MsmCore, Settings
+from services.msm.events import CloseGroup, GroupFailed, GroupMessage, GroupOpened, OpenGroup
+from services.msm.relay import GroupRelay
+
+
+class MsmService:
+    """See the module."""
+
+    def __init__(self, settings: MsmSettings) -> None:
+        self._settings = settings
+        self._assembly = Assembly("msm", settings)
+        self._relays: dict[bytes, GroupRelay] = {}
+        credentials = self._assembly.credentials
+        accepts = [Accepted(line.authorizer, line.network) for line in settings.accepts]
+        core_settings = Settings(settings.address, settings.directory, accepts, settings.hpke_suite)
+        core = self.make_core(core_settings)
+        endpoint = Endpoint(
+            subjects.MSM,
+            credentials.id.token,
+            credentials,
+            self._assembly.trust,
+            core,
+            os.urandom,
+            telemetry=self._assembly.telemetry,
+        )
+        self._running = RunningService(endpoint, self._assembly.bus(f"msm-{credentials.id.token}"), self._perform)
+
+    def make_core(self, settings: Settings) -> MsmCore:
+        """The core; a test that wants a hostile one overrides this."""
+        assembly = self._assembly
+        return MsmCore(assembly.credentials, assembly.trust, os.urandom, settings, self._path_counters)
+
+    async def start(self) -> None:
+        """Serves the host's CSM, and listens to all groups' updates."""
+        self._settings.sockets.mkdir(mode=0o700, parents=True, exist_ok=True)
+        await self._running.start()
+        await self._running.listen(f"{subjects.PREFIX}.{subjects.GROUP}.*.*", self._group_told)
+
+    async def close(self) -> None:
+        """Ends; the groups' memberships end with the leases, or are left by the CSM before."""
+        await self._running.close()
+        for relay in self._relays.values():
+            relay.close()
+        self._assembly.close()
+
+    def _group_told(self, subject: str, raw: bytes, _headers: Headers) -> None:
+        _, _, group = subjects.parse_subject(subject)
+        self._running.feed(GroupMessage(bytes.fromhex(group), raw))
+
+    def _path_counters(self, group_id: bytes) -> Mapping[str, int]:
+        relay = self._relays.get(group_id)
+        return {} if relay is None else dict(relay.path.counters)
+
+    def _perform(self, effect: Any) -> None:
+        match effect:
+            case OpenGroup():
+                self._open(effect)
+            case CloseGroup():
+                relay = self._relays.pop(effect.group_id, None)
+                if relay is not None:
+                    relay.close()
+            case _:
+                relay = self._relays.get(effect.group_id)
+                if relay is not None:
+                    relay.control(effect)
+
+    def _open(self, effect: OpenGroup) -> None:
+        group = effect.group
+        tell = self._running.feed_from_thread
+        try:
+            domain, address = self._assembly.credentials.id.domain, self._settings.address
+            relay = GroupRelay(domain, group, address, self._settings.sockets, tell)
+        except Refused as refused:
+            tell(GroupFailed(group.group_id, refused.sentence))
+            return
+        self._relays[group.group_id] = relay
+        tell(GroupOpened(group.group_id, relay.socket_path))

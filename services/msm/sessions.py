@@ -1,0 +1,222 @@
+"""Sessions as the MSM sees them: created at the Authorizer, announced and heard through the directory.
+
+An announcement is a hint. It is marked verified only where its text was signed by the Coordinator whose certificate the
+Authorizer gave, that Authorizer is one that this host accepts for those addresses, and it names what it should.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from google.protobuf.message import DecodeError
+from mcsa.sap.announcement import ANNOUNCEMENT_LABEL, append_signature, describe, parse_announcement, split_signature
+
+from mcsa import subjects
+from mcsa.conference_id import CONFERENCE_LABEL
+from mcsa.endpoint import Answer, Answered, Failed, Refuse, Request, Requested
+from mcsa.errors import Refused, Rejected
+from mcsa.identity import Credentials, Identity
+from mcsa.trust import Trust
+from mcsa.v1 import authorizer_pb2 as authorizer_wire
+from mcsa.v1 import msm_pb2 as wire
+from mcsa.v1 import sd_pb2 as sd_wire
+from mcsa.v1.types_pb2 import ConferenceDescription, SignedStatement
+
+CERTIFICATE_WITHIN = 2.0  # seconds to wait for a certificate before a session is listed without
+COORDINATORS_KEPT = 1_000
+
+
+@dataclass(slots=True)
+class _Listing:
+    """A list being made."""
+
+    token: object
+    sessions: list[wire.Session]
+    waiting: set[bytes] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    listing: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Certified:
+    listing: int
+    conference_id: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """The directory is told something for the CSM."""
+
+    token: object
+    answer: Any
+
+
+class Sessions:
+    """See the module."""
+
+    def __init__(
+        self, credentials: Credentials, trust: Trust, directory: str, check_accepted: Callable[[str, str], None]
+    ) -> None:
+        self._credentials = credentials
+        self._trust = trust
+        self._directory = directory
+        self._check_accepted = check_accepted
+        self._listings: dict[int, _Listing] = {}
+        self._next = 0
+        self._coordinators: dict[bytes, Identity] = {}
+        self._announced: dict[bytes, bytes] = {}
+
+    # ---- making
+
+    def open_description(self, signed: SignedStatement, now: float) -> ConferenceDescription:
+        """A description that its Coordinator signed; `Refused` otherwise."""
+        try:
+            self._trust.open_statement(signed, CONFERENCE_LABEL, now)
+            return ConferenceDescription.FromString(signed.statement)
+        except (Rejected, DecodeError) as error:
+            raise Refused("description", "signature", f"the description was not accepted: {error}") from None
+
+    def created(
+        self, description: ConferenceDescription, created: authorizer_wire.CreateResponse, address: str, now: float
+    ) -> wire.CreateSessionResponse:
+        """What the CSM gets, with the text for the Coordinator to sign."""
+        for group in created.groups:
+            try:
+                self._check_accepted(description.authorizer, group.address)
+            except Refused as refused:
+                raise Rejected("gpad", refused.sentence) from None
+        text = describe(description, created.conference_id, created.groups, origin_address=address, version=round(now))
+        return wire.CreateSessionResponse(conference_id=created.conference_id, groups=created.groups, unsigned_sdp=text)
+
+    def announce(self, request: Requested, now: float) -> list[Any]:
+        """`AnnounceSession`."""
+        message: wire.AnnounceSessionRequest = request.message
+        sdp = append_signature(message.unsigned_sdp, message.signature, message.signer_fingerprint)
+        try:
+            session = parse_announcement(sdp)
+        except Rejected as rejected:
+            raise Refused("announcement", rejected.cause, f"the announcement is not good SDP: {rejected}") from None
+        self._announced[session.conference_id] = sdp
+        told = _Told(request.token, wire.AnnounceSessionResponse())
+        return [self._ask("announce", sd_wire.AnnounceRequest(sdp=sdp), told, request.traceparent)]
+
+    def withdraw(self, request: Requested, now: float) -> list[Any]:
+        """`WithdrawSession`."""
+        sdp = self._announced.pop(request.message.conference_id, None)
+        response = wire.WithdrawSessionResponse()
+        if sdp is None:
+            return [Answer(request.token, response)]
+        told = _Told(request.token, response)
+        return [self._ask("withdraw", sd_wire.WithdrawRequest(sdp=sdp), told, request.traceparent)]
+
+    # ---- hearing
+
+    def list_sessions(self, request: Requested, now: float) -> list[Any]:
+        """`ListSessions`: what the directory heard, then the certificates that are missing, then the answer."""
+        self._next += 1
+        self._listings[self._next] = _Listing(request.token, [])
+        return [self._ask("list", sd_wire.ListRequest(), _Listed(self._next), request.traceparent)]
+
+    def answered(self, event: Answered, now: float) -> list[Any]:
+        """An answer to one of the requests made here."""
+        token = event.token
+        if isinstance(token, _Told):
+            return [Answer(token.token, token.answer)]
+        if isinstance(token, _Listed):
+            return self._heard(token.listing, event.message, now)
+        if isinstance(token, _Certified):
+            self._learn(token.conference_id, event.message, now)
+            return self._finish(token.listing, token.conference_id)
+        raise TypeError(token)
+
+    def failed(self, event: Failed, now: float) -> list[Any]:
+        """One of them was refused, or nobody answered."""
+        token = event.token
+        if isinstance(token, _Told):
+            return [Refuse(token.token, event.refusal)]
+        if isinstance(token, _Listed):
+            return [Refuse(self._listings.pop(token.listing).token, event.refusal)]
+        if isinstance(token, _Certified):
+            return self._finish(token.listing, token.conference_id)
+        raise TypeError(token)
+
+    def _heard(self, number: int, response: sd_wire.ListResponse, now: float) -> list[Any]:
+        listing = self._listings[number]
+        effects: list[Any] = []
+        for announcement in response.sessions:
+            try:
+                session = parse_announcement(announcement.sdp)
+            except Rejected:
+                continue  # the directory counts these
+            session.announcement.CopyFrom(announcement)
+            listing.sessions.append(session)
+            conference_id = session.conference_id
+            if conference_id and conference_id not in self._coordinators and self._accepted(session):
+                listing.waiting.add(conference_id)
+                effects.append(
+                    Request(
+                        subjects.AUTHORIZER,
+                        "certificate",
+                        authorizer_wire.CertificateRequest(conference_id=conference_id),
+                        session.authorizer,
+                        _Certified(number, conference_id),
+                        within=CERTIFICATE_WITHIN,
+                    )
+                )
+        return effects or self._finish(number, b"")
+
+    def _finish(self, number: int, conference_id: bytes) -> list[Any]:
+        listing = self._listings[number]
+        listing.waiting.discard(conference_id)
+        if listing.waiting:
+            return []
+        del self._listings[number]
+        for session in listing.sessions:
+            session.remark = self._remark(session)
+            session.verified = not session.remark
+        return [Answer(listing.token, wire.ListSessionsResponse(sessions=listing.sessions))]
+
+    def _learn(self, conference_id: bytes, response: authorizer_wire.CertificateResponse, now: float) -> None:
+        try:
+            coordinator = self._trust.verify_chain(response.coordinator_chain, now, ("user",))
+        except Rejected:
+            return
+        if len(self._coordinators) >= COORDINATORS_KEPT:
+            self._coordinators.clear()
+        self._coordinators[conference_id] = coordinator
+
+    def _accepted(self, session: wire.Session) -> bool:
+        try:
+            for group in session.groups:
+                self._check_accepted(session.authorizer, group.address)
+        except (Refused, ValueError):
+            return False
+        return True
+
+    def _remark(self, session: wire.Session) -> str:
+        """Why a session is not verified; empty where it is."""
+        if not session.conference_id:
+            return "not one of ours"
+        if not self._accepted(session):
+            return "its Authorizer is not one that this host accepts for these addresses"
+        signed = split_signature(session.announcement.sdp)
+        coordinator = self._coordinators.get(session.conference_id)
+        if signed is None:
+            return "not signed"
+        if coordinator is None:
+            return "its Authorizer does not know it, or is out of reach"
+        if str(coordinator.id) != session.coordinator:
+            return "names another Coordinator than its Authorizer does"
+        try:
+            coordinator.check_signature(signed.signature, ANNOUNCEMENT_LABEL, signed.text)
+        except Rejected:
+            return "its signature is not the Coordinator's"
+        return ""
+
+    def _ask(self, verb: str, message: Any, token: object, traceparent: str | None) -> Request:
+        return Request(subjects.SD, verb, message, self._directory, token, traceparent=traceparent)

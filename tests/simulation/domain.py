@@ -1,0 +1,96 @@
+"""A whole domain in memory."""
+
+from __future__ import annotations
+
+from mcsa.conference_id import CONFERENCE_LABEL
+from mcsa.v1 import msm_pb2
+from mcsa.v1.types_pb2 import (
+    POLICY_CLASS_CLOSED,
+    AccessControl,
+    ConferenceDescription,
+    GroupDescription,
+    GroupPolicy,
+    SignedStatement,
+)
+from tests.simulation.network import START, Network, Weather
+from tests.simulation.nodes import AskingNode, AuthorizerNode, MsmNode, Switchboard
+from tests.world import World, seeded
+
+
+class Domain:
+    """Authorizer and hosts; every host has an MSM and something that asks it."""
+
+    def __init__(
+        self, seed: int = 1, weather: Weather | None = None, hosts: tuple[str, ...] = (), world: World | None = None
+    ) -> None:
+        self.seed = seed
+        self.world = world or World(now=START)
+        self.network = Network(seed, weather)
+        self.switchboard = Switchboard(self.network)
+        self.memory: dict[bytes, bytes] = {}
+        self.authorizer = AuthorizerNode(self.world, self.switchboard, seed, self.memory)
+        self.msm: dict[str, MsmNode] = {}
+        self.csm: dict[str, AskingNode] = {}
+        for name in hosts:
+            self.add_host(name)
+
+    def add_host(self, name: str) -> None:
+        """A host, and its address."""
+        number = len(self.msm) + 2
+        self.msm[name] = MsmNode(self.world, self.switchboard, name, f"198.51.100.{number}", self.seed * 1000 + number)
+        self.csm[name] = AskingNode(self.world, self.switchboard, name, self.seed * 2000 + number)
+
+    def restart_authorizer(self) -> None:
+        """A new process with what the old one wrote down."""
+        self.authorizer.kill()
+        self.authorizer = AuthorizerNode(self.world, self.switchboard, self.seed + 77, self.memory)
+
+    def restart_msm(self, name: str) -> None:
+        """A new process with nothing."""
+        old = self.msm[name]
+        old.kill()
+        for path in old.paths.values():
+            self.network.leave(path.group.address, old.address)
+        self.msm[name] = MsmNode(self.world, self.switchboard, name, old.address, self.seed * 3000 + len(self.msm))
+
+    def describe(
+        self,
+        coordinator: str = "alice",
+        groups: int = 1,
+        policy: GroupPolicy | None = None,
+        policy_class: int = POLICY_CLASS_CLOSED,
+    ) -> SignedStatement:
+        """A signed description of a conference."""
+        description = ConferenceDescription(
+            title="a conference",
+            coordinator=str(self.world.user(coordinator).id),
+            policy_class=policy_class,  # type: ignore[arg-type]
+            ckgds=["bd"],
+            groups=[
+                GroupDescription(
+                    name=f"group{number}", media="audio", format="0", port=5004 + 2 * number, policy=policy
+                )
+                for number in range(groups)
+            ],
+            start_s=int(START),
+            nonce=seeded(self.seed)(16),
+            authorizer=str(self.world.authorizer.id),
+        )
+        return self.world.user(coordinator).sign_statement(CONFERENCE_LABEL, description.SerializeToString())
+
+    def create(
+        self,
+        host: str = "alpha",
+        acceptable: tuple[str, ...] = ("alice", "bob", "carol"),
+        policy: GroupPolicy | None = None,
+        groups: int = 1,
+        policy_class: int = POLICY_CLASS_CLOSED,
+    ) -> msm_pb2.CreateSessionResponse:
+        """A session created through a host's MSM."""
+        access = AccessControl(acceptable_users=[str(self.world.user(name).id) for name in acceptable])
+        signed = self.describe(groups=groups, policy=policy, policy_class=policy_class)
+        outcome = self.csm[host].ask("create-session", msm_pb2.CreateSessionRequest(description=signed, access=access))
+        assert outcome.refused is None, outcome.refused
+        response = outcome.message
+        assert isinstance(response, msm_pb2.CreateSessionResponse)
+        return response

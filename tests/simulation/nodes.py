@@ -1,0 +1,329 @@
+"""Services and hosts of a simulated domain: the real cores and endpoints, with memory in place of sockets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from functools import partial
+from typing import Any
+
+from google.protobuf.message import Message
+
+from mcsa import subjects
+from mcsa.endpoint import (
+    Answered,
+    Endpoint,
+    Failed,
+    OutgoingAnswer,
+    OutgoingPublication,
+    OutgoingRequest,
+    Published,
+    Request,
+)
+from mcsa.errors import Refused
+from mcsa.esp.derive import derive_traffic_key
+from mcsa.esp.outbound import OutboundAssociation
+from mcsa.esp.suite import suite_named
+from mcsa.registration import sign_user_statement
+from mcsa.subjects import GROUP_CHANGED
+from mcsa.updates import PORT as UPDATE_PORT
+from mcsa.v1 import msm_pb2
+from mcsa.v1.types_pb2 import GroupDescription
+from services.authorizer import events as authorizer_events
+from services.authorizer.core import AuthorizerCore
+from services.authorizer.core import Settings as AuthorizerSettings
+from services.msm import events as msm_events
+from services.msm.core import Accepted, MsmCore
+from services.msm.core import Settings as MsmSettings
+from services.msm.path import GroupPath, Received
+from tests.simulation.network import Network
+from tests.world import World, seeded
+
+
+class Switchboard:
+    """Who listens to what on the simulated bus."""
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        self.nodes: list[Node] = []
+
+    def request(self, source: Node, outgoing: OutgoingRequest) -> None:
+        """To the service that answers this subject; nobody, where it is down."""
+        service, caller, _ = subjects.parse_subject(outgoing.subject)
+        for node in list(self.nodes):
+            if node.endpoint.service == service and (service != subjects.MSM or node.endpoint.caller == caller):
+                self.network.carry(source.name, outgoing.subject, outgoing.raw, partial(node.asked, outgoing, source))
+
+    def publish(self, source: Node, subject: str, raw: bytes) -> None:
+        """To all that listen."""
+        for node in list(self.nodes):
+            if any(fnmatchcase(subject, pattern) for pattern in node.listens):
+                self.network.carry(source.name, subject, raw, partial(node.told, subject, raw))
+
+
+class Node:
+    """One process: an endpoint, and what its effects do to the simulated world."""
+
+    def __init__(self, name: str, endpoint: Endpoint, switchboard: Switchboard, listens: tuple[str, ...] = ()) -> None:
+        self.name = name
+        self.endpoint = endpoint
+        self.switchboard = switchboard
+        self.network = switchboard.network
+        self.listens = listens
+        self.alive = True
+        self._wake_at: float | None = None
+        switchboard.nodes.append(self)
+
+    def kill(self) -> None:
+        """As by SIGKILL: nothing more is said, nothing kept."""
+        self.alive = False
+        self.switchboard.nodes.remove(self)
+
+    def asked(self, outgoing: OutgoingRequest, source: Node) -> None:
+        def reply(raw: bytes) -> None:
+            self.network.carry(self.name, "reply", raw, lambda: source.answered(raw))
+
+        if self.alive:
+            now = self.network.now
+            self.perform(self.endpoint.request_arrived(outgoing.subject, outgoing.raw, reply, now))
+
+    def answered(self, raw: bytes) -> None:
+        if self.alive:
+            self.perform(self.endpoint.answer_arrived(raw, self.network.now))
+
+    def told(self, subject: str, raw: bytes) -> None:
+        if self.alive:
+            self.perform(self.endpoint.publication_arrived(subject, raw, self.network.now))
+
+    def event(self, event: Any) -> None:
+        if self.alive:
+            self.perform(self.endpoint.handle(event, self.network.now))
+
+    def perform(self, outputs: list[Any]) -> None:
+        for output in outputs:
+            match output:
+                case OutgoingRequest():
+                    self.switchboard.request(self, output)
+                case OutgoingAnswer():
+                    output.reply(output.raw)  # type: ignore[operator]
+                case OutgoingPublication():
+                    self.switchboard.publish(self, output.subject, output.raw)
+                case _:
+                    self.carry_out(output)
+        self._schedule()
+
+    def _schedule(self) -> None:
+        wake_at = self.endpoint.wake_at()
+        if wake_at is not None and (
+            self._wake_at is None or wake_at < self._wake_at or self._wake_at <= self.network.now
+        ):
+            self._wake_at = max(wake_at, self.network.now)
+            self.network.at(self._wake_at, self._woken)
+
+    def _woken(self) -> None:
+        if self.alive and self._wake_at is not None and self.network.now >= self._wake_at:
+            self._wake_at = None
+            self.perform(self.endpoint.tick(self.network.now))
+
+    def carry_out(self, effect: Any) -> None:
+        raise NotImplementedError(effect)
+
+
+class AuthorizerNode(Node):
+    """The Authorizer, with its sender on the multicast."""
+
+    ADDRESS = "198.51.100.1"
+
+    def __init__(self, world: World, switchboard: Switchboard, seed: int, memory: dict[bytes, bytes]) -> None:
+        random = seeded(seed)
+        core = AuthorizerCore(world.authorizer, world.trust(), random, AuthorizerSettings(address=self.ADDRESS))
+        endpoint = Endpoint(
+            subjects.AUTHORIZER, world.authorizer.id.token, world.authorizer, world.trust(), core, random
+        )
+        super().__init__("authorizer", endpoint, switchboard)
+        self.core = core
+        self.memory = memory
+        self._senders: dict[tuple[bytes, int], OutboundAssociation] = {}
+        self._addresses: dict[bytes, str] = {}
+        self.decided: list[authorizer_events.Decided] = []
+        self.perform(endpoint.carry_out(core.restore(list(memory.values()), self.network.now), self.network.now))
+
+    def carry_out(self, effect: Any) -> None:
+        domain = self.endpoint.credentials.id.domain
+        match effect:
+            case authorizer_events.InstallSender():
+                group = effect.group
+                suite = suite_named(group.policy.suite)
+                key = derive_traffic_key(effect.key, domain, group.group_id, effect.epoch, suite, effect.sender_id)
+                self._senders[group.group_id, effect.epoch] = OutboundAssociation(key)
+                self._addresses[group.group_id] = group.address
+            case authorizer_events.DropSender():
+                self._senders.pop((effect.group_id, effect.epoch), None)
+            case authorizer_events.SendToGroup():
+                packet = self._senders[effect.group_id, effect.epoch].seal(effect.payload, UPDATE_PORT, UPDATE_PORT)
+                self.network.send(self.ADDRESS, self._addresses[effect.group_id], packet)
+            case authorizer_events.Tell():
+                subject = subjects.group_subject(self.endpoint.caller, effect.group_id)
+                self.switchboard.publish(self, subject, effect.payload)
+            case authorizer_events.Remember():
+                self.memory[effect.conference_id] = effect.state
+            case authorizer_events.Decided():
+                self.decided.append(effect)
+            case _:
+                raise TypeError(effect)
+
+
+class MsmNode(Node):
+    """A host's MSM, with its packet path."""
+
+    def __init__(self, world: World, switchboard: Switchboard, name: str, address: str, seed: int) -> None:
+        random = seeded(seed)
+        credentials = world.host(name)
+        settings = MsmSettings(
+            address, str(world.directory.id), [Accepted(f"spiffe://{world.domain}/authorizer/*", "239.255.0.0/16")]
+        )
+        core = MsmCore(credentials, world.trust(), random, settings, self._path_counters)
+        endpoint = Endpoint(subjects.MSM, credentials.id.token, credentials, world.trust(), core, random)
+        super().__init__(f"msm-{name}", endpoint, switchboard, (f"{subjects.PREFIX}.{subjects.GROUP}.*",))
+        self.core = core
+        self.address = address
+        self.paths: dict[bytes, GroupPath] = {}
+        self.received: dict[bytes, list[Received]] = {}
+        self.listener: Callable[[bytes, Received], None] | None = None
+
+    def _path_counters(self, group_id: bytes) -> dict[str, int]:
+        return dict(self.paths[group_id].counters) if group_id in self.paths else {}
+
+    def told(self, subject: str, raw: bytes) -> None:
+        self.event(msm_events.GroupMessage(bytes.fromhex(subjects.parse_subject(subject)[2]), raw))
+
+    def send(self, group_id: bytes, payload: bytes, port: int = 5004) -> bool:
+        """Plaintext of an application on this host; False where nothing may be sent now."""
+        path = self.paths[group_id]
+        packet = path.seal(payload, port, port)
+        for event in path.sequence_low():
+            self.event(event)
+        if packet is not None:
+            self.network.send(self.address, path.group.address, packet)
+        return packet is not None
+
+    def carry_out(self, effect: Any) -> None:
+        match effect:
+            case msm_events.OpenGroup():
+                self._open(effect.group)
+            case msm_events.CloseGroup():
+                path = self.paths.pop(effect.group_id, None)
+                if path is not None:
+                    self.network.leave(path.group.address, self.address)
+            case _:
+                path = self.paths.get(effect.group_id)
+                if path is not None:
+                    self._pass_up(effect.group_id, path.carry_out(effect, self.network.now))
+
+    def _open(self, group: GroupDescription) -> None:
+        path = GroupPath(self.endpoint.credentials.id.domain, group)
+        self.paths[group.group_id] = path
+        self.received.setdefault(group.group_id, [])
+
+        def arrived(raw: bytes, source: str) -> None:
+            if self.alive:
+                self._pass_up(group.group_id, path.open(raw, source, self.network.now))
+
+        self.network.join(group.address, self.address, arrived)
+        opened = msm_events.GroupOpened(group.group_id, f"/{self.name}/{group.name}")
+        self.network.at(self.network.now, lambda: self.event(opened))
+
+    def _pass_up(self, group_id: bytes, found: list[Any]) -> None:
+        for item in found:
+            if isinstance(item, Received):
+                self.received[group_id].append(item)
+                if self.listener is not None:
+                    self.listener(group_id, item)
+            else:
+                self.event(item)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a request."""
+
+    message: Any = None
+    refused: Refused | None = None
+
+
+@dataclass
+class AskingCore:
+    """A stand-in for a CSM in tests of what is below it: asks what the test asks, keeps what it is told."""
+
+    outcomes: dict[object, Outcome] = field(default_factory=dict)
+    told: list[msm_pb2.GroupChanged] = field(default_factory=list)
+
+    def handle(self, event: Any, now: float) -> list[Any]:
+        match event:
+            case Request():
+                return [event]
+            case Answered():
+                self.outcomes[event.token] = Outcome(event.message)
+            case Failed():
+                self.outcomes[event.token] = Outcome(refused=event.refusal)
+            case Published():
+                self.told.append(event.message)
+        return []
+
+    def wake_at(self) -> float | None:
+        return None
+
+    def reauthorise(self, request: Any, now: float) -> None:
+        return None
+
+
+class AskingNode(Node):
+    """Asks an MSM as its CSM does."""
+
+    def __init__(self, world: World, switchboard: Switchboard, name: str, seed: int) -> None:
+        self.core = AskingCore()
+        credentials = world.host(name)
+        endpoint = Endpoint(
+            subjects.CSM,
+            credentials.id.token,
+            credentials,
+            world.trust(),
+            self.core,
+            seeded(seed),
+            publications={"mcsa.v1.GroupChanged": msm_pb2.GroupChanged},
+            publishers=("host",),
+        )
+        super().__init__(
+            f"csm-{name}", endpoint, switchboard, (subjects.subject(subjects.CSM, credentials.id.token, GROUP_CHANGED),)
+        )
+        self.world = world
+        self._tokens = 0
+
+    def ask(self, verb: str, message: Message, within: float = 12.0) -> Outcome:
+        """Asks, and runs the world until there is an outcome."""
+        self._tokens += 1
+        token = self._tokens
+        host = self.endpoint.credentials
+        self.event(Request(subjects.MSM, verb, message, str(host.id), token, within=within))
+        self.network.run_until(lambda: token in self.core.outcomes, within + 1)
+        return self.core.outcomes[token]
+
+    def join(self, group: GroupDescription, conference_id: bytes, user: str) -> Outcome:
+        """The two steps of joining a group for a user."""
+        authorizer = str(self.world.authorizer.id)
+        asked = msm_pb2.PrepareJoinRequest(group_id=group.group_id, authorizer=authorizer)
+        prepared = self.ask("prepare-join", asked)
+        if prepared.refused:
+            return prepared
+        credentials = self.world.user(user)
+        return self.ask(
+            "join-group",
+            msm_pb2.JoinGroupRequest(
+                group=group,
+                authorizer=authorizer,
+                conference_id=conference_id,
+                user_statement=sign_user_statement(credentials, prepared.message.statement),
+                user=str(credentials.id),
+            ),
+        )
