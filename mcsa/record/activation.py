@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from google.protobuf.message import DecodeError
-
-from mcsa.errors import Rejected
+from mcsa.ckgds.interface import scheme_named
+from mcsa.ckgds.participation import transcript_hash_of, verify_participation
+from mcsa.errors import Refused, Rejected
 from mcsa.record.messages import Said
-from mcsa.record.transcript import PARTICIPATION_LABEL, transcript_hash_of
 from mcsa.trust import Trust
-from mcsa.v1.conference_pb2 import Activate, Participant, Participation, RunStart
-from mcsa.v1.types_pb2 import SignedStatement
+from mcsa.v1.conference_pb2 import Activate, Participation, RunStart
 
 SIGNED_WITHIN = 600.0  # seconds between a participation's own time and its Activate's entry: repairs, and two clocks
 CONFIRMATION_SIZE = 32  # bytes
@@ -41,50 +39,44 @@ def verify_activation(
 ) -> list[Participation]:
     """What the roster signed, in its order: this conference, run, key epoch and transcript, with one confirmation.
 
-    Raises `Rejected`: what `Trust.open_statement` rejects; "run"; and, last, "transcript": the rounds in this record
-    are not those that all signed.
+    Raises `Rejected`: what `Trust.verify_chain` and `verify_participation` reject; "run"; and, last, "transcript": the
+    rounds in this record are not those that all signed.
     """
     start = run.start
     if activate.run != start.run or len(activate.participations) != len(start.roster):
         raise Rejected("run", f"{len(activate.participations)} participations for a roster of {len(start.roster)}")
-    statements = [
-        _verify_participation(signed, participant, said.at, trust)
-        for signed, participant in zip(activate.participations, start.roster, strict=True)
-    ]
-    first = statements[0]
-    expected = (conference_id, start.key_epoch, run.hash, first.transcript_hash, first.confirmation)
-    for statement in statements:
-        about = (statement.conference_id, statement.key_epoch, statement.run_hash)
-        if (*about, statement.transcript_hash, statement.confirmation) != expected:
-            raise Rejected("run", f"{statement.user} signed another run, transcript or confirmation")
-    if len(first.confirmation) != CONFIRMATION_SIZE:
+    statements: list[Participation] = []
+    for signed, participant in zip(activate.participations, start.roster, strict=True):
+        try:
+            trust.verify_chain(signed.certificate_chain, said.at, ("user",))
+            statement = verify_participation(signed, participant, conference_id, start.key_epoch, run.hash)
+        except Rejected as rejected:
+            raise Rejected("run", f"the participation of {participant.user}: {rejected}") from None
+        if abs(statement.time_ms / 1000 - said.at) > SIGNED_WITHIN:
+            raise Rejected("run", f"{participant.user} signed more than {SIGNED_WITHIN:.0f} s from the entry's time")
+        statements.append(statement)
+    if len({(statement.transcript_hash, statement.confirmation) for statement in statements}) != 1:
+        raise Rejected("run", "the participants signed different transcripts or confirmations")
+    if len(statements[0].confirmation) != CONFIRMATION_SIZE:
         raise Rejected("run", f"a confirmation is {CONFIRMATION_SIZE} bytes long")
-    if first.transcript_hash != transcript_hash_of(run.hash, rounds_in_order(run)):
+    if statements[0].transcript_hash != transcript_hash_of(messages_of(run)):
         raise Rejected("transcript", "the messages of the run in this record are not those that all signed")
     return statements
 
 
-def rounds_in_order(run: Run) -> list[bytes]:
-    """The rounds of the roster's processes, by round, then by place in the roster; of two for one place the first."""
-    places = {(participant.user, participant.process_id): index for index, participant in enumerate(run.start.roster)}
+def messages_of(run: Run) -> dict[tuple[int, int], bytes]:
+    """The serialised messages of a run, by (round, place in the roster); of two for one place the first.
+    `Rejected("run")` where nobody knows the scheme any more."""
+    try:
+        scheme = scheme_named(run.start.ckgds)
+    except Refused as refused:
+        raise Rejected("run", refused.sentence) from None
+    size = len(run.start.roster)
+    places = {(member.user, member.process_id): index for index, member in enumerate(run.start.roster)}
     found: dict[tuple[int, int], bytes] = {}
     for said in run.rounds:
-        place = places.get((said.user, said.process_id))
-        if place is not None:
-            found.setdefault((said.message.run_round.round, place), said.raw)
-    return [found[key] for key in sorted(found)]
-
-
-def _verify_participation(signed: SignedStatement, participant: Participant, at: float, trust: Trust) -> Participation:
-    identity = trust.open_statement(signed, PARTICIPATION_LABEL, at)
-    try:
-        statement = Participation.FromString(signed.statement)
-    except DecodeError:
-        raise Rejected("run", "a participation is malformed") from None
-    if str(identity.id) != participant.user or statement.user != participant.user:
-        raise Rejected("run", f"{identity.id} signed where {participant.user} has its place")
-    if identity.fingerprint != participant.certificate_fingerprint:
-        raise Rejected("run", f"{identity.id} signed with another certificate than the roster says")
-    if abs(statement.time_ms / 1000 - at) > SIGNED_WITHIN:
-        raise Rejected("run", f"{identity.id} signed more than {SIGNED_WITHIN:.0f} s from the entry's time")
-    return statement
+        number, index = said.message.run_round.round, places.get((said.user, said.process_id))
+        spoken = index is not None and 1 <= number <= scheme.rounds(size) and index in scheme.speakers(number, size)
+        if index is not None and spoken and said.message.run_round.run == run.start.run:
+            found.setdefault((number, index), said.raw)
+    return found

@@ -74,6 +74,8 @@ class Findings:
     unproven_runs: tuple[int, ...]
     """Runs that were activated, and of which this record lacks messages, so that nothing is proven of them."""
     ejected: tuple[Noted, ...]
+    cheaters: tuple[Noted, ...]
+    """Of whom an accusation's evidence shows that they cheated; `sentence` says at what, `entry` is the accusation."""
     absent: tuple[Noted, ...]
     """As the Coordinator recorded it; not proven."""
     departed: tuple[Noted, ...]

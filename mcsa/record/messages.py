@@ -27,6 +27,12 @@ class Said:
     message: ControlMessage
     raw: bytes
     """The serialised ControlMessage as it was signed."""
+    fragments: tuple[Fragment, ...]
+
+    @property
+    def certificate(self) -> bytes:
+        """DER of the signer's leaf."""
+        return self.identity.chain[0]
 
     @property
     def user(self) -> str:
@@ -96,7 +102,7 @@ class Streams:
         message = _parse_message(raw, first.sequence)
         stream.advance(first.sequence)
         self.by_process[first.process_id] = stream
-        return Said(entry, at, stream.identity, first.process_id, first.sequence, message, raw)
+        return Said(entry, at, stream.identity, first.process_id, first.sequence, message, raw, tuple(fragments))
 
     def _verify(self, fragment: Fragment, at: float, stream: Stream | None) -> Identity:
         """A stream's beginning carries the chain, which no signature covers."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, field
 
+from mcsa.ckgds.participation import run_hash_of
 from mcsa.errors import Rejected
 from mcsa.record.activation import Run, check_start, verify_activation
 from mcsa.record.findings import Key, Noted, Participated, SignedEpoch
 from mcsa.record.messages import Said
-from mcsa.record.transcript import run_hash_of
 from mcsa.trust import Trust
-from mcsa.v1.conference_pb2 import Abort, Activate, RunRound, RunStart
+from mcsa.v1.conference_pb2 import Abort, Activate, RunRound
 
 
 @dataclass(slots=True)
@@ -37,14 +37,14 @@ class Runs:
         self._conference_id = conference_id
         self._coordinator = coordinator
         self._trust = trust
-        self._starts: dict[bytes, tuple[RunStart, frozenset[str]]] = {}
+        self._starts: dict[bytes, tuple[Said, frozenset[str]]] = {}
         self._rounds: defaultdict[bytes, list[Said]] = defaultdict(list)
         self._aborted: set[bytes] = set()
         self._activates: list[tuple[Said, Activate, bool]] = []
 
-    def started(self, said: Said, start: RunStart, ejected: frozenset[str]) -> None:
+    def started(self, said: Said, ejected: frozenset[str]) -> None:
         """A RunStart of the Coordinator, and who was thrown out before it."""
-        self._starts.setdefault(run_hash_of(start), (start, ejected))
+        self._starts.setdefault(run_hash_of(said.raw), (said, ejected))
 
     def heard(self, said: Said, body: RunRound) -> None:
         """A round, of whomever."""
@@ -57,6 +57,11 @@ class Runs:
     def activated(self, said: Said, activate: Activate) -> None:
         """An Activate of the Coordinator."""
         self._activates.append((said, activate, activate.run_hash in self._aborted))
+
+    def start_of(self, run: int) -> Said | None:
+        """The first RunStart with this number."""
+        starts = (said for said, _ in self._starts.values())
+        return next((said for said in starts if said.message.run_start.run == run), None)
 
     def verify(self, *, may_lack: bool, strict: bool) -> Proven:
         """All Activates. `may_lack`: the record is not whole, so that what is missing of a run leaves it unproven.
@@ -83,7 +88,8 @@ class Runs:
             raise Rejected("run", "the run was aborted before")
         if activate.run_hash not in self._starts:
             raise Rejected("unknown-run", "no RunStart of this record has this hash")
-        start, ejected = self._starts[activate.run_hash]
+        opening, ejected = self._starts[activate.run_hash]
+        start = opening.message.run_start
         check_start(start, self._coordinator, ejected)
         if proven.keys and start.key_epoch <= proven.keys[-1].key_epoch:
             raise Rejected("run", f"key epoch {start.key_epoch} follows key epoch {proven.keys[-1].key_epoch}")

@@ -14,6 +14,7 @@ from typing import Any
 
 from google.protobuf.message import DecodeError
 
+from mcsa.ckgds.evidence import verify_accusation
 from mcsa.errors import Rejected
 from mcsa.record.chain import DESCRIPTION, MESSAGE, Chained, parse_record
 from mcsa.record.completeness import Ends
@@ -75,6 +76,7 @@ class _Reading:
         self._ends = Ends()
         self._said: list[Said] = []
         self._ejected: dict[str, Noted] = {}
+        self._accusations: list[Said] = []
         self._absent: list[Noted] = []
         self._departed: list[Noted] = []
         self._irregular: list[Noted] = []
@@ -86,6 +88,7 @@ class _Reading:
             "activate": self._runs.activated,
             "abort": self._runs.aborted,
             "ejection": self._eject,
+            "accusation": lambda said, _accusation: self._accusations.append(said),
             "absence": self._miss,
             "departure": self._depart,
             "closing": self._close,
@@ -119,8 +122,8 @@ class _Reading:
 
     # ---- what is said
 
-    def _run_started(self, said: Said, start: RunStart) -> None:
-        self._runs.started(said, start, frozenset(self._ejected))
+    def _run_started(self, said: Said, _start: RunStart) -> None:
+        self._runs.started(said, frozenset(self._ejected))
 
     def _eject(self, said: Said, ejection: Ejection) -> None:
         try:
@@ -157,6 +160,21 @@ class _Reading:
     def _close(self, _said: Said, closing: Closing) -> None:
         self._ends.end("closing", closing.positions)
 
+    def _judge(self) -> list[Noted]:
+        """The accusations, once all certificates are known."""
+        leaves = {str(one.identity.id): one.identity.chain[0] for one in self._streams.by_process.values()}
+        cheaters = []
+        for said in self._accusations:
+            accusation = said.message.accusation
+            try:
+                start = self._runs.start_of(accusation.run)
+                verify_accusation(accusation, self._chained.conference_id, start, leaves)
+            except Rejected as rejected:
+                self._note(said, f"an accusation of {accusation.cheater[:80]} that proves nothing: {rejected}")
+            else:
+                cheaters.append(Noted(said.entry, accusation.cheater, accusation.kind))
+        return cheaters
+
     def _note(self, said: Said, sentence: str) -> None:
         self._irregular.append(Noted(said.entry, said.user, sentence))
 
@@ -173,6 +191,7 @@ class _Reading:
         missing = lacking.excused + lacking.unexcused
         proven = self._runs.verify(may_lack=counted is None or bool(missing), strict=self._strict)
         receipts, wrong = match_receipts(self._said)
+        cheaters = self._judge()
         entries, description = self._chained.entries, self._description
         return Findings(
             conference_id=self._chained.conference_id,
@@ -188,6 +207,7 @@ class _Reading:
             keys=tuple(proven.keys),
             unproven_runs=tuple(proven.unproven),
             ejected=tuple(self._ejected.values()),
+            cheaters=tuple(cheaters),
             absent=tuple(self._absent),
             departed=tuple(self._departed),
             messages=Counter(said.user for said in self._said),

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
+from mcsa.ckgds.interface import scheme_named
+from mcsa.ckgds.participation import run_hash_of, sign_participation, transcript_hash_of
 from mcsa.conference_id import CONFERENCE_LABEL, conference_id_of
 from mcsa.control.fragments import body_room, sign_fragment, sign_message
 from mcsa.identity import Credentials
 from mcsa.record.chain import COUNTERSIGNATURE, head_of
 from mcsa.record.description import COUNTERSIGNATURE_LABEL
-from mcsa.record.transcript import PARTICIPATION_LABEL, run_hash_of, transcript_hash_of
 from mcsa.record.verify import EVICTION_LABEL
 from mcsa.record.writer import RecordWriter
 from mcsa.v1 import conference_pb2 as wire
@@ -65,6 +66,8 @@ class Conference:
         self.writer = RecordWriter(self.id, str(self.world.user(writer).id))
         self.writer.description(self.statement, self.now)
         self.run = 0
+        self.run_hash = b""
+        self.rounds: dict[tuple[int, int], bytes] = {}
 
     def speaker(self, name: str) -> Speaker:
         if name not in self.speakers:
@@ -91,13 +94,16 @@ class Conference:
     # ---- steps
 
     def start_run(self, *names: str, **changes: Any) -> wire.RunStart:
-        """The Coordinator starts a run, everybody says one round."""
+        """The Coordinator starts a run, everybody says its rounds. (The record knows nothing of a scheme's algebra.)"""
         self.run += 1
         roster = [self.participant(name) for name in names]
         fields: dict[str, Any] = {"run": self.run, "ckgds": "bd", "roster": roster, "key_epoch": self.run}
         start = wire.RunStart(**{**fields, **changes})
-        self.start_raw = self.say("alice", run_start=start)
-        self.rounds = [self.say_round(name, start) for name in names]
+        self.run_hash = run_hash_of(raw_of(self.say("alice", run_start=start)))
+        self.rounds = {}
+        for number in range(1, scheme_named("bd").rounds(len(names)) + 1):
+            for place, name in enumerate(names):
+                self.rounds[number, place] = self.say_round(name, number)
         return start
 
     def participant(self, name: str) -> wire.Participant:
@@ -107,28 +113,23 @@ class Conference:
             user=speaker.name, certificate_fingerprint=leaf, process_id=speaker.process_id, nonce=bytes(16)
         )
 
-    def say_round(self, name: str, start: wire.RunStart) -> bytes:
-        payload = f"element of {name}".encode()
-        round_one = wire.RunRound(run=start.run, run_hash=run_hash_of(start), round=1, payload=payload)
-        fragments = self.say(name, run_round=round_one)
-        return b"".join(fragment.body for fragment in fragments)
+    def say_round(self, name: str, number: int, payload: bytes = b"element") -> bytes:
+        said = wire.RunRound(run=self.run, run_hash=self.run_hash, round=number, payload=payload)
+        return raw_of(self.say(name, run_round=said))
 
     def participation(self, name: str, start: wire.RunStart, **changes: Any) -> SignedStatement:
-        run_hash = run_hash_of(start)
         fields: dict[str, Any] = {
             "conference_id": self.id,
             "key_epoch": start.key_epoch,
-            "run_hash": run_hash,
-            "transcript_hash": transcript_hash_of(run_hash, self.rounds),
+            "run_hash": self.run_hash,
+            "transcript_hash": transcript_hash_of(self.rounds),
             "confirmation": b"c" * 32,
-            "user": self.speaker(name).name,
             "time_ms": round(self.now * 1000),
         }
-        statement = wire.Participation(**{**fields, **changes}).SerializeToString()
-        return self.speaker(name).user.sign_statement(PARTICIPATION_LABEL, statement)
+        return sign_participation(self.speaker(name).user, wire.Participation(**{**fields, **changes}))
 
     def activate(self, start: wire.RunStart, participations: list[SignedStatement], **changes: Any) -> None:
-        fields: dict[str, Any] = {"run": start.run, "run_hash": run_hash_of(start), "participations": participations}
+        fields: dict[str, Any] = {"run": start.run, "run_hash": self.run_hash, "participations": participations}
         self.say("alice", activate=wire.Activate(**{**fields, **changes}))
 
     def key(self, *names: str) -> wire.RunStart:
@@ -141,11 +142,10 @@ class Conference:
         return self.say(name, sealed=wire.SealedMessage(sframe=text, receipt=True))
 
     def receipt(self, name: str, of: tuple[wire.Fragment, ...], **changes: Any) -> None:
-        body = b"".join(fragment.body for fragment in of)
         fields: dict[str, Any] = {
             "process_id": of[0].process_id,
             "sequence": of[0].sequence,
-            "message_hash": hashlib.sha256(body).digest(),
+            "message_hash": hashlib.sha256(raw_of(of)).digest(),
         }
         self.say(name, receipt=wire.Receipt(**{**fields, **changes}))
 
@@ -219,12 +219,14 @@ def rechained(record: wire.Record, entries: list[wire.RecordEntry]) -> bytes:
 def find(entries: list[wire.RecordEntry], body: str, skip: int = 0) -> int:
     """Index of the entry with the (skip + 1)-th message of this kind."""
     found = [
-        index
-        for index, entry in enumerate(entries)
-        if entry.fragments and message_in(entry).WhichOneof("body") == body
+        index for index, entry in enumerate(entries) if entry.fragments and message_in(entry).WhichOneof("body") == body
     ]
     return found[skip]
 
 
 def message_in(entry: wire.RecordEntry) -> wire.ControlMessage:
-    return wire.ControlMessage.FromString(b"".join(fragment.body for fragment in entry.fragments))
+    return wire.ControlMessage.FromString(raw_of(entry.fragments))
+
+
+def raw_of(fragments: Iterable[wire.Fragment]) -> bytes:
+    return b"".join(fragment.body for fragment in fragments)

@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-import random
-
-import pytest
-
-from mcsa.errors import Rejected
 from mcsa.record.verify import verify_record
-from mcsa.v1 import conference_pb2 as wire
-from tests.record.parts import Conference, whole
-from tests.world import NOW
+from tests.record.parts import whole
 
 
 def test_a_whole_record_is_accepted_and_says_who_was_there():
@@ -28,7 +21,7 @@ def test_a_whole_record_is_accepted_and_says_who_was_there():
     assert [(noted.user, noted.sentence) for noted in found.ejected] == [(carol, "shouted")]
     assert [noted.user for noted in found.absent] == [str(one.world.user("dave").id)]
     assert [(receipt.user, receipt.sender) for receipt in found.receipts] == [(bob, carol)]
-    assert found.messages == {alice: 10, bob: 6, carol: 3}
+    assert found.messages == {alice: 12, bob: 8, carol: 4}
     assert found.sealed == {bob: 1, carol: 1}
     assert found.countersigned_at == one.now + 1 and found.countersigned_for == str(one.world.host("beta").id)
     assert found.head == one.writer.head and found.entries == len(one.writer)
