@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from mcsa.record.verify import verify_record
+from mcsa.v1 import csm_pb2 as wire
 from tests.simulation.conference import Application, ConferenceDomain
+from tests.simulation.network import START, Weather
+from tests.world import World
 
 HOSTS = {"alice": "alpha", "bob": "beta", "carol": "gamma"}
 
@@ -50,3 +54,212 @@ def test_three_users_agree_on_a_key_and_talk(ckgds: str):
     domain.network.run_for(1.0)
     assert ("alice", b"welcome") in bob.heard and ("alice", b"welcome") in carol.heard
     assert ("bob", b"thank you") in alice.heard and ("bob", b"thank you") in carol.heard
+
+
+@pytest.mark.parametrize("seed", range(1, 6))
+def test_a_lossy_network_delays_the_key_and_changes_nothing_else(seed: int):
+    weather = Weather(loss=0.2, duplication=0.1, jitter=0.03)
+    domain = ConferenceDomain(seed, weather, hosts=("alpha", "beta", "gamma"))
+    applications = convened(domain, "bob", "carol")
+    run_until_keyed(domain, applications, 60.0)
+    for number in range(20):
+        applications[number % 3].say(b"line %d" % number)
+    domain.network.run_for(15.0)
+    for index, application in enumerate(applications):
+        own = {b"line %d" % number for number in range(20) if number % 3 == index}
+        assert {content for _, content in application.heard} == {b"line %d" % n for n in range(20)} - own
+
+
+def test_who_joins_late_gets_a_key_of_its_own_and_nothing_said_before():
+    domain = ConferenceDomain(hosts=("alpha", "beta", "gamma"))
+    alice, bob = convened(domain, "bob")
+    run_until_keyed(domain, [alice, bob])
+    first = alice.participant.view().key_fingerprint
+    alice.say(b"before")
+    domain.network.run_for(1.0)
+    carol = domain.application("gamma", "carol")
+    carol.join(alice.conference_id)
+    run_until_keyed(domain, [alice, bob, carol])
+    alice.say(b"after")
+    domain.network.run_for(8.0)
+    assert alice.participant.view().key_fingerprint != first
+    assert carol.heard == [("alice", b"after")]
+    assert [content for _, content in bob.heard] == [b"before", b"after"]
+
+
+def test_who_is_ejected_has_neither_group_key_nor_conference_key_of_the_next_epoch():
+    domain = ConferenceDomain(hosts=("alpha", "beta", "gamma"))
+    alice, bob, carol = applications = convened(domain, "bob", "carol")
+    run_until_keyed(domain, applications)
+    before = carol.participant.view().key_epoch
+    epochs = alice.eject("carol").epochs
+    run_until_keyed(domain, [alice, bob])
+    alice.say(b"she is gone")
+    domain.network.run_for(2.0)
+    assert bob.heard == [("alice", b"she is gone")]
+    assert carol.heard == []
+    assert carol.state.state == "failed" and "thrown out" in carol.state.reason
+    assert max(carol.keys) == before < alice.participant.view().key_epoch
+    assert epochs[0] == domain.msm["alpha"].core.memberships[alice.participant.terms.control.group_id].epoch
+    refused = carol.refusal_of("join", wire.JoinRequest(user=carol._key, conference_id=alice.conference_id))
+    assert refused.rule == "unacceptable-user"
+
+
+def test_only_the_coordinator_ejects():
+    domain = ConferenceDomain(hosts=("alpha", "beta", "gamma"))
+    applications = convened(domain, "bob", "carol")
+    run_until_keyed(domain, applications)
+    bob = applications[1]
+    subject = str(domain.world.user("carol").id)
+    refused = bob.refusal_of("eject", wire.EjectRequest(conference_id=bob.conference_id, subject=subject))
+    assert (refused.code, refused.rule) == ("not-allowed", "coordinator-ejects")
+    assert all_hold_one_key(applications)
+
+
+def test_who_leaves_is_not_in_the_next_key():
+    domain = ConferenceDomain(hosts=("alpha", "beta", "gamma"))
+    alice, bob, carol = applications = convened(domain, "bob", "carol")
+    run_until_keyed(domain, applications)
+    carol.leave()
+    run_until_keyed(domain, [alice, bob])
+    assert carol.state.state == "closed"
+
+
+def test_everybody_leaves_and_every_record_is_whole_and_countersigned():
+    domain = ConferenceDomain(hosts=("alpha", "beta", "gamma"))
+    alice, bob, carol = applications = convened(domain, "bob", "carol")
+    run_until_keyed(domain, applications)
+    alice.say(b"one")
+    bob.say(b"two", receipt=True)
+    domain.network.run_for(1.0)
+    carol.leave()
+    run_until_keyed(domain, [alice, bob])
+    alice.leave()
+    domain.network.run_for(5.0)
+    assert bob.state.state == "closed"
+    for application in applications:
+        (record,) = application.node.disk.records.values()
+        findings = verify_record(record, domain.world.trust())
+        assert findings.countersigned and findings.complete
+        assert not application.node.disk.remembered and not application.node.disk.keys
+    assert not domain.msm["beta"].core.memberships
+
+
+def test_a_restarted_csm_comes_back_by_itself_with_a_new_key():
+    domain = ConferenceDomain(hosts=("alpha", "beta", "gamma"))
+    alice, bob, carol = applications = convened(domain, "bob", "carol")
+    run_until_keyed(domain, applications)
+    first = alice.participant.view().key_epoch
+    domain.restart_csm("beta")
+    again = domain.application("beta", "bob")
+    again.conference_id = bob.conference_id
+    assert domain.network.run_until(
+        lambda: bool(list(again.node.core.participants)) and all_hold_one_key([alice, again, carol]), 20.0
+    )
+    again.attach()
+    alice.say(b"welcome back")
+    domain.network.run_for(2.0)
+    assert alice.participant.view().key_epoch > first
+    assert ("alice", b"welcome back") in again.heard
+
+
+def test_a_restarted_coordinator_calls_again():
+    domain = ConferenceDomain(hosts=("alpha", "beta", "gamma"))
+    alice, bob, carol = applications = convened(domain, "bob", "carol")
+    run_until_keyed(domain, applications)
+    domain.restart_csm("alpha")
+    again = domain.application("alpha", "alice")
+    again.conference_id = alice.conference_id
+    assert domain.network.run_until(
+        lambda: bool(list(again.node.core.participants)) and all_hold_one_key([again, bob, carol]), 30.0
+    )
+
+
+@pytest.mark.parametrize("host", ["alpha", "beta"])
+def test_a_restarted_msm_is_registered_anew_and_the_talk_goes_on(host: str):
+    domain = ConferenceDomain(hosts=("alpha", "beta", "gamma"))
+    alice, bob, carol = applications = convened(domain, "bob", "carol")
+    run_until_keyed(domain, applications)
+    domain.restart_msm(host)
+    domain.network.run_for(5.0)
+    bob.say(b"still here")
+    alice.say(b"so am I")
+    domain.network.run_for(8.0)
+    assert ("bob", b"still here") in carol.heard and ("bob", b"still here") in alice.heard
+    assert ("alice", b"so am I") in bob.heard
+
+
+def test_a_restarted_authorizer_costs_a_registration_and_no_conference_key():
+    domain = ConferenceDomain(hosts=("alpha", "beta", "gamma"))
+    alice, bob, carol = applications = convened(domain, "bob", "carol")
+    run_until_keyed(domain, applications)
+    epoch = alice.participant.view().key_epoch
+    domain.restart_authorizer()
+    domain.network.run_for(25.0)
+    alice.say(b"still here")
+    domain.network.run_for(5.0)
+    assert ("alice", b"still here") in bob.heard and ("alice", b"still here") in carol.heard
+    assert alice.participant.view().key_epoch == epoch
+
+
+def test_without_the_broker_talk_and_a_run_of_the_key_scheme_go_on():
+    domain = ConferenceDomain(hosts=("alpha", "beta", "gamma"))
+    alice, bob, _ = applications = convened(domain, "bob", "carol")
+    run_until_keyed(domain, applications)
+    first = alice.participant.view().key_epoch
+    domain.network.bus_up = False
+    alice.say(b"no broker")
+    domain.network.run_for(1.0)
+    assert ("alice", b"no broker") in bob.heard
+    alice.node.perform(
+        alice.node.endpoint.carry_out(alice.participant.call_anew(domain.network.now), domain.network.now)
+    )
+    assert domain.network.run_until(lambda: alice.participant.view().key_epoch > first, 10.0)
+    run_until_keyed(domain, applications)
+
+
+def test_with_the_groups_packets_dropped_the_conference_fails_and_says_why():
+    domain = ConferenceDomain(hosts=("alpha", "beta"))
+    domain.network.drops.append(lambda frame, _host: frame.way == "multicast")
+    alice = domain.application("alpha", "alice")
+    conference_id = alice.convene(("bob",))
+    bob = domain.application("beta", "bob")
+    bob.join(conference_id)
+    assert domain.network.run_until(lambda: alice.state.state == "failed" and bob.state.state == "failed", 60.0)
+    assert "nobody answered the conference-call" in alice.state.reason
+    assert "the Coordinator was not heard" in bob.state.reason
+
+
+def test_a_participant_that_dies_is_absent_and_the_rest_get_a_key():
+    domain = ConferenceDomain(hosts=("alpha", "beta", "gamma"))
+    alice, bob, carol = applications = convened(domain, "bob", "carol")
+    run_until_keyed(domain, applications)
+    domain.csms["gamma"].kill()
+    alice.eject("mallory")  # any reason for a new run
+    run_until_keyed(domain, [alice, bob], 30.0)
+    assert alice.state.absent == [str(carol.user.id)]
+
+
+def test_two_users_of_one_host_hear_each_other():
+    domain = ConferenceDomain(hosts=("alpha", "beta"))
+    alice = domain.application("alpha", "alice")
+    conference_id = alice.convene(("bob", "carol"))
+    bob, carol = domain.application("beta", "bob"), domain.application("beta", "carol")
+    bob.join(conference_id)
+    carol.join(conference_id)
+    run_until_keyed(domain, [alice, bob, carol], 20.0)
+    bob.say(b"hello neighbour")
+    domain.network.run_for(1.0)
+    assert ("bob", b"hello neighbour") in carol.heard and ("bob", b"hello neighbour") in alice.heard
+
+
+def test_the_same_seed_gives_the_same_events_sizes_and_times():
+    world = World(now=START)  # certificates are drawn by a library, and not always of one size
+
+    def trace(seed: int) -> list[tuple[float, str, int]]:
+        domain = ConferenceDomain(seed, Weather(loss=0.1), hosts=("alpha", "beta"), world=world)
+        run_until_keyed(domain, convened(domain, "bob"), 30.0)
+        return [(frame.at, frame.way, len(frame.raw)) for frame in domain.network.frames if frame.way == "multicast"]
+
+    assert trace(5) == trace(5)
+    assert trace(5) != trace(6)
