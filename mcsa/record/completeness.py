@@ -50,9 +50,9 @@ class Ends:
             unexcused.append("the end: neither the Coordinator's closing nor the writer's departure is here")
         for process_id, sequence in self._positions.items():
             stream = streams.get(process_id)
-            if stream is None:
+            if stream is None and sequence:  # 0: somebody was heard, and nothing of it was whole yet
                 unexcused.append(f"the {sequence} messages of process {process_id.hex()}")
-            elif stream.last < sequence and str(stream.identity.id) not in ejected:
+            elif stream is not None and stream.last < sequence and str(stream.identity.id) not in ejected:
                 first = stream.last + 1
                 unexcused.append(f"messages {first} to {sequence} of {stream.identity.id}")
         return Lacking(tuple(excused), tuple(unexcused))

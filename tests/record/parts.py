@@ -18,7 +18,7 @@ from mcsa.record.writer import RecordWriter
 from mcsa.v1 import conference_pb2 as wire
 from mcsa.v1.authorizer_pb2 import Countersignature, Eviction
 from mcsa.v1.types_pb2 import ConferenceDescription, GroupDescription, SignedStatement
-from tests.world import NOW, World
+from tests.world import World
 
 
 class Speaker:
@@ -50,7 +50,7 @@ class Conference:
 
     def __init__(self, world: World | None = None, writer: str = "bob", seconds: float = 1.0) -> None:
         self.world = world or World()
-        self.now = NOW
+        self.now = self.world.now
         self.seconds = seconds
         alice = self.world.user("alice")
         self.description = ConferenceDescription(

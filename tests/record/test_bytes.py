@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 
 import pytest
-from google.protobuf.message import DecodeError
 
 from mcsa.errors import Rejected
 from mcsa.record.verify import verify_record
