@@ -66,6 +66,11 @@ def bus_name(service: str, token: str) -> str:
     return f"{service}-{token}"
 
 
+def micro_name(service: str) -> str:
+    """Under which operators find it (`$SRV.PING.mcsa-authorizer`)."""
+    return f"mcsa-{service}"
+
+
 def authorizer_grant(token: str, nkey_public: str) -> Grant:
     """An Authorizer (and its replicas): is asked by MSMs, tells groups."""
     return _service_grant(AUTHORIZER, token, nkey_public, [subject(GROUP, token, ANY)], [subject(AUTHORIZER, ANY, ANY)])
@@ -143,7 +148,8 @@ def broker_configuration(
 def _service_grant(
     service: str, token: str, nkey_public: str, publish: Sequence[str], subscribe: Sequence[str]
 ) -> Grant:
-    found = [pattern for verb in _MICRO_VERBS for pattern in _discovery(verb, service, f"{service}.*")]
+    name = micro_name(service)
+    found = [pattern for verb in _MICRO_VERBS for pattern in _discovery(verb, name, f"{name}.*")]
     return Grant(nkey_public, bus_name(service, token), publish, [*subscribe, *found], responses=True)
 
 

@@ -92,6 +92,7 @@ def test_two_identities_of_one_name_are_a_mistake() -> None:
         (NKEY, "fine", 'x" ] } } ,'),
         (NKEY, "fine", "two words"),
     ],
+    ids=["nkey", "quote", "empty", "quote-in-subject", "blank-in-subject"],
 )
 def test_nothing_gets_into_the_configuration_but_names_and_subjects(nkey: str, name: str, subject: str) -> None:
     with pytest.raises(ValueError, match="not "):

@@ -105,8 +105,16 @@ class Bus:
         for task in self._tasks:
             task.cancel()
 
-    async def serve(self, service: str, version: str, subjects: Mapping[str, str], on_request: OnRequest) -> None:
-        """Serves requests through `nats.micro`, so that the service is found and counted (`$SRV.PING/INFO/STATS`).
+    async def serve(
+        self,
+        service: str,
+        version: str,
+        subjects: Mapping[str, str],
+        on_request: OnRequest,
+        counters: Mapping[str, int] | None = None,
+    ) -> None:
+        """Serves requests through `nats.micro`, so that the service is found and counted (`$SRV.PING/INFO/STATS`);
+        the statistics carry our counters and the service's `counters`.
 
         `subjects` maps each verb to its subject pattern; replicas share what comes. `version` is a semantic version.
         `on_request(subject, data, headers, reply)` where `reply(data)` may be called later, once, from anywhere, and
@@ -114,6 +122,9 @@ class Bus:
         the broker doesn't let us.
         """
         handlers = {verb: self._handlers() for verb in subjects}
+
+        def statistics(_endpoint: object) -> dict[str, int]:
+            return {**self.counters, **(counters or {})}
 
         def handle_with(running: Handlers) -> Callable[[Request], Awaitable[None]]:
             async def handle(request: Request) -> None:
@@ -123,11 +134,11 @@ class Bus:
             return handle
 
         async def attach(connection: Connection) -> None:
-            micro = await add_service(connection, name=service, version=version, stats_handler=self._statistics)
+            micro = await add_service(connection, name=service, version=version, stats_handler=statistics)
             for verb, pattern in subjects.items():
                 await micro.add_endpoint(name=verb, subject=pattern, handler=handle_with(handlers[verb]))
 
-        await self._link.attach(attach, subjects.values())
+        await self._link.attach(attach)
 
     async def subscribe(self, subject: str, on_message: OnMessage) -> None:
         """Calls `on_message(subject, data, headers)` for what is published from now on.
@@ -143,7 +154,7 @@ class Bus:
         async def attach(connection: Connection) -> None:
             await connection.subscribe(subject, cb=handle)
 
-        await self._link.attach(attach, [subject])
+        await self._link.attach(attach)
 
     async def publish(self, subject: str, data: bytes, headers: Headers | None = None) -> None:
         """Sends to whoever listens. `BusUnavailable` where that can't be now; where the broker forbids it, that is
@@ -184,9 +195,6 @@ class Bus:
                 self.counters["reply-lost"] += 1
 
         return reply
-
-    def _statistics(self, _endpoint: object) -> dict[str, int]:
-        return dict(self.counters)
 
     async def _is_up(self) -> None:
         if self._on_ready is not None:

@@ -6,7 +6,7 @@ import asyncio
 import random
 import re
 import ssl
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -18,6 +18,7 @@ from mcsa.shell.log import CountedLog
 from mcsa.shell.nkeys import NkeySeed
 from mcsa.shell.requests import BusUnavailable, denied
 
+_CANCEL_AGAIN_AFTER = 0.2  # seconds
 Attach = Callable[[Connection], Awaitable[None]]
 _DENIED = re.compile(r'permissions violation for (publish|subscription) to "([^"]*)"')  # nats-py: in lower case
 
@@ -72,20 +73,20 @@ class Link:
         except TimeoutError:
             raise self._down() from None
 
-    async def attach(self, attach: Attach, subjects: Collection[str] = ()) -> None:
+    async def attach(self, attach: Attach) -> None:
         """Has `attach` called with this connection and each that follows. `BusUnavailable("denied")` where the
-        broker doesn't let us subscribe to one of `subjects`."""
+        broker doesn't let it subscribe to something."""
         async with self._attaching:
             self._attached.append(attach)
             if self._connection is None:
                 return
+            self._denied.clear()
             with suppress(nats.errors.Error, OSError):  # it was lost meanwhile: the next one will have it
                 await attach(self._connection)
                 await self._connection.flush()
-            for subject in subjects:
-                if subject.lower() in self._denied:
-                    self._attached.remove(attach)
-                    raise denied(self.name, "subscribe", subject)
+            if self._denied:
+                self._attached.remove(attach)
+                raise denied(self.name, "subscribe", ", ".join(sorted(self._denied)))
 
     async def send(self, subject: str, data: bytes, reply: str = "", headers: Mapping[str, str] | None = None) -> None:
         """Hands bytes to the kernel, or `BusUnavailable`; never keeps them for later."""
@@ -106,9 +107,9 @@ class Link:
     async def close(self, finish: Callable[[], Awaitable[None]]) -> None:
         """Ends it. What has arrived is handed over first, then `finish` awaited, then what was sent is flushed."""
         self._up.clear()
-        if self._supervisor is not None:
-            self._supervisor.cancel()
-            await asyncio.wait([self._supervisor])
+        while self._supervisor is not None and not self._supervisor.done():
+            self._supervisor.cancel()  # more than once: asyncio.wait_for of Python 3.11, in nats-py, can swallow it
+            await asyncio.wait([self._supervisor], timeout=_CANCEL_AGAIN_AFTER)
         if self._connection is not None:
             with suppress(nats.errors.Error, OSError, TimeoutError):
                 async with asyncio.timeout(self._pace.drain_within):
@@ -137,7 +138,6 @@ class Link:
 
     async def _connect(self) -> Connection:
         connection = Connection(self._pace.queue)
-        self._denied.clear()
         try:
             async with asyncio.timeout(self._pace.connect_within), self._attaching:
                 await connection.connect(

@@ -49,7 +49,8 @@ class Requests:
             yield f"{self.inbox}.{token}", answer
         finally:
             del self._waiting[token]
-            answer.cancel()
+            if not answer.cancel() and not answer.cancelled():
+                answer.exception()  # whoever asked has gone: nobody else will look at it
 
     async def answered(self, message: Msg) -> None:
         """Something came to an inbox."""

@@ -14,6 +14,7 @@ from typing import Any
 import structlog
 
 from mcsa import __version__, subjects
+from mcsa.broker import micro_name
 from mcsa.endpoint import Endpoint, OutgoingAnswer, OutgoingPublication, OutgoingRequest
 from mcsa.envelope import MAX_LIFETIME
 from mcsa.shell.bus import Bus, BusUnavailable, Headers, OnMessage, Reply
@@ -43,7 +44,7 @@ class RunningService:
             # an MSM serves its own host only; the others whoever calls
             caller = endpoint.caller if endpoint.service == subjects.MSM else "*"
             verbs = {verb: subjects.subject(endpoint.service, caller, verb) for verb in endpoint.verbs}
-            await self._bus.serve(f"mcsa-{endpoint.service}", __version__, verbs, self._asked)
+            await self._bus.serve(micro_name(endpoint.service), __version__, verbs, self._asked, endpoint.counters)
         self._schedule()
 
     async def listen(self, subject: str, on_message: OnMessage | None = None) -> None:

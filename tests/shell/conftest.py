@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -69,8 +70,16 @@ def broker(tmp_path: Path) -> Iterator[Domain]:
 
 @pytest_asyncio.fixture
 async def domain(broker: Domain) -> AsyncIterator[Domain]:
+    """Fails where anything was left to the loop to complain about: in a service that ends the process."""
+    unhandled: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: unhandled.append(context))
     yield broker
     await asyncio.gather(*(bus.close() for bus in broker.buses))
+    broker.buses.clear()
+    await asyncio.sleep(0)
+    gc.collect()
+    assert unhandled == []
+    assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
 async def until(happened: Callable[[], object], within: float = 15.0) -> None:

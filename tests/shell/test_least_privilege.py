@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import Any
 
 import nats.errors
 import pytest
 from nats.aio.client import Client
 
-from mcsa.shell.bus import BusUnavailable, Headers
+from mcsa.shell.bus import BusUnavailable, Headers, Reply
 from mcsa.shell.nkeys import NkeySeed
 from tests.shell.conftest import Domain, until
 
@@ -62,7 +61,7 @@ async def test_publishing_out_of_ones_part_is_refused_and_said_at_once(
         ("sd-main", "mcsa.v1.authorizer.*.*"),
         ("msm-a", "mcsa.v1.authorizer.*.*"),
         ("msm-a", ">"),
-        ("msm-a", "$SRV.PING.authorizer"),
+        ("msm-a", "$SRV.PING.mcsa-authorizer"),
         ("operator", "mcsa.v1.>"),
     ],
 )
@@ -75,15 +74,16 @@ async def test_listening_out_of_ones_part_is_refused(domain: Domain, who: str, s
     assert bus.ready
 
 
-@pytest.mark.parametrize("nkey", [{}, {"nkeys_seed_str": NkeySeed.draw(os.urandom).reveal().decode()}])
-async def test_who_is_not_known_is_not_let_in(domain: Domain, nkey: dict[str, Any]) -> None:
+@pytest.mark.parametrize("with_nkey", [False, True])
+async def test_who_is_not_known_is_not_let_in(domain: Domain, with_nkey: bool) -> None:
     client = Client()
+    nkey = {"nkeys_seed_str": NkeySeed.draw(os.urandom).reveal().decode()} if with_nkey else {}
 
     async def ignore_error(_error: Exception) -> None:
         return
 
     with pytest.raises(nats.errors.Error, match="Authorization Violation"):
-        await client.connect(domain.broker.url, allow_reconnect=False, error_cb=ignore_error, **nkey)
+        await client.connect(domain.broker.url, allow_reconnect=False, error_cb=ignore_error, **nkey)  # type: ignore[arg-type]
     await client.close()
 
 
@@ -102,7 +102,7 @@ async def test_who_was_asked_answers_once(domain: Domain) -> None:
         await reply(b"first")
         await reply(b"second")
 
-    await authorizer.serve("authorizer", "1.0.0", {"register": "mcsa.v1.authorizer.*.register"}, twice)
+    await authorizer.serve("mcsa-authorizer", "1.0.0", {"register": "mcsa.v1.authorizer.*.register"}, twice)
     assert await msm.request(ASKED, b"", timeout=10) == b"first"
     await until(lambda: authorizer.counters["denied-publish"] == 1)
 
@@ -119,7 +119,7 @@ async def test_an_answer_goes_to_inboxes_only(domain: Domain) -> None:
         await reply(b"an answer")
 
     await auditor.subscribe("mcsa.v1.sd.>", note)
-    await msm.serve("msm", "1.0.0", {"join-group": "mcsa.v1.msm.a.join-group"}, answer)
+    await msm.serve("mcsa-msm", "1.0.0", {"join-group": "mcsa.v1.msm.a.join-group"}, answer)
     await csm._link.send("mcsa.v1.msm.a.join-group", b"", reply="mcsa.v1.sd.a.withdraw")
     await until(lambda: msm.counters["reply-elsewhere"] == 1)
     assert await csm.request("mcsa.v1.msm.a.join-group", b"", timeout=10) == b"an answer"
@@ -142,9 +142,9 @@ async def test_what_is_allowed_works_and_the_wiretap_hears_all_of_it(domain: Dom
         await reply(subject.encode() + b" " + data)
 
     await auditor.subscribe(">", wiretap)
-    await authorizer.serve("authorizer", "1.0.0", {"register": "mcsa.v1.authorizer.*.register"}, echo)
-    await directory.serve("sd", "1.0.0", {"announce": "mcsa.v1.sd.*.announce"}, echo)
-    await msm.serve("msm", "1.0.0", {"join-group": "mcsa.v1.msm.a.join-group"}, echo)
+    await authorizer.serve("mcsa-authorizer", "1.0.0", {"register": "mcsa.v1.authorizer.*.register"}, echo)
+    await directory.serve("mcsa-sd", "1.0.0", {"announce": "mcsa.v1.sd.*.announce"}, echo)
+    await msm.serve("mcsa-msm", "1.0.0", {"join-group": "mcsa.v1.msm.a.join-group"}, echo)
     await msm.subscribe("mcsa.v1.group.*.*", note)
     await csm.subscribe("mcsa.v1.csm.a.*", note)
 
@@ -157,3 +157,14 @@ async def test_what_is_allowed_works_and_the_wiretap_hears_all_of_it(domain: Dom
     assert set(arrived) == {"mcsa.v1.group.main.00ff", "mcsa.v1.csm.a.group-changed"}
     await until(lambda: {b"1", b"2", b"3", b"4", b"5"} <= {data for _, data in heard})
     assert sum(subject.startswith("_INBOX_") for subject, _ in heard) == 3
+
+
+async def test_a_service_is_found_under_its_own_name_only(domain: Domain) -> None:
+    async def ignore_request(_subject: str, _data: bytes, _headers: Headers, _reply: Reply) -> None:
+        return
+
+    directory = await domain.open("sd-main")
+    with pytest.raises(BusUnavailable) as refused:
+        await directory.serve("mcsa-authorizer", "1.0.0", {"announce": "mcsa.v1.sd.*.announce"}, ignore_request)
+    assert refused.value.rule == "denied"
+    assert "$srv.ping.mcsa-authorizer" in refused.value.sentence
