@@ -87,13 +87,11 @@ class Streams:
         first = fragments[0]
         if first.conference_id != self._conference_id:
             raise Rejected("conference", "the message is of another conference")
-        stream = self.by_process.get(first.process_id)
+        check_shape(first)
+        stream = self.by_process.get(first.process_id) or Stream(self._identify(first, at, None))
         for fragment in fragments:
             check_shape(fragment)
-            identity = self._verify(fragment, at, stream)
-            stream = stream or Stream(identity)
-        if stream is None:
-            raise Rejected("pieces", "no fragment")
+            check_fragment(fragment, self._identify(fragment, at, stream))
         if first.sequence == 0:
             stream.oldest = max(stream.oldest, parse_status(first).oldest)
             self.by_process[first.process_id] = stream
@@ -104,7 +102,7 @@ class Streams:
         self.by_process[first.process_id] = stream
         return Said(entry, at, stream.identity, first.process_id, first.sequence, message, raw, tuple(fragments))
 
-    def _verify(self, fragment: Fragment, at: float, stream: Stream | None) -> Identity:
+    def _identify(self, fragment: Fragment, at: float, stream: Stream | None) -> Identity:
         """A stream's beginning carries the chain, which no signature covers."""
         chain = fragment.certificate_chain or (stream.identity.chain if stream else ())
         if not chain:
@@ -112,7 +110,6 @@ class Streams:
         identity = self._trust.verify_chain(chain, at, ("user",))
         if stream is not None and identity.fingerprint != stream.identity.fingerprint:
             raise Rejected("stream", f"the certificate is not that of {stream.identity.id}, whose stream it is")
-        check_fragment(fragment, identity)
         return identity
 
 
