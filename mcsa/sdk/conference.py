@@ -99,6 +99,10 @@ class Conference:
         asked = wire.SendRequest(conference_id=self.id, sframe=frame, receipt=receipt, user=self._frames.user)
         await self._client.ask("send", asked)
 
+    async def call(self) -> None:
+        """Ends the waiting period: the conference-call goes out now (Coordinator only)."""
+        await self._client.ask("call", wire.ConferenceServiceCallRequest(conference_id=self.id))
+
     async def eject(self, user: str, reason: str = "") -> list[int]:
         """Throws a user out (Coordinator only); the group epochs that follow."""
         asked = wire.EjectRequest(conference_id=self.id, subject=user, reason=reason)

@@ -677,12 +677,15 @@ class GroupState(_message.Message):
     PACKETS_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     EPOCHS_FIELD_NUMBER: _builtins.int
+    SWITCHED_MS_FIELD_NUMBER: _builtins.int
     epoch: _builtins.int
     """Epoch used for sending."""
     sender_id: _builtins.int
     """Own sender ID."""
     state: _builtins.str
     """"registering", "member", "silenced", "ejected"."""
+    switched_ms: _builtins.int
+    """Milliseconds since 1970 at which this host's sending switched to that epoch; 0 where it sends nothing."""
     @_builtins.property
     def group(self) -> _types_pb2.GroupDescription:
         """The group."""
@@ -709,10 +712,11 @@ class GroupState(_message.Message):
         packets: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
         state: _builtins.str = ...,
         epochs: _abc.Iterable[_builtins.int] | None = ...,
+        switched_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["group", b"group"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "epochs", b"epochs", "group", b"group", "packets", b"packets", "roster", b"roster", "sender_id", b"sender_id", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "epochs", b"epochs", "group", b"group", "packets", b"packets", "roster", b"roster", "sender_id", b"sender_id", "state", b"state", "switched_ms", b"switched_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

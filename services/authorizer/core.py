@@ -51,10 +51,21 @@ class Conference:
     policy_class: int
     access: AccessControl
     groups: list[Group]
+    _resource: Resource | None = None
 
     def resource(self) -> Resource:
         """As the rules see it."""
-        return Resource(self.id.hex(), self.coordinator, self.policy_class, self.access)
+        if self._resource is None:
+            self._resource = Resource(self.id.hex(), self.coordinator, self.policy_class, self.access)
+        return self._resource
+
+    def ban(self, subject: str) -> None:
+        """Puts a host or a user on the list of those that may not join."""
+        access = self.access
+        banned = access.unacceptable_hosts if "/host/" in subject else access.unacceptable_users
+        if subject not in banned:
+            banned.append(subject)
+            self._resource = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,10 +168,10 @@ class AuthorizerCore:
         known = self.conferences.get(conference_id)
         if known is not None:
             return [Answer(request.token, self._created(known))]
-        resource = Resource(conference_id.hex(), coordinator, description.policy_class, message.access)
-        rule = self._rules.check(coordinator, "create", resource)
         if len(message.access.acceptable_users) > MAX_NAMES or len(message.access.unacceptable_users) > MAX_NAMES:
             raise Refused("too-many", "access-control", f"an access control list has at most {MAX_NAMES} names")
+        resource = Resource(conference_id.hex(), coordinator, description.policy_class, message.access)
+        rule = self._rules.check(coordinator, "create", resource)
         effects = self._begin(message, coordinator, description, now)
         conference = self.conferences[conference_id]
         return [
@@ -293,10 +304,9 @@ class AuthorizerCore:
         user = None
         if message.HasField("user_statement"):
             user = verify_user_statement(message, host, str(self._credentials.id), self._trust, now)
-        rule = self._rules.check(str(host.id), "join", resource, with_user=user is not None)
-        if user is not None:
-            rule = self._rules.check(str(user.id), "join", resource)
-        return group, user, rule
+        principals = [str(who.id) for who in (host, user) if who is not None]
+        rules = self._rules.check_all(principals, "join", resource, with_user=user is not None)
+        return group, user, rules[-1]
 
     def _find_group(self, group_id: bytes) -> Group:
         group = self.groups.get(group_id)
@@ -328,11 +338,7 @@ class AuthorizerCore:
         if abs(eviction.time_ms / 1000 - now) > CREATION_SKEW:
             raise Refused("eviction", "time", "the eviction was signed too long ago; is the clock right?")
         rule = self._rules.check(str(signer.id), "evict", conference.resource())
-        banned = conference.access.unacceptable_users
-        if "/host/" in eviction.subject:
-            banned = conference.access.unacceptable_hosts
-        if eviction.subject not in banned:
-            banned.append(eviction.subject)
+        conference.ban(eviction.subject)
         effects: list[Any] = [
             Decided(str(signer.id), f"evict {eviction.subject}", conference.id.hex(), allowed=True, rule=rule),
             Remember(conference.id, self._state(conference)),

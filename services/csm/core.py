@@ -50,6 +50,7 @@ class CsmCore:
             "list-sessions": self._list_sessions,
             "convene": self._entering.convene,
             "join": self._entering.join,
+            "call": self._call,
             "list-conferences": self._list_conferences,
             "attach": self._attach,
             "send": self._send,
@@ -212,9 +213,14 @@ class CsmCore:
         heard = [e for e in said if not (isinstance(e, TellApplication) and e.connection is asked.connection)]
         return [*heard, answer(asked, wire.SendResponse())]
 
+    def _call(self, asked: ApplicationAsked, now: float) -> Effects:
+        participant = self.participants.coordinator_of(asked.message.conference_id, "call")
+        participant.trace = asked.traceparent or participant.trace
+        return [*participant.call_anew(now), answer(asked, wire.ConferenceServiceCallResponse())]
+
     def _eject(self, asked: ApplicationAsked, now: float) -> Effects:
         message: wire.EjectRequest = asked.message
-        participant = self.participants.coordinator_of(message.conference_id)
+        participant = self.participants.coordinator_of(message.conference_id, "eject")
         if message.subject == participant.name:
             raise Refused("not-allowed", "not-oneself", "the Coordinator leaves, it is not ejected")
         eviction = Eviction(

@@ -52,9 +52,10 @@ class Participants:
             raise Refused("user", "several", "several users of this host are in this conference: say which")
         return found[0]
 
-    def coordinator_of(self, conference_id: bytes) -> LocalParticipant:
-        """The Coordinator, where it is a user of this host; `Refused` otherwise."""
+    def coordinator_of(self, conference_id: bytes, action: str) -> LocalParticipant:
+        """The Coordinator, where it is a user of this host; `Refused` otherwise, with what only it may do."""
         for participant in self:
             if participant.conference_id == conference_id and participant.is_coordinator and not participant.ended:
                 return participant
-        raise Refused("not-allowed", "coordinator-ejects", "only the conference's Coordinator ejects")
+        sentence = f"only the conference's Coordinator may {action}, and it is no user of this host"
+        raise Refused("not-allowed", f"coordinator-only-{action}", sentence)

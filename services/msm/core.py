@@ -263,6 +263,7 @@ class MsmCore:
             packets=self.path_counters(membership.group.group_id),
             state=membership.state,
             epochs=membership.epochs,
+            switched_ms=round(membership.switched_at * 1000),
         )
 
     # ---- joining

@@ -66,6 +66,7 @@ class Membership:
     number: int = 0
     roster: dict[int, RosterEntry] = field(default_factory=dict)
     epochs: list[int] = field(default_factory=list)
+    switched_at: float = 0.0
 
     def __post_init__(self) -> None:
         self._member: Member | None = None
@@ -105,7 +106,7 @@ class Membership:
         effects: list[Any] = [self._roster(), *self._enter(gsa.epoch)]
         self._drops += [(now + self.group.policy.deactivation_ms / 1000, epoch) for epoch in old]
         if self.sender_id is not None:
-            self._sending_epoch = gsa.epoch
+            self._sending_epoch, self.switched_at = gsa.epoch, now
             effects.append(SwitchSending(self.group.group_id, gsa.epoch, self.sender_id))
         return effects
 
@@ -272,7 +273,7 @@ class Membership:
             return []
         _, epoch, traceparent = max(due, key=lambda switch: switch[1])
         self._switches = [switch for switch in self._switches if switch[1] > epoch]
-        self._sending_epoch = epoch
+        self._sending_epoch, self.switched_at = epoch, now
         return [
             SwitchSending(self.group.group_id, epoch, self.sender_id),
             Changed("switched", "", traceparent, now),

@@ -112,7 +112,7 @@ def test_only_the_coordinator_ejects():
     bob = applications[1]
     subject = str(domain.world.user("carol").id)
     refused = bob.refusal_of("eject", wire.EjectRequest(conference_id=bob.conference_id, subject=subject))
-    assert (refused.code, refused.rule) == ("not-allowed", "coordinator-ejects")
+    assert (refused.code, refused.rule) == ("not-allowed", "coordinator-only-eject")
     assert all_hold_one_key(applications)
 
 
