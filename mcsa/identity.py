@@ -8,7 +8,7 @@ Keys are P-256: PyCA's path verifier refuses Ed25519 certificates, and smart car
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -123,7 +123,12 @@ def name_in(certificate: x509.Certificate) -> SpiffeId:
         raise Rejected("name", "no subject alternative name") from None
     except ValueError:
         raise Rejected("certificate", "extensions") from None
-    uris = san.get_values_for_type(x509.UniformResourceIdentifier)
+    return name_among(san)
+
+
+def name_among(names: Iterable[x509.GeneralName]) -> SpiffeId:
+    """The same, where a certificate's names have been read already."""
+    uris = [name.value for name in names if isinstance(name, x509.UniformResourceIdentifier)]
     if len(uris) != 1:
         raise Rejected("name", "not exactly one URI")
     return SpiffeId.parse(uris[0])

@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.hpke import (
 )
 
 from mcsa.errors import Rejected
+from mcsa.x25519 import load_public_key
 
 SUITES = {
     "x25519": Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM),
@@ -69,19 +70,24 @@ class SealingKey:
 def seal_to(suite: str, public: bytes, plaintext: bytes, info: bytes) -> bytes:
     """Encapsulated key and ciphertext for who holds the private key; `Rejected("suite")` for a malformed key."""
     try:
-        return SUITES[suite].encrypt(plaintext, _load_public(suite, public), info=info)
-    except (KeyError, ValueError):
+        key = _load_public(suite, public)
+        return SUITES[suite].encrypt(plaintext, key, info=info)
+    except ValueError:
         raise Rejected("suite", "public key") from None
 
 
 def check_public_key(suite: str, public: bytes) -> None:
     """Raises `Rejected("suite")` where nothing could be sealed to this key."""
-    seal_to(suite, public, b"", b"")
+    try:
+        _load_public(suite, public)
+    except ValueError:
+        raise Rejected("suite", "public key") from None
 
 
 def _load_public(suite: str, public: bytes) -> PublicKey:
+    if suite not in SUITES:
+        raise ValueError(suite)
     if suite == "x25519":
-        return X25519PublicKey.from_public_bytes(public)
+        return load_public_key(public)
     mlkem = MLKEM768PublicKey.from_public_bytes(public[:_MLKEM768_PUBLIC_SIZE])
-    x25519 = X25519PublicKey.from_public_bytes(public[_MLKEM768_PUBLIC_SIZE:])
-    return MLKEM768X25519PublicKey(mlkem, x25519)
+    return MLKEM768X25519PublicKey(mlkem, load_public_key(public[_MLKEM768_PUBLIC_SIZE:]))

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
 from mcsa.errors import Rejected
-from mcsa.identity import Identity, SpiffeId, name_in
+from mcsa.identity import Identity, name_among
 from mcsa.v1.types_pb2 import SignedStatement
 
 MAX_CHAIN = 4  # certificates in a chain that we look at
@@ -30,7 +30,7 @@ class Trust:
         self.domain = domain
         self.anchors = tuple(anchors)
         self._store = Store(list(self.anchors))
-        self._revoked: frozenset[tuple[bytes, int]] = frozenset()
+        self._revoked: dict[bytes, frozenset[int]] = {}  # issuer's name (DER) to serial numbers
         self._verified: dict[bytes, Identity] = {}
 
     def revoke(self, revocation_list: x509.CertificateRevocationList) -> None:
@@ -38,9 +38,8 @@ class Trust:
         for anchor in self.anchors:
             key = anchor.public_key()
             if isinstance(key, ec.EllipticCurvePublicKey) and revocation_list.is_signature_valid(key):
-                issuer = anchor.subject.public_bytes()
-                others = {entry for entry in self._revoked if entry[0] != issuer}
-                self._revoked = frozenset(others | {(issuer, revoked.serial_number) for revoked in revocation_list})
+                revoked = frozenset(entry.serial_number for entry in revocation_list)
+                self._revoked[anchor.subject.public_bytes()] = revoked
                 self._verified.clear()
                 return
         raise Rejected("revocation-list", "signed by no anchor")
@@ -82,16 +81,21 @@ class Trust:
         try:
             leaf, *intermediates = (x509.load_der_x509_certificate(der) for der in chain)
             verifier = PolicyBuilder().store(self._store).time(moment).build_client_verifier()
-            path = verifier.verify(leaf, intermediates).chain
+            verified = verifier.verify(leaf, intermediates)
         except (ValueError, VerificationError, x509.InvalidVersion, x509.UnsupportedGeneralNameType) as error:
             raise Rejected("certificate", str(error)) from None
-        for certificate in path:
-            if (certificate.issuer.public_bytes(), certificate.serial_number) in self._revoked:
+        for certificate in verified.chain:
+            if self._is_revoked(certificate):
                 raise Rejected("revoked", str(certificate.serial_number))
         key = leaf.public_key()
         if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
             raise Rejected("certificate", "key type")
-        name: SpiffeId = name_in(leaf)
+        name = name_among(verified.subjects or ())
         if name.domain != self.domain:
             raise Rejected("name", f"of another domain: {name}")
         return Identity(name, leaf, tuple(chain))
+
+    def _is_revoked(self, certificate: x509.Certificate) -> bool:
+        """Looks for the serial number first, since an issuer's name takes long to encode."""
+        listing = [issuer for issuer, serials in self._revoked.items() if certificate.serial_number in serials]
+        return bool(listing) and certificate.issuer.public_bytes() in listing

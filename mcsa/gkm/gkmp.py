@@ -26,6 +26,7 @@ from mcsa.errors import Rejected
 from mcsa.gkm.interface import Change, Excluded, Promises
 from mcsa.keys import KEY_SIZE, GroupKey, Random, WrapKey
 from mcsa.v1.gkm_pb2 import GkmpMemberKeys, GkmpRekey, GkmpWelcome
+from mcsa.x25519 import load_public_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +101,9 @@ class Controller:
             rekey = GkmpRekey(under_group_key=wrapped, generation=self._generation).SerializeToString()
         welcomes = {}
         for name, handshake in handshakes.items():
-            staying[name] = (self._next, handshake.session_kek())
-            wrapped = b"" if name == first_name else self._wrap_for(handshake.session_kek())
+            session_kek = handshake.session_kek()
+            staying[name] = (self._next, session_kek)
+            wrapped = b"" if name == first_name else self._wrap_for(session_kek)
             welcome = GkmpWelcome(
                 controller_public_key=handshake.public,
                 wrapped_keys=wrapped,
@@ -199,13 +201,10 @@ class _Handshake:
 
 
 def _public_key(raw: bytes, cause: str) -> X25519PublicKey:
-    """A key that can be exchanged with; low-order points, with which X25519 gives zero, are refused."""
     try:
-        key = X25519PublicKey.from_public_bytes(raw)
-        X25519PrivateKey.from_private_bytes(b"\1" * 32).exchange(key)
+        return load_public_key(raw)
     except ValueError:
         raise Rejected(cause, "not an X25519 public key") from None
-    return key
 
 
 def _wrapping_key(session_kek: WrapKey, generation: int) -> WrapKey:

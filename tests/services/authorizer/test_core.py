@@ -15,6 +15,7 @@ from mcsa.registration import open_association, sign_user_statement
 from mcsa.sealing import SealingKey
 from mcsa.v1 import authorizer_pb2 as wire
 from mcsa.v1.types_pb2 import POLICY_CLASS_CLOSED, AccessControl, ConferenceDescription, GroupDescription, GroupPolicy
+from services.authorizer import core
 from services.authorizer.core import AuthorizerCore, Settings
 from services.authorizer.rules import Resource, Rules
 from tests.world import NOW, World, seeded
@@ -230,6 +231,26 @@ def test_a_countersignature_is_over_a_hash_and_nothing_else(desk: Desk):
     assert wire.Countersignature.FromString(signed.statement).time_ms == NOW * 1000
 
 
+@pytest.mark.parametrize(
+    ("subject", "rule"), [("user/bob", "unacceptable-user"), ("host/beta", "unacceptable-host")], ids=["user", "host"]
+)
+def test_who_was_thrown_out_is_not_admitted_again(desk: Desk, subject: str, rule: str):
+    created = desk.create()
+    group_id = created.groups[0].group_id
+    desk.ask("register", desk.request(group_id), desk.world.host("beta"))
+    eviction = wire.Eviction(
+        conference_id=created.conference_id, subject=f"spiffe://example.org/{subject}", time_ms=int(NOW * 1000)
+    )
+    signed = desk.world.user("alice").sign_statement("mcsa eviction v1", eviction.SerializeToString())
+    desk.ask("evict", wire.EvictRequest(eviction=signed))
+    assert refused(desk.ask, "register", desk.request(group_id), desk.world.host("beta")).rule == rule
+
+
+def test_a_list_that_is_too_long(desk: Desk, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(core, "MAX_NAMES", 0)
+    assert refused(desk.create).code == "too-many"
+
+
 def test_an_eviction_of_long_ago_or_of_nobody(desk: Desk):
     conference_id = desk.create().conference_id
     alice = desk.world.user("alice")
@@ -268,6 +289,12 @@ def test_forbid_wins_and_nothing_is_allowed_by_default():
     resource = Resource("r", "spiffe://d/user/alice", POLICY_CLASS_CLOSED, access)
     assert refused(Rules().check, "spiffe://d/user/bob", "join", resource).rule == "unacceptable-user"
     assert refused(Rules("").check, "spiffe://d/user/alice", "join", resource).rule == "nothing-permits-it"
+    principals = ["spiffe://d/user/alice", "spiffe://d/host/h", "spiffe://d/user/bob"]
+    assert Rules().check_all(principals[:2], "join", resource) == [
+        "verified-user-may-join",
+        "host-of-the-domain-may-join",
+    ]
+    assert refused(Rules().check_all, principals, "join", resource).rule == "unacceptable-user"
     assert "any-user-may-convene" in Rules().check("spiffe://d/user/zoe", "create", resource)
 
 
