@@ -7,12 +7,11 @@ from google.protobuf.message import DecodeError
 from mcsa.conference_id import CONFERENCE_LABEL, conference_id_of
 from mcsa.errors import Rejected
 from mcsa.record.chain import COUNTERSIGNED_WITHIN
+from mcsa.statements import COUNTERSIGNATURE_LABEL
 from mcsa.trust import Trust
 from mcsa.v1.authorizer_pb2 import Countersignature
 from mcsa.v1.conference_pb2 import RecordEntry
 from mcsa.v1.types_pb2 import ConferenceDescription
-
-COUNTERSIGNATURE_LABEL = "mcsa countersignature v1"
 
 
 def verify_description(entry: RecordEntry, conference_id: bytes, trust: Trust) -> ConferenceDescription:

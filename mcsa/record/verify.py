@@ -23,11 +23,11 @@ from mcsa.record.findings import Findings, Noted
 from mcsa.record.messages import Said, Streams
 from mcsa.record.receipts import match_receipts
 from mcsa.record.runs import Runs
+from mcsa.statements import EVICTION_LABEL
 from mcsa.trust import Trust
 from mcsa.v1.authorizer_pb2 import Countersignature, Eviction
 from mcsa.v1.conference_pb2 import Absence, Closing, Departure, Ejection, RunStart
 
-EVICTION_LABEL = "mcsa eviction v1"
 COORDINATORS_ONLY = frozenset({"call", "run_start", "activate", "abort", "ejection", "closing", "absence"})
 
 

@@ -26,6 +26,7 @@ from mcsa.identity import Credentials, Identity
 from mcsa.keys import Random
 from mcsa.policy import complete_policy
 from mcsa.registration import verify_user_statement
+from mcsa.statements import COUNTERSIGNATURE_LABEL, EVICTION_LABEL
 from mcsa.trust import Trust
 from mcsa.updates import UPDATE_LIFETIME, group_recipient
 from mcsa.v1 import authorizer_pb2 as wire
@@ -36,8 +37,6 @@ from services.authorizer.rules import Resource, Rules
 
 MAX_GROUPS = 16  # in one conference
 MAX_NAMES = 10_000  # in one access control list
-EVICTION_LABEL = "mcsa eviction v1"
-COUNTERSIGNATURE_LABEL = "mcsa countersignature v1"
 CREATION_SKEW = 600.0  # seconds by which an eviction's own time may differ: it is for the record
 
 

@@ -14,6 +14,7 @@ from google.protobuf.message import Message
 
 from mcsa.endpoint import Answered, Count, Failed, Published, Requested, Woken
 from mcsa.errors import Refused
+from mcsa.statements import EVICTION_LABEL
 from mcsa.v1 import csm_pb2 as wire
 from mcsa.v1 import msm_pb2
 from mcsa.v1.authorizer_pb2 import Eviction
@@ -32,7 +33,7 @@ from services.csm.events import (
     TellApplication,
     UserLoaded,
 )
-from services.csm.participant import EVICTION_LABEL, LocalParticipant
+from services.csm.participant import LocalParticipant
 from services.csm.participants import Participants
 from services.csm.setting import Setting
 
@@ -237,6 +238,7 @@ class CsmCore:
         )
 
         def evicted(response: msm_pb2.EvictMemberResponse, now: float) -> Effects:
+            participant.trace = asked.traceparent or participant.trace
             said = participant.say(ControlMessage(ejection=Ejection(eviction=signed)), now, asked.traceparent)
             called = participant.call_anew(now)
             return [*said, *called, answer(asked, wire.EjectResponse(epochs=response.epochs))]

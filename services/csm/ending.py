@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mcsa.control.streams import Delivered
 from mcsa.endpoint import Count
-from mcsa.errors import Refused
+from mcsa.errors import Refused, Rejected
 from mcsa.v1 import msm_pb2
 from mcsa.v1.conference_pb2 import Closing, ControlMessage, Departure
 from services.csm import transitions as life
@@ -42,6 +42,11 @@ class Ending:
     def under_way(self) -> bool:
         """True from the first last word on."""
         return self._until is not None or self._countersigning or self.ended
+
+    @property
+    def record_is_final(self) -> bool:
+        """From the request for the countersignature on: it is over this head."""
+        return self._countersigning or self.ended
 
     def leave(self, then: Callable[[], Effects], now: float) -> Effects:
         """The user leaves; with the Coordinator the conference ends. `then` is called when all is done."""
@@ -103,7 +108,10 @@ class Ending:
         return [self._ask("countersign-record", asked, self._countersigned, self._not_countersigned)]
 
     def _countersigned(self, response: msm_pb2.CountersignRecordResponse, now: float) -> Effects:
-        self._participant.record.countersigned(response.countersignature, now)
+        try:
+            self._participant.record.countersigned(response.countersignature, now)
+        except Rejected as rejected:
+            return [Count(f"record.not-countersigned.{rejected.cause}"), *self._end(now)]
         self.countersigned = True
         return self._end(now)
 

@@ -19,6 +19,7 @@ from mcsa.endpoint import Count
 from mcsa.errors import Rejected
 from mcsa.identity import Credentials
 from mcsa.record.writer import RecordWriter
+from mcsa.statements import EVICTION_LABEL
 from mcsa.v1 import csm_pb2 as wire
 from mcsa.v1.authorizer_pb2 import Eviction
 from mcsa.v1.conference_pb2 import (
@@ -39,7 +40,6 @@ from services.csm.keying import Keying
 from services.csm.setting import Setting
 from services.csm.terms import CONTROL_PORT, Terms
 
-EVICTION_LABEL = "mcsa eviction v1"  # as the Authorizer verifies it
 COORDINATOR_SILENCE = 20.0  # seconds; idle streams tell where they are each 5 s
 RECORD_EACH = 2.0  # seconds between writings of a record that grows
 COORDINATORS_ONLY = frozenset({"call", "run_start", "activate", "abort", "ejection", "closing", "absence"})
@@ -197,7 +197,7 @@ class LocalParticipant:
         return [SendControl(group_id, CONTROL_PORT, datagram) for datagram in self.streams.outgoing()]
 
     def _delivered(self, heard: Delivered, now: float) -> Effects:
-        if self.ending.ended:
+        if self.ending.record_is_final:
             return []
         self.record.message(heard.fragments, now)
         self._record_at = self._record_at or now + RECORD_EACH
@@ -238,12 +238,12 @@ class LocalParticipant:
 
     def _ejected(self, _heard: Delivered, body: Ejection, now: float) -> Effects:
         try:
-            self.setting.trust.open_statement(body.eviction, EVICTION_LABEL, now)
+            signer = self.setting.trust.open_statement(body.eviction, EVICTION_LABEL, now)
             eviction = Eviction.FromString(body.eviction.statement)
         except (Rejected, DecodeError):
             return [Count("rejected.ejection.signature")]
-        if eviction.conference_id != self.conference_id:
-            return [Count("rejected.ejection.conference")]
+        if eviction.conference_id != self.conference_id or str(signer.id) != self.terms.coordinator:
+            return [Count("rejected.ejection.meaning")]
         if eviction.subject == self.name:
             return self.fail(f"thrown out by the Coordinator: {eviction.reason or 'no reason given'}", now)
         self.ejected.add(eviction.subject)

@@ -12,9 +12,8 @@ from mcsa.conference_id import CONFERENCE_LABEL, conference_id_of
 from mcsa.control.fragments import body_room, sign_fragment, sign_message
 from mcsa.identity import Credentials
 from mcsa.record.chain import COUNTERSIGNATURE, head_of
-from mcsa.record.description import COUNTERSIGNATURE_LABEL
-from mcsa.record.verify import EVICTION_LABEL
 from mcsa.record.writer import RecordWriter
+from mcsa.statements import COUNTERSIGNATURE_LABEL, EVICTION_LABEL
 from mcsa.v1 import conference_pb2 as wire
 from mcsa.v1.authorizer_pb2 import Countersignature, Eviction
 from mcsa.v1.types_pb2 import ConferenceDescription, GroupDescription, SignedStatement

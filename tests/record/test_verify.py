@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from mcsa.errors import Rejected
-from mcsa.record.verify import EVICTION_LABEL, verify_record
+from mcsa.record.verify import verify_record
+from mcsa.statements import EVICTION_LABEL
 from mcsa.v1 import conference_pb2 as wire
 from tests.record.parts import Conference, whole
 from tests.world import NOW, World
