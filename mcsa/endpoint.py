@@ -410,7 +410,11 @@ class Endpoint:
     def _publish(self, publish: Publish, now: float) -> OutgoingPublication:
         request_id = self.random(REQUEST_ID_SIZE)
         raw, _ = sign_envelope(self.credentials, publish.message, publish.recipient, request_id, now + MAX_LIFETIME)
-        return OutgoingPublication(publish.subject, raw, publish.traceparent)
+        if publish.traceparent is None:
+            return OutgoingPublication(publish.subject, raw, None)
+        span = self.telemetry.span(f"{self.service}→{publish.subject.rsplit('.', 1)[1]}", publish.traceparent)
+        span.end()  # a moment, not a duration: when this was known here
+        return OutgoingPublication(publish.subject, raw, span.traceparent)
 
     def _check_rate(self, caller: str, now: float) -> None:
         allowance = self._allowances.setdefault(caller, _Allowance(CALLS_AT_ONCE, now))

@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mcsa.domain.files import DomainFiles
 from mcsa.errors import Refused
@@ -90,12 +91,14 @@ class DomainProcesses:
         services: Sequence[str] = ("authorizer", "sd", "msm", "csm"),
         modules: dict[str, str] | None = None,
         trace: Path | None = None,
+        sd_options: dict[str, Any] | None = None,
     ) -> None:
         self.laboratory = laboratory
         self.files = files
         self.host_names = list(hosts)
         self._kinds = services
         self._modules = modules or {}
+        self._sd_options = sd_options or {}
         self._environment = {"MCSA_TRACE_DIR": str(trace)} if trace else {}
         infrastructure = laboratory[INFRASTRUCTURE]
         self.broker = BrokerProcess(
@@ -116,7 +119,7 @@ class DomainProcesses:
             self._add("authorizer", infrastructure, files.authorizer_config(bus, infrastructure.address, pool))
         if "sd" in self._kinds:
             loop = not infrastructure.plan.reflects
-            self._add("sd", infrastructure, files.sd_config(bus, infrastructure.address, loop=loop))
+            self._add("sd", infrastructure, files.sd_config(bus, infrastructure.address, loop=loop, **self._sd_options))
         for name in self.host_names:
             host = self.laboratory[name]
             if "msm" in self._kinds:

@@ -11,6 +11,7 @@ from google.protobuf.message import DecodeError, Message
 
 from mcsa.errors import Refused, Rejected
 from mcsa.shell.local_stream import LocalStream, connect_stream
+from mcsa.shell.telemetry import current_traceparent
 from mcsa.subjects import APPLICATION_METHODS
 from mcsa.v1 import csm_pb2 as wire
 
@@ -38,7 +39,10 @@ class CsmClient:
         return cls(await connect_stream(path), on_event)
 
     async def ask(self, verb: str, message: Message, *, within: float = ANSWER_WITHIN, traceparent: str = "") -> Any:
-        """The answer; raises `Refused` where the CSM refuses, does not answer in time, or has gone."""
+        """The answer; raises `Refused` where the CSM refuses, does not answer in time, or has gone.
+
+        The request is part of the application's trace: of `traceparent`, or of OpenTelemetry's current span.
+        """
         number, self._next = self._next, self._next + 1
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting[number] = (verb, answer)
@@ -46,7 +50,7 @@ class CsmClient:
             request=number,
             message_type=message.DESCRIPTOR.full_name,
             payload=message.SerializeToString(),
-            traceparent=traceparent,
+            traceparent=traceparent or current_traceparent() or "",
         )
         try:
             await self._stream.write(frame.SerializeToString())

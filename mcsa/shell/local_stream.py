@@ -97,6 +97,10 @@ class LocalStreamServer:
                     await self._serve(stream)
         except Rejected:
             self.rejected += 1
+        except (
+            asyncio.CancelledError
+        ):  # by `close`; what asyncio.streams of Python 3.11 does next fails on a cancelled task
+            pass
         finally:
             self._open.discard(task)
             await stream.close()

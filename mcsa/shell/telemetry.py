@@ -144,6 +144,14 @@ def set_up_telemetry(service: str, instance: str = "", environment: Mapping[str,
     return OpenTelemetry(service, exporters, instance=instance)
 
 
+def current_traceparent() -> str | None:
+    """The trace context that the calling application is in, by OpenTelemetry's own rules; None where in none."""
+    context = trace.get_current_span().get_span_context()
+    if not context.is_valid:
+        return None
+    return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
+
+
 def _context(traceparent: str | None) -> Context:
     if traceparent is None:
         return Context()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from pathlib import Path
 from typing import Any
@@ -104,9 +105,10 @@ class AuthorizerService:
         domain = self._assembly.credentials.id.domain
         key = derive_traffic_key(effect.key, domain, group.group_id, effect.epoch, suite, effect.sender_id)
         self._senders[group.group_id, effect.epoch] = OutboundAssociation(key)
+        loopback = ipaddress.ip_address(self._settings.address).is_loopback
         if group.group_id not in self._sockets:
             self._sockets[group.group_id] = GroupSocket(
-                group.address, ESP_PORT, self._settings.address, ttl=group.ttl or 1, bind_group=False
+                group.address, ESP_PORT, self._settings.address, ttl=group.ttl or 1, bind_group=False, loop=loopback
             )
 
     def _send(self, effect: SendToGroup) -> None:

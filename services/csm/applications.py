@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError, Message
 from mcsa.errors import Refused
 from mcsa.shell.local_stream import LocalStream, LocalStreamServer
 from mcsa.subjects import APPLICATION_METHODS
-from mcsa.telemetry import parse_traceparent
+from mcsa.telemetry import Span, Telemetry, parse_traceparent
 from mcsa.v1.csm_pb2 import ApplicationFrame
 from mcsa.v1.envelope_pb2 import Refusal
 from services.csm.events import AnswerApplication, ApplicationAsked, ApplicationGone, TellApplication
@@ -28,6 +28,7 @@ class Application:
     def __init__(self, stream: LocalStream) -> None:
         self.stream = stream
         self.queue: asyncio.Queue[bytes | None] = asyncio.Queue(QUEUED_AT_ONCE)
+        self.spans: dict[int, Span] = {}
 
     def tell(self, frame: ApplicationFrame) -> None:
         """A frame, in order; one that doesn't read is given up."""
@@ -46,8 +47,11 @@ class Application:
 class Applications:
     """The server. `feed` gets the events."""
 
-    def __init__(self, path: Path, feed: Callable[[Any], None], allowed_users: Collection[int]) -> None:
+    def __init__(
+        self, path: Path, feed: Callable[[Any], None], allowed_users: Collection[int], telemetry: Telemetry
+    ) -> None:
         self._feed = feed
+        self._telemetry = telemetry
         self._server = LocalStreamServer(path, self._serve, allowed_users)
 
     async def start(self) -> None:
@@ -68,6 +72,9 @@ class Applications:
             _put(frame, effect.message)
         assert isinstance(effect.connection, Application)
         effect.connection.tell(frame)
+        span = effect.connection.spans.pop(effect.number, None)
+        if span is not None:
+            span.end(None if effect.refusal is None else effect.refusal.code)
 
     def tell(self, effect: TellApplication) -> None:
         """An event."""
@@ -84,6 +91,8 @@ class Applications:
                 self._take(application, raw)
         finally:
             self._feed(ApplicationGone(application))
+            for span in application.spans.values():
+                span.end("gone")
             writer.cancel()
             await asyncio.gather(writer, return_exceptions=True)
 
@@ -98,7 +107,9 @@ class Applications:
             sentence = "the request is none that this CSM knows; are application and CSM of the same version?"
             self.answer(AnswerApplication(application, number, refusal=Refused("malformed", "request", sentence)))
             return
-        self._feed(ApplicationAsked(application, number, verb, message, parse_traceparent(frame.traceparent)))
+        span = self._telemetry.span(f"csm.{verb}", parse_traceparent(frame.traceparent))
+        application.spans[number] = span
+        self._feed(ApplicationAsked(application, number, verb, message, span.traceparent))
 
 
 def _put(frame: ApplicationFrame, message: Message) -> None:

@@ -94,8 +94,8 @@ class Ending:
         have = {position.process_id: position.sequence for position in streams.positions()}
         if any(have.get(process_id, 0) < sequence for process_id, sequence in self._positions.items()):
             return False
-        others = [user for user in self._participant.keying.participants if user != self._participant.name]
-        return streams.settled(others)
+        gone = {self._participant.name, *self._participant.departed}
+        return streams.settled(set(self._participant.keying.participants) - gone)
 
     def _countersign(self, now: float) -> Effects:
         self._until, self._countersigning = None, True

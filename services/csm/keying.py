@@ -11,7 +11,6 @@ import hashlib
 from typing import TYPE_CHECKING, Any
 
 from mcsa.ckgds.run import Established, Failed, KeyRun, Say
-
 from mcsa.control.streams import Delivered
 from mcsa.endpoint import Count
 from mcsa.errors import Refused, Rejected
@@ -98,7 +97,11 @@ class Keying:
         self.stop()
         self._run, self.start, self.run_number = run, heard, start.run
         self._span = participant.setting.telemetry.span(
-            "csm.key-run", heard.message.traceparent, ckgds=start.ckgds, participants=len(start.roster), run=start.run
+            "csm.key-run",
+            heard.message.traceparent,
+            scheme=start.ckgds,
+            members=len(start.roster),
+            epoch=start.key_epoch,
         )
         self._trace = self._span.traceparent
         return [*participant.changed(), *self._follow(run.begin(now), now)]

@@ -69,6 +69,7 @@ class LocalParticipant:
         self.trace: str | None = None
         self.ejected: set[str] = set()
         self.absent: set[str] = set()
+        self.departed: set[str] = set()
         self.sockets: dict[str, str] = {}
         self.processes: dict[bytes, tuple[str, int]] = {}
         self.applications: dict[object, bytes] = {}
@@ -209,12 +210,14 @@ class LocalParticipant:
         return effects if handler is None else effects + handler(heard, getattr(heard.message, kind), now)
 
     def _introduced(self, heard: Delivered, _body: Any, now: float) -> Effects:
+        self.departed.discard(heard.user)
         return [] if self.coordination is None else self.coordination.introduced(heard.user, heard.process_id, now)
 
     def _responded(self, heard: Delivered, body: Any, now: float) -> Effects:
         return [] if self.coordination is None else self.coordination.responded(heard, body, now)
 
     def _departed(self, heard: Delivered, _body: Any, now: float) -> Effects:
+        self.departed.add(heard.user)
         return [] if self.coordination is None else self.coordination.departed(heard.user, now)
 
     def _absent(self, _heard: Delivered, body: Any, now: float) -> Effects:

@@ -70,7 +70,9 @@ class CsmService:
         bus = assembly.bus(bus_name(subjects.CSM, endpoint.caller))
         self._running = RunningService(endpoint, bus, self._perform)
         self._relays = Relays(self._running.feed)
-        self._applications = Applications(settings.socket, self._running.feed, settings.application_users)
+        self._applications = Applications(
+            settings.socket, self._running.feed, settings.application_users, assembly.telemetry
+        )
 
     async def start(self) -> None:
         """Takes up what an earlier process left, and serves."""

@@ -22,7 +22,6 @@ from mcsa.shell.clock import system_now
 from mcsa.shell.local_frames import FrameClient, FrameServer, IncomingFrame, parse_outgoing
 from mcsa.shell.multicast import ESP_PORT, GroupSocket
 from mcsa.updates import PORT as UPDATE_PORT
-from mcsa.v1.types_pb2 import GroupDescription
 from services.msm.path import GroupPath, Received
 
 LARGEST_DATAGRAM = 65_535
@@ -34,11 +33,15 @@ class GroupRelay:
     """See the module. Raises `Refused` where a socket can't be had."""
 
     def __init__(
-        self, domain: str, group: GroupDescription, address: str, folder: Path, tell: Callable[[Any], None]
+        self, path: GroupPath, address: str, folder: Path, tell: Callable[[Any], None], *, shared: bool = False
     ) -> None:
-        self.path = GroupPath(domain, group)
+        """`shared`: several MSMs have the group's address on one machine, as on a loopback laboratory."""
+        self.path = path
+        group = path.group
         self._tell = tell
-        self._socket = GroupSocket(group.address, ESP_PORT, address, group.sources, ttl=group.ttl or 1)
+        self._socket = GroupSocket(
+            group.address, ESP_PORT, address, group.sources, ttl=group.ttl or 1, shared=shared, loop=shared
+        )
         try:
             self._frames = FrameServer(folder / f"{group.group_id.hex()[:16]}.sock")
         except BaseException:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -12,9 +13,11 @@ from mcsa.errors import Refused
 from mcsa.shell.assembly import Assembly
 from mcsa.shell.bus import Headers
 from mcsa.shell.service import RunningService
+from mcsa.v1.types_pb2 import GroupDescription
 from services.msm.config import MsmSettings
 from services.msm.core import Accepted, MsmCore, Settings
 from services.msm.events import CloseGroup, GroupFailed, GroupMessage, GroupOpened, OpenGroup
+from services.msm.path import GroupPath
 from services.msm.relay import GroupRelay
 
 
@@ -44,6 +47,10 @@ class MsmService:
         """The core; a test that wants a hostile one overrides this."""
         assembly = self._assembly
         return MsmCore(assembly.credentials, assembly.trust, os.urandom, settings, self._path_counters)
+
+    def make_path(self, domain: str, group: GroupDescription) -> GroupPath:
+        """A group's packet path; likewise."""
+        return GroupPath(domain, group)
 
     async def start(self) -> None:
         """Serves the host's CSM, and listens to all groups' updates."""
@@ -84,7 +91,9 @@ class MsmService:
         tell = self._running.feed_from_thread
         try:
             domain, address = self._assembly.credentials.id.domain, self._settings.address
-            relay = GroupRelay(domain, group, address, self._settings.sockets, tell)
+            shared = ipaddress.ip_address(address).is_loopback
+            path = self.make_path(domain, group)
+            relay = GroupRelay(path, address, self._settings.sockets, tell, shared=shared)
         except Refused as refused:
             tell(GroupFailed(group.group_id, refused.sentence))
             return

@@ -1,0 +1,39 @@
+"""What can be asked of the demo."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+HOSTS = ("alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa")
+USERS = ("alice", "bob", "carol", "dave", "erin", "frank", "grace", "heidi", "ivan", "judy")
+LEAST, MOST = 3, len(HOSTS)  # one convenes, one is thrown out, one is to notice neither
+
+OWN_LINES = (
+    "The network layer is secured first: every packet of this session is ESP.",
+    "On top of that we hold a key that the Authorizer never had.",
+    "What is said here is signed: nobody present can deny it.",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """`lines` is a file of text, "-" for standard input; `audio` a 16-bit WAV file; empty for the demo's own."""
+
+    hosts: int = LEAST
+    gkm: str = ""
+    ckgds: str = ""
+    json: Path | None = None
+    audio: Path | None = None
+    lines: str = ""
+    folder: Path | None = None
+
+    @property
+    def host_names(self) -> tuple[str, ...]:
+        """Hosts of the participants, the Coordinator's first."""
+        return HOSTS[: self.hosts]
+
+    @property
+    def user_names(self) -> tuple[str, ...]:
+        """Their users."""
+        return USERS[: self.hosts]
