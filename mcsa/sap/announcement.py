@@ -2,6 +2,7 @@
 
     a=mcsa:1 <conference id, hex>              a=mcsa-authorizer:<SPIFFE ID>      a=mcsa-coordinator:<SPIFFE ID>
     a=mcsa-class:open|closed                   a=mcsa-ckgds:<names, best first>
+    a=mcsa-withdraw:<SHA-256 of the secret that deletes this, base64>
     m=... c=... a=mcsa-group:<name> [<field>=<value> of the policy, where it is not the default]
     a=mcsa-sig:<fingerprint of the signer, base64> <signature, base64>       the last line, over all before it
 
@@ -20,6 +21,7 @@ from mcsa.conference_id import ID_SIZE, group_id_of
 from mcsa.errors import Refused, Rejected
 from mcsa.identity import SIGNATURE_SIZE
 from mcsa.policy import DEFAULTS, complete_policy
+from mcsa.sap.directory import WITHDRAWAL
 from mcsa.sap.sdp import LARGEST, Attributes, Media, Sdp, format_sdp, parse_sdp
 from mcsa.v1.msm_pb2 import Session
 from mcsa.v1.types_pb2 import (
@@ -53,8 +55,10 @@ def describe(
     *,
     origin_address: str,
     version: int,
+    withdrawal: bytes,
 ) -> bytes:
-    """The text for the Coordinator to sign. `version` only rises (RFC 8866, section 5.2).
+    """The text for the Coordinator to sign. `version` only rises (RFC 8866, section 5.2); `withdrawal` is the SHA-256
+    of the secret that deletes the announcement.
 
     `Refused("announcement")` where it doesn't fit, or the title is no single line.
     """
@@ -75,6 +79,7 @@ def describe(
             ("mcsa-coordinator", description.coordinator),
             ("mcsa-class", policy_class),
             ("mcsa-ckgds", " ".join(description.ckgds)),
+            (WITHDRAWAL, _base64(withdrawal).decode()),
         ],
         [_media(group) for group in groups],
     )

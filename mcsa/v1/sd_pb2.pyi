@@ -70,16 +70,20 @@ class WithdrawRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SDP_FIELD_NUMBER: _builtins.int
+    SECRET_FIELD_NUMBER: _builtins.int
     sdp: _builtins.bytes
     """SDP as announced."""
+    secret: _builtins.bytes
+    """What the hash in the SDP (a=mcsa-withdraw) was made of: shows that the announcer itself withdraws."""
     def __init__(
         self,
         *,
         sdp: _builtins.bytes = ...,
+        secret: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["sdp", b"sdp"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sdp", b"sdp", "secret", b"secret"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

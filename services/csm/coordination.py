@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 RESPONSE_WITHIN = 3.0  # seconds; a lost call or response is repaired within a few hundred milliseconds
 CALLS = 3  # unanswered calls, or failed runs, in a row before the conference fails
+MISSED_FOR = 10.0  # seconds that a participant may be missing from the Authorizer's roster
 SETTLE = 0.2  # seconds, so that those who come together are called together
 
 
@@ -58,6 +59,7 @@ class Coordination:
         self._responses: dict[str, _Response] = {}
         self._call_at: float | None = None
         self._gather_until: float | None = None
+        self._missed_at: float | None = None
         self._fruitless = 0
         self._attempt = self._run = self._epoch = 0
 
@@ -136,9 +138,19 @@ class Coordination:
             return []
         if self._gather_until is not None:
             return self._gathered(now) if self._wanted() <= set(self._responses) else []
-        if state == life.ACTIVE and self._membership() != self._keyed:
-            self._call_at = self._call_at or now + SETTLE
+        if state == life.ACTIVE:
+            self._compare(now)
         return []
+
+    def _compare(self, now: float) -> None:
+        """Who came is called soon. Who is missing may be registering anew: its key is replaced if it stays away."""
+        members = self._membership()
+        if members.items() - self._keyed.items():
+            self._call_at = self._call_at or now + SETTLE
+        if self._keyed.keys() <= members.keys():
+            self._missed_at = None
+        elif self._missed_at is None:
+            self._missed_at = now + MISSED_FOR
 
     def _membership(self) -> dict[str, bytes]:
         users = self._wanted() | {self._participant.name}
@@ -152,7 +164,7 @@ class Coordination:
         if self._over():
             return []
         self._attempt = following(self._attempt, now)
-        self._call_at, self._responses = None, {}
+        self._call_at, self._missed_at, self._responses = None, None, {}
         self._gather_until = now + RESPONSE_WITHIN
         self._call = None
         call = ConferenceCall(
@@ -255,14 +267,14 @@ class Coordination:
 
     def wake_at(self) -> float | None:
         """When `due` is wanted."""
-        times = [at for at in (self._call_at, self._gather_until) if at is not None]
+        times = [at for at in (self._call_at, self._gather_until, self._missed_at) if at is not None]
         return None if self._over() else min(times, default=None)
 
     def due(self, now: float) -> Effects:
         """A call, or the end of the time for responses."""
         if self._over():
             return []
-        if self._call_at is not None and now >= self._call_at:
+        if any(at is not None and now >= at for at in (self._call_at, self._missed_at)):
             return self.call(now)
         if self._gather_until is not None and now >= self._gather_until:
             return self._gathered(now)

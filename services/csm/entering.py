@@ -120,7 +120,9 @@ class Entering:
 
     def _found(self, asked: ApplicationAsked, user: Credentials, listed: msm_pb2.ListSessionsResponse) -> Effects:
         wanted = asked.message.conference_id
-        session = next((session for session in listed.sessions if session.conference_id == wanted), None)
+        found = [session for session in listed.sessions if session.conference_id == wanted]
+        found.sort(key=lambda session: not session.verified)  # anybody can announce the same again, worse
+        session = found[0] if found else None
         if session is None:
             sentence = "the directory has heard no announcement of it; `mcsa sessions` lists what it has heard"
             return [refuse(asked, Refused("unknown-session", "directory", sentence))]

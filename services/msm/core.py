@@ -122,7 +122,9 @@ class MsmCore:
     def __post_init__(self) -> None:
         self._prepared: dict[bytes, _Prepared] = {}
         self._joins: dict[bytes, _Join] = {}
-        self._sessions = Sessions(self.credentials, self.trust, self.settings.directory, self.check_accepted)
+        self._sessions = Sessions(
+            self.credentials, self.trust, self.random, self.settings.directory, self.check_accepted
+        )
         self._verbs: dict[str, Callable[[Requested, float], list[Any]]] = {
             "list-sessions": self._sessions.list_sessions,
             "create-session": self._create_session,

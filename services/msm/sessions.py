@@ -6,18 +6,20 @@ Authorizer gave, that Authorizer is one that this host accepts for those address
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from google.protobuf.message import DecodeError
-from mcsa.sap.announcement import ANNOUNCEMENT_LABEL, append_signature, describe, parse_announcement, split_signature
 
 from mcsa import subjects
 from mcsa.conference_id import CONFERENCE_LABEL
 from mcsa.endpoint import Answer, Answered, Failed, Refuse, Request, Requested
 from mcsa.errors import Refused, Rejected
 from mcsa.identity import Credentials, Identity
+from mcsa.keys import Random
+from mcsa.sap.announcement import ANNOUNCEMENT_LABEL, append_signature, describe, parse_announcement, split_signature
 from mcsa.trust import Trust
 from mcsa.v1 import authorizer_pb2 as authorizer_wire
 from mcsa.v1 import msm_pb2 as wire
@@ -60,8 +62,15 @@ class Sessions:
     """See the module."""
 
     def __init__(
-        self, credentials: Credentials, trust: Trust, directory: str, check_accepted: Callable[[str, str], None]
+        self,
+        credentials: Credentials,
+        trust: Trust,
+        random: Random,
+        directory: str,
+        check_accepted: Callable[[str, str], None],
     ) -> None:
+        self._random = random
+        self._withdrawals: dict[bytes, bytes] = {}
         self._credentials = credentials
         self._trust = trust
         self._directory = directory
@@ -90,8 +99,22 @@ class Sessions:
                 self._check_accepted(description.authorizer, group.address)
             except Refused as refused:
                 raise Rejected("gpad", refused.sentence) from None
-        text = describe(description, created.conference_id, created.groups, origin_address=address, version=round(now))
+        text = describe(
+            description,
+            created.conference_id,
+            created.groups,
+            origin_address=address,
+            version=round(now),
+            withdrawal=self._commit(created.conference_id),
+        )
         return wire.CreateSessionResponse(conference_id=created.conference_id, groups=created.groups, unsigned_sdp=text)
+
+    def _commit(self, conference_id: bytes) -> bytes:
+        """A secret that only this MSM knows: who has it may end the announcement."""
+        if len(self._withdrawals) >= COORDINATORS_KEPT:
+            self._withdrawals.pop(next(iter(self._withdrawals)))
+        secret = self._withdrawals[conference_id] = self._random(16)
+        return hashlib.sha256(secret).digest()
 
     def announce(self, request: Requested, now: float) -> list[Any]:
         """`AnnounceSession`."""
@@ -112,7 +135,14 @@ class Sessions:
         if sdp is None:
             return [Answer(request.token, response)]
         told = _Told(request.token, response)
-        return [self._ask("withdraw", sd_wire.WithdrawRequest(sdp=sdp), told, request.traceparent)]
+        return [
+            self._ask(
+                "withdraw",
+                sd_wire.WithdrawRequest(sdp=sdp, secret=self._withdrawals.pop(request.message.conference_id, b"")),
+                told,
+                request.traceparent,
+            )
+        ]
 
     # ---- hearing
 
