@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mcsa.ckgds.run import Failed
-
 from mcsa.control.streams import Delivered
 from mcsa.endpoint import Count
 from mcsa.v1.conference_pb2 import Absence, CallResponse, ConferenceCall, ControlMessage, Participant, RunStart
