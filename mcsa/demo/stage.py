@@ -151,6 +151,14 @@ class Stage:
         argv = [sys.executable, "-m", module, *arguments]
         return host.popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ))
 
+    async def output(self, host: Host, module: str, *arguments: str) -> str:
+        """What a program of ours on a host writes; `StepError` with its complaint where it fails."""
+        process = self.start(host, module, *arguments)
+        written, complaint = await asyncio.to_thread(process.communicate)
+        if process.returncode:
+            raise StepError(f"{module} failed: {complaint.strip()[-400:]}")
+        return written
+
 
 class TracedStep:
     """Makes a span OpenTelemetry's current one."""

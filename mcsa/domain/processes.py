@@ -33,6 +33,13 @@ class ServiceProcess:
     environment: dict[str, str]
     process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        if self.process is None:
+            raise ValueError(f"{self.name} was not started")
+        return self.process.pid
+
     def start(self) -> None:
         """Starts it; `wait_ready` waits."""
         self.log.parent.mkdir(parents=True, exist_ok=True)

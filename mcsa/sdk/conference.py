@@ -119,6 +119,10 @@ class Conference:
         """The local socket of a media group, by its name: plaintext in and out (`mcsa.shell.local_frames`)."""
         return Path(self.state.sockets[group])
 
+    def reveal_key(self) -> bytes:
+        """The conference key in use, for who keeps or checks it outside of MCSA; `LookupError` before the first."""
+        return self._frames.reveal_key()
+
     async def wait_for(self, *states: str, within: float = KEY_WITHIN) -> wire.ConferenceState:
         """Waits until the conference is in one of these states, or has failed."""
         async with self._changed:
@@ -223,13 +227,14 @@ class Connection:
         *,
         acceptable_users: Sequence[str] = (),
         media: Sequence[GroupDescription] = (),
+        expected: Sequence[str] | None = None,
         wait: float = 5.0,
         open_to_all: bool = False,
         ckgds: Sequence[str] = (),
         policy: GroupPolicy | None = None,
     ) -> Conference:
-        """Convenes a conference; its Coordinator is this user. The call goes out when all acceptable users have joined,
-        or after `wait` seconds."""
+        """Convenes a conference; its Coordinator is this user. The call goes out when all `expected` users (all that
+        are acceptable, unless told) have joined, or after `wait` seconds, or with `Conference.call`."""
         asked = wire.ConveneRequest(
             user=self._key,
             title=title,
@@ -238,7 +243,7 @@ class Connection:
             policy_class=POLICY_CLASS_OPEN if open_to_all else POLICY_CLASS_CLOSED,
             ckgds=ckgds,
             wait_ms=round(wait * 1000),
-            expected_users=acceptable_users,
+            expected_users=acceptable_users if expected is None else expected,
             policy=policy,
         )
         response = await self.client.ask("convene", asked)

@@ -53,6 +53,12 @@ class Frames:
         self._processes.setdefault(key_id, (user, application_id))
         return self._retry()
 
+    def reveal_key(self) -> bytes:
+        """The newest conference key's bytes; `LookupError` before the first."""
+        if not self.epoch:
+            raise LookupError("no conference key yet")
+        return self._keys[self.epoch].reveal()
+
     def seal(self, content: bytes) -> bytes:
         """A frame of this process; `LookupError` before the first key."""
         if self._sealer is None:
