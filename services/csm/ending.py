@@ -59,9 +59,10 @@ class Ending:
         positions = participant.streams.positions()
         if participant.is_coordinator:
             closing = Closing(reason="the Coordinator left", positions=positions)
-            return participant.say(ControlMessage(closing=closing), now)
+            return [*participant.say(ControlMessage(closing=closing), now), *self.look(now)]
         self._begin(now)
-        return participant.say(ControlMessage(departure=Departure(positions=positions)), now)
+        departure = Departure(positions=positions)
+        return [*participant.say(ControlMessage(departure=departure), now), *self.look(now)]
 
     def closing(self, _heard: Delivered, closing: Closing, now: float) -> Effects:
         """The Coordinator has closed the conference."""

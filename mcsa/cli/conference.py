@@ -1,0 +1,314 @@
+"""`mcsa sessions` and `mcsa conference`: what a participant does. The conference is in the CSM: commands return."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mcsa.cli.showing import (
+    HostOption,
+    JsonOption,
+    PassphraseOption,
+    UserOption,
+    complaints,
+    out,
+    plain,
+    run,
+    short,
+    show_json,
+    show_table,
+)
+from mcsa.errors import Refused
+from mcsa.sdk.conference import Conference, Connection, connect
+from mcsa.v1.csm_pb2 import ConferenceState
+from mcsa.v1.msm_pb2 import Session
+from mcsa.v1.types_pb2 import GroupDescription
+
+app = typer.Typer(help="Hold conferences.", no_args_is_help=True)
+
+WhichArgument = Annotated[str, typer.Argument(help="Title, or the beginning of the id.")]
+
+
+def sessions(host: HostOption = None, json: JsonOption = False) -> None:
+    """List the sessions that the directory has heard."""
+
+    async def work() -> list[Session]:
+        async with connect(host=host) as me:
+            return await me.sessions()
+
+    found = run(work())
+    if json:
+        show_json([plain(session) for session in found])
+        return
+    rows = [
+        (
+            session.conference_id.hex()[:12] or "-",
+            session.title,
+            short(session.coordinator) or "-",
+            ", ".join(f"{group.name} {group.address}:{group.port}" for group in session.groups),
+            "yes" if session.verified else f"no: {session.remark}",
+        )
+        for session in found
+    ]
+    show_table(("id", "title", "coordinator", "groups", "verified"), rows, "no session was heard yet")
+
+
+@app.command()
+def start(
+    title: Annotated[str, typer.Argument(help="For people.")],
+    accept: Annotated[list[str], typer.Option("--accept", "-a", help="User that may join; give it several times.")],
+    user: UserOption = None,
+    host: HostOption = None,
+    passphrase: PassphraseOption = "",
+    audio: Annotated[int, typer.Option(help="Port of an audio group; 0 for none.")] = 0,
+    wait: Annotated[float, typer.Option(help="Seconds for others to join before the conference-call.")] = 60.0,
+    ckgds: Annotated[list[str] | None, typer.Option(help="Key schemes offered, best first.")] = None,
+    open_to_all: Annotated[bool, typer.Option("--open", help="Any verifiable user may join.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Convene a conference. The call goes out when all accepted users have joined, at the latest after --wait."""
+
+    async def work() -> ConferenceState:
+        async with connect(host=host, user=user, passphrase=passphrase) as me:
+            media = [GroupDescription(name="audio", media="audio", format="96", port=audio)] if audio else []
+            accepted = [_user_id(me.user, name) for name in accept]
+            conference = await me.convene(
+                title, acceptable_users=accepted, media=media, wait=wait, open_to_all=open_to_all, ckgds=ckgds or ()
+            )
+            return conference.state
+
+    _show(run(work()), json=json)
+
+
+@app.command("list")
+def list_conferences(host: HostOption = None, json: JsonOption = False) -> None:
+    """List the conferences of this host's users."""
+    states = run(_states(host))
+    if json:
+        show_json([plain(state) for state in states])
+        return
+    rows = [
+        (
+            state.conference_id.hex()[:12],
+            state.title,
+            state.state,
+            short(state.user),
+            len(state.participants),
+            state.reason,
+        )
+        for state in states
+    ]
+    show_table(("id", "title", "state", "user", "participants", "reason"), rows, "no conference on this host")
+
+
+@app.command()
+def show(which: WhichArgument, user: UserOption = None, host: HostOption = None, json: JsonOption = False) -> None:
+    """Show a conference: who holds the key, which groups, what became of it."""
+    _show(run(_state(which, host, user)), json=json)
+
+
+@app.command()
+def join(
+    which: WhichArgument,
+    user: UserOption = None,
+    host: HostOption = None,
+    passphrase: PassphraseOption = "",
+    json: JsonOption = False,
+) -> None:
+    """Join an announced conference."""
+
+    async def work() -> ConferenceState:
+        async with connect(host=host, user=user, passphrase=passphrase) as me:
+            return (await me.join(which)).state
+
+    _show(run(work()), json=json)
+
+
+@app.command()
+def call(
+    which: WhichArgument, user: UserOption = None, host: HostOption = None, passphrase: PassphraseOption = ""
+) -> None:
+    """End the waiting period: the conference-call goes out now (Coordinator)."""
+
+    async def work() -> None:
+        async with connect(host=host, user=user, passphrase=passphrase) as me:
+            conference = await _attach(me, which, host)
+            await conference.call()
+            await _await_key(conference)
+            state = await conference.wait_for("active")
+            out.print(f"conference key {state.key_fingerprint} is in use", markup=False)
+
+    run(work())
+
+
+@app.command()
+def say(
+    which: WhichArgument,
+    text: Annotated[str, typer.Argument(help='What to say; "-" for the lines of standard input.')] = "-",
+    user: UserOption = None,
+    host: HostOption = None,
+    passphrase: PassphraseOption = "",
+    file: Annotated[Path | None, typer.Option(exists=True, help="Say the lines of a file.")] = None,
+) -> None:
+    """Say something, sealed under the conference key."""
+
+    async def work() -> int:
+        async with connect(host=host, user=user, passphrase=passphrase) as me:
+            conference = await _attach(me, which, host)
+            await _await_key(conference)
+            said = 0
+            for line in _lines(text, file):
+                await conference.send(line)
+                said += 1
+            return said
+
+    if run(work()) == 0:
+        raise Refused("nothing", "text", "there was nothing to say: give a text, --file, or lines on standard input")
+
+
+@app.command()
+def listen(
+    which: WhichArgument,
+    user: UserOption = None,
+    host: HostOption = None,
+    passphrase: PassphraseOption = "",
+    count: Annotated[int, typer.Option(help="End after so many messages; 0 for never.")] = 0,
+) -> None:
+    """Print what the others say, until Ctrl-C or the end of the conference."""
+
+    async def work() -> None:
+        async with connect(host=host, user=user, passphrase=passphrase) as me:
+            conference = await _attach(me, which, host)
+            heard = 0
+            async for message in conference:
+                out.print(f"{short(message.user)}: {message.text}", markup=False)
+                heard += 1
+                if heard == count:
+                    return
+            complaints.print(f"the conference {conference.state.state}. {conference.state.reason}", markup=False)
+
+    run(work())
+
+
+@app.command()
+def eject(
+    which: WhichArgument,
+    subject: Annotated[str, typer.Argument(help="The user to throw out.")],
+    reason: Annotated[str, typer.Option(help="For people and the record.")] = "",
+    user: UserOption = None,
+    host: HostOption = None,
+    passphrase: PassphraseOption = "",
+) -> None:
+    """Throw a user out (Coordinator)."""
+
+    async def work() -> None:
+        async with connect(host=host, user=user, passphrase=passphrase) as me:
+            conference = await _attach(me, which, host)
+            began_at = time.monotonic()
+            await conference.eject(_user_id(me.user, subject), reason)
+            out.print(f"{subject} is out; group keys replaced after {time.monotonic() - began_at:.2f} s", markup=False)
+
+    run(work())
+
+
+@app.command()
+def leave(
+    which: WhichArgument, user: UserOption = None, host: HostOption = None, passphrase: PassphraseOption = ""
+) -> None:
+    """Leave a conference; with its Coordinator it ends. Tells where the record is."""
+
+    async def work() -> Path:
+        async with connect(host=host, user=user, passphrase=passphrase) as me:
+            return await (await _attach(me, which, host)).leave()
+
+    out.print(f"record: {run(work())}", markup=False)
+
+
+# ---- inside
+
+
+async def _states(host: str | None) -> list[ConferenceState]:
+    async with connect(host=host) as me:
+        return await me.conferences()
+
+
+async def _state(which: str, host: str | None, user: Path | None) -> ConferenceState:
+    """The conference that is meant; where several users of this host are in it, the one of `user`."""
+    states = [
+        state
+        for state in await _states(host)
+        if state.title == which or state.conference_id.hex().startswith(which.lower())
+    ]
+    if user is not None:
+        own = connect(host=host, user=user).user
+        states = [state for state in states if state.user == own]
+    live = [state for state in states if state.state not in ("closed", "failed")] or states
+    if len({(state.conference_id, state.user) for state in live}) != 1:
+        count = "no conference" if not live else "more than one conference"
+        sentence = f"{count} of this host is called '{which}'; `mcsa conference list` shows them, --user says whose"
+        raise Refused("unknown-conference", "participation", sentence)
+    return live[0]
+
+
+async def _attach(me: Connection, which: str, host: str | None) -> Conference:
+    own = me.user
+    states = [
+        state
+        for state in await me.conferences()
+        if state.user == own and (state.title == which or state.conference_id.hex().startswith(which.lower()))
+    ]
+    live = [state for state in states if state.state not in ("closed", "failed")] or states[-1:]
+    if len(live) != 1:
+        count = "in no conference" if not live else "in more than one conference"
+        sentence = f"{short(own)} is {count} called '{which}' on this host; `mcsa conference list` shows them"
+        raise Refused("unknown-conference", "participation", sentence)
+    return await me.attach(live[0].conference_id)
+
+
+async def _await_key(conference: Conference) -> None:
+    waiting = asyncio.create_task(conference.key())
+    done, _ = await asyncio.wait([waiting], timeout=0.5)
+    if not done:
+        with complaints.status("waiting for the conference key"):
+            await waiting
+    waiting.result()
+
+
+def _lines(text: str, file: Path | None) -> list[str]:
+    if file is not None:
+        return [line for line in file.read_text().splitlines() if line]
+    return [line.rstrip("\n") for line in sys.stdin if line.strip()] if text == "-" else [text]
+
+
+def _user_id(own: str, name: str) -> str:
+    """A name as people say it is a user of one's own domain."""
+    return name if name.startswith("spiffe://") else f"{own.rsplit('/', 1)[0]}/{name}"
+
+
+def _show(state: ConferenceState, *, json: bool) -> None:
+    if json:
+        show_json(plain(state))
+        return
+    rows = [
+        ("title", state.title),
+        ("id", state.conference_id.hex()),
+        ("state", f"{state.state}{': ' + state.reason if state.reason else ''}"),
+        ("you are", short(state.user)),
+        ("Coordinator", short(state.coordinator)),
+        ("participants", ", ".join(short(user) for user in state.participants) or "none yet"),
+        (
+            "conference key",
+            f"{state.key_fingerprint}, epoch {state.key_epoch}, by {state.ckgds}" if state.ckgds else "none yet",
+        ),
+        *((f"group {group.name}", f"{group.address}:{group.port}") for group in state.groups),
+        *((f"socket {name}", path) for name, path in sorted(state.sockets.items())),
+        ("thrown out", ", ".join(short(user) for user in state.ejected)),
+        ("silent", ", ".join(short(user) for user in state.absent)),
+        ("record", state.record_path),
+    ]
+    show_table(("", ""), [row for row in rows if row[1]], "")

@@ -1,0 +1,36 @@
+"""`mcsa doctor`: what is wrong with this machine for secure multicast, and the command that mends it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from mcsa.cli.checks import FAIL, Finding, check_all
+from mcsa.cli.facts import read_facts
+from mcsa.cli.showing import JsonOption, out, show_json, show_table
+
+_COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
+
+
+def doctor(
+    interface: Annotated[str, typer.Option(help="Interface that is to carry the multicast; the default route's.")] = "",
+    broker: Annotated[str, typer.Option(help="URL of a broker that should answer, nats://HOST:PORT.")] = "",
+    json: JsonOption = False,
+) -> None:
+    """Check multicast route, membership limits, buffers, privileges, clock and broker. Exit code 1 where one fails."""
+    findings = check_all(read_facts(interface, broker))
+    if json:
+        show_json([{"name": f.name, "state": f.state, "what": f.what, "mend": f.mend} for f in findings])
+    else:
+        show_table(("", "check", "what"), [(f.state, f.name, f.what) for f in findings], "")
+        _tell_what_mends(findings)
+    if any(finding.state == FAIL for finding in findings):
+        raise typer.Exit(1)
+
+
+def _tell_what_mends(findings: list[Finding]) -> None:
+    for finding in findings:
+        if finding.mend:
+            out.print(f"\n{finding.name}:", style=_COLOURS[finding.state])
+            out.print(f"  {finding.mend}", markup=False)

@@ -1,0 +1,161 @@
+"""`mcsa up`, `mcsa status`, `mcsa down`: a whole domain on this machine, in the foreground of one terminal."""
+
+from __future__ import annotations
+
+import json as json_text
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mcsa.cli.showing import JsonOption, out, show_json, show_table
+from mcsa.domain.files import DomainFiles
+from mcsa.domain.processes import INFRASTRUCTURE, DomainProcesses
+from mcsa.errors import Refused
+from mcsa.laboratory.kind import kind, reexec_in_user_namespace
+from mcsa.laboratory.leftovers import remove_leftovers
+from mcsa.laboratory.namespaces import Laboratory
+from mcsa.sdk.places import running_domain
+from mcsa.shell.settings import state_home
+
+USERS = ("alice", "bob", "carol")
+STARTED = 21  # field of /proc/PID/stat after the name: when the process started, proc(5)
+
+
+def up(
+    hosts: Annotated[str, typer.Option(help="Names of the hosts, with commas.")] = "alpha,beta,gamma",
+    folder: Annotated[Path | None, typer.Option(help="Keys, configurations, state and logs; kept.")] = None,
+    domain: Annotated[str, typer.Option(help="The part of names that the authority speaks for.")] = "mcsa.example",
+) -> None:
+    """Run a domain in the foreground: broker, Authorizer, SD, an MSM and a CSM on each host. Ctrl-C ends it."""
+    reexec_in_user_namespace()
+    found = _running()
+    if found is not None:
+        raise Refused(
+            "running", "one-domain", f"a domain runs already (process {found['process']}): `mcsa down` ends it"
+        )
+    names = [name.strip() for name in hosts.split(",") if name.strip()]
+    where = folder or state_home() / "domain"
+    files = DomainFiles(where, domain)
+    users = {name: files.credentials_path("user", name) for name in USERS}
+    laboratory = Laboratory([*names, INFRASTRUCTURE], (INFRASTRUCTURE,))
+    processes = DomainProcesses(laboratory, files, names, sd_options={"interval_floor": 2.0})
+    out.print(f"hosts are {kind().name.replace('-', ' ')}: {kind().reason}", markup=False)
+    for line in laboratory.not_shown:
+        out.print(f"not shown here: {line}", markup=False)
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    with out.status("starting"), laboratory:
+        with processes:
+            _note(files, names, processes)
+            try:
+                _tell_what_next(names, users, where)
+                _watch(processes, ended)
+            finally:
+                running_domain().unlink(missing_ok=True)
+                out.print("stopping", markup=False)
+
+
+def _note(files: DomainFiles, names: list[str], processes: DomainProcesses) -> None:
+    note = {
+        "process": os.getpid(),
+        "started": _started(os.getpid()),
+        "folder": str(files.folder),
+        "broker": processes.broker.url,
+        "sockets": {name: str(files.sockets(name) / "csm.sock") for name in names},
+        "services": {name: service.pid for name, service in processes.services.items()},
+    }
+    path = running_domain()
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.write_text(json_text.dumps(note, indent=1))
+
+
+def _tell_what_next(names: list[str], users: dict[str, Path], folder: Path) -> None:
+    first, *others = names
+    alice, bob = users["alice"], users["bob"]
+    second = others[0] if others else first
+    out.print(f"\nrunning; files and logs are in {folder}. In another terminal:\n", markup=False)
+    for line in (
+        f"mcsa conference start Budget -a bob -a carol --host {first} --user {alice}",
+        f"mcsa sessions --host {second}",
+        f"mcsa conference join Budget --host {second} --user {bob}",
+        f"mcsa conference call Budget --host {first} --user {alice}",
+        f"mcsa conference listen Budget --host {second} --user {bob}",
+        f"mcsa conference say Budget 'hello' --host {first} --user {alice}",
+        f"mcsa conference leave Budget --host {first} --user {alice}",
+    ):
+        out.print(f"  {line}", markup=False)
+    out.print("\nCtrl-C ends it.", markup=False)
+
+
+def _watch(processes: DomainProcesses, ended: threading.Event) -> None:
+    """Until the end is asked for; a service that ends by itself is told, and ends all."""
+    while not ended.wait(0.5):
+        for service in processes.services.values():
+            if service.process is not None and service.process.poll() is not None:
+                sentence = f"{service.name} has ended with code {service.process.returncode}; see {service.log}"
+                raise Refused("service", service.name, sentence)
+
+
+def status(json: JsonOption = False) -> None:
+    """Show what runs, and what a killed one left."""
+    found = _running()
+    note = _noted()
+    if json:
+        show_json({"running": found is not None, "note": note})
+        return
+    if note is None:
+        out.print("no domain runs here; `mcsa up` starts one", markup=False)
+        return
+    if found is None:
+        out.print(f"process {note['process']} was killed; `mcsa down` cleans up after it", markup=False)
+    rows = [(name, process, "running" if _started(process) else "gone") for name, process in note["services"].items()]
+    show_table(("service", "process", "state"), rows, "no service")
+    rows = [(host, path, "" if Path(path).exists() else "missing") for host, path in note["sockets"].items()]
+    show_table(("host", "CSM's socket", ""), rows, "")
+    if found is None:
+        raise typer.Exit(1)
+
+
+def down() -> None:
+    """End a running domain, and remove what a killed one left: processes, namespaces, notes."""
+    found = _running()
+    if found is not None:
+        os.kill(found["process"], signal.SIGTERM)
+        deadline = time.monotonic() + 15
+        while _running() is not None and time.monotonic() < deadline:
+            time.sleep(0.1)
+        if _running() is not None:
+            raise Refused("running", "stop", f"process {found['process']} doesn't end; kill -9 it and run this again")
+    removed = remove_leftovers()
+    running_domain().unlink(missing_ok=True)
+    told = ["ended the running domain"] if found is not None else []
+    told += [f"removed what {name} left" for name in removed]
+    out.print("\n".join(told) or "nothing to end, nothing left", markup=False)
+
+
+def _noted() -> dict[str, Any] | None:
+    try:
+        note: dict[str, Any] = json_text.loads(running_domain().read_text())
+    except (OSError, ValueError):
+        return None
+    return note
+
+
+def _running() -> dict[str, Any] | None:
+    """The note of a domain whose process lives; a process of the same number started at another time is another."""
+    note = _noted()
+    return note if note is not None and _started(note["process"]) == note["started"] else None
+
+
+def _started(process: int) -> int | None:
+    try:
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] == "Z" else int(fields[STARTED - 2])

@@ -1,0 +1,117 @@
+"""Reads of a machine what `mcsa doctor` judges."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import select
+import socket
+import subprocess
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from mcsa.cli.checks import Facts
+from mcsa.errors import Refused
+from mcsa.laboratory.kind import kind
+from mcsa.laboratory.programs import program
+from mcsa.shell.broker_process import find_server
+from mcsa.shell.multicast import GroupSocket, interface_addresses
+
+TEST_GROUP, TEST_PORT = "239.255.255.254", 49_321  # local scope; a port of the dynamic range
+HEARD_WITHIN = 1.0  # seconds
+_IFF_UP, _IFF_MULTICAST = 0x1, 0x1000  # linux/if.h
+_STA_UNSYNC = 0x40  # linux/timex.h
+
+
+def read_facts(interface: str, broker: str) -> Facts:
+    """Everything; `interface` may be empty for the one that other programs' multicast, or the default, leaves by."""
+    addresses = interface_addresses()
+    route = _route()
+    chosen = interface or (route if route in addresses else next((name for name in addresses if name != "lo"), ""))
+    flags = int(_read(f"/sys/class/net/{chosen}/flags") or "0", 16) if chosen else 0
+    place = kind()
+    return Facts(
+        interface=chosen,
+        interface_up=bool(flags & _IFF_UP),
+        interface_multicast=bool(flags & _IFF_MULTICAST),
+        multicast_route=route,
+        multicast_heard=_self_test(addresses.get(chosen, "")),
+        igmp_max_memberships=_number("/proc/sys/net/ipv4/igmp_max_memberships"),
+        igmp_max_msf=_number("/proc/sys/net/ipv4/igmp_max_msf"),
+        igmp_version_forced=_number(f"/proc/sys/net/ipv4/conf/{chosen}/force_igmp_version"),
+        rmem_max=_number("/proc/sys/net/core/rmem_max"),
+        wmem_max=_number("/proc/sys/net/core/wmem_max"),
+        is_root=os.geteuid() == 0,
+        namespaces=place.name,
+        namespaces_reason=place.reason,
+        clock_synchronised=_synchronised(),
+        clock_year=datetime.now(UTC).year,
+        broker_program=_broker_program(),
+        broker_reachable=_reachable(broker) if broker else None,
+        broker=broker,
+    )
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return ""
+
+
+def _number(path: str) -> int | None:
+    text = _read(path)
+    return int(text) if text.lstrip("-").isdigit() else None
+
+
+def _route() -> str:
+    """The interface that the kernel takes for a group's address, or ""."""
+    with suppress(Refused, OSError):
+        argv = [program("ip"), "-o", "route", "get", TEST_GROUP]
+        words = subprocess.run(argv, capture_output=True, text=True, check=False).stdout.split()
+        return words[words.index("dev") + 1] if "dev" in words else ""
+    return ""
+
+
+def _self_test(address: str) -> bool | None:
+    if not address:
+        return None
+    token = os.urandom(16)
+    try:
+        with GroupSocket(TEST_GROUP, TEST_PORT, address, loop=True, shared=True) as group:
+            group.send(token)
+            group.socket.setblocking(False)
+            while select.select([group], [], [], HEARD_WITHIN)[0]:
+                if group.socket.recv(64) == token:
+                    return True
+    except (Refused, OSError):
+        return False
+    return False
+
+
+def _synchronised() -> bool | None:
+    """adjtimex(2): whether the kernel believes that somebody keeps its clock."""
+    buffer = ctypes.create_string_buffer(512)  # struct timex, larger than any
+    state = ctypes.CDLL(None).adjtimex(buffer)
+    if state < 0:
+        return None
+    status = int.from_bytes(buffer.raw[40:44], "little")  # modes, offset, freq, maxerror, esterror: 8 bytes each
+    return not status & _STA_UNSYNC
+
+
+def _broker_program() -> str:
+    try:
+        return str(find_server())
+    except Refused:
+        return ""
+
+
+def _reachable(url: str) -> bool:
+    parts = urlsplit(url if "://" in url else f"nats://{url}")
+    try:
+        with socket.create_connection((parts.hostname or "localhost", parts.port or 4222), 2.0) as connection:
+            return connection.recv(5).startswith(b"INFO")
+    except OSError:
+        return False

@@ -1,0 +1,104 @@
+"""`mcsa record`: what a conference left, verified offline, months later."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+
+from mcsa.cli.showing import JsonOption, out, short, show_json, show_table
+from mcsa.errors import Refused, Rejected
+from mcsa.key_files import load_anchors
+from mcsa.record.findings import Findings
+from mcsa.record.verify import verify_record
+from mcsa.trust import Trust
+
+app = typer.Typer(help="Show and verify conference records.", no_args_is_help=True)
+
+FileArgument = Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A .record file.")]
+AnchorsOption = Annotated[
+    Path, typer.Option(envvar="MCSA_ANCHORS", exists=True, dir_okay=False, help="Certificates of the authority, PEM.")
+]
+
+
+@app.command()
+def verify(file: FileArgument, anchors: AnchorsOption, json: JsonOption = False) -> None:
+    """Verify a record: exit code 0 only where it is whole, unchanged and countersigned."""
+    try:
+        findings = verify_record(file.read_bytes(), _trust(anchors))
+    except Rejected as rejected:
+        raise Refused("record", rejected.cause, f"the record is not to be believed: {rejected.detail}") from None
+    _show(findings, json=json)
+    if not findings.countersigned:
+        raise Refused("record", "open", "good as far as it goes, but the Authorizer has not countersigned it")
+    if not json:
+        out.print("\nverified: whole, unchanged, countersigned", style="green")
+
+
+@app.command()
+def show(file: FileArgument, anchors: AnchorsOption, json: JsonOption = False) -> None:
+    """Show what a record proves, also where something is missing from it."""
+    _show(verify_record(file.read_bytes(), _trust(anchors), strict=False), json=json)
+
+
+def _trust(path: Path) -> Trust:
+    anchors = load_anchors(path)
+    return Trust(_domain(anchors[0]), anchors)
+
+
+def _domain(anchor: x509.Certificate) -> str:
+    names = anchor.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
+    if not names:
+        raise Refused("anchors", "domain", "the anchor names no domain (organisation)")
+    return str(names[0].value)
+
+
+def _show(findings: Findings, *, json: bool) -> None:
+    if json:
+        show_json(_plain(asdict(findings)))
+        return
+    rows = [
+        ("conference", f"{findings.title}  ({findings.conference_id.hex()})"),
+        ("Coordinator", short(findings.coordinator)),
+        ("record of", short(findings.writer)),
+        ("from, to", f"{_time(findings.began_at)} to {_time(findings.last_at)}"),
+        ("entries", f"{findings.entries}, head {findings.head.hex()[:16]}"),
+        ("ended by", findings.ended_by or "nothing: it is still open"),
+        ("countersigned", _time(findings.countersigned_at) if findings.countersigned else "no"),
+        ("thrown out", ", ".join(short(noted.user) for noted in findings.ejected)),
+        ("cheated", ", ".join(f"{short(noted.user)}: {noted.sentence}" for noted in findings.cheaters)),
+        ("missing", "; ".join(findings.missing)),
+        ("irregular", "; ".join(f"entry {n.entry}, {short(n.user)}: {n.sentence}" for n in findings.irregular)),
+    ]
+    show_table(("", ""), [row for row in rows if row[1]], "")
+    out.print()
+    people = [
+        (
+            short(one.user),
+            len(one.epochs),
+            findings.messages.get(one.user, 0),
+            findings.sealed.get(one.user, 0),
+            one.certificate_fingerprint.hex()[:16],
+        )
+        for one in findings.participants
+    ]
+    show_table(("participant", "keys signed", "messages", "of these sealed", "certificate"), people, "nobody signed")
+
+
+def _time(at: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(at))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
