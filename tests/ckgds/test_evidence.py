@@ -1,0 +1,179 @@
+"""Accusations: what convinces anybody, and what must not, so that nobody honest is framed."""
+
+from __future__ import annotations
+
+import pytest
+
+from mcsa.ckgds.evidence import EVIDENCE_MAX, verify_accusation
+from mcsa.control.fragments import sign_fragment
+from mcsa.errors import Rejected
+from mcsa.v1.conference_pb2 import Accusation, ControlMessage
+from tests.ckgds.parts import CONFERENCE, Runs, process_of
+from tests.ckgds.test_run import WORLD, equivocating, played
+
+
+def wrong_proof(index: int, message: ControlMessage) -> list[ControlMessage]:
+    if index == 2 and message.run_round.round == 2:
+        message.run_round.payload = message.run_round.payload[:-1] + bytes([message.run_round.payload[-1] ^ 1])
+    return [message]
+
+
+def accusation_of(runs: Runs) -> Accusation:
+    return next(one.message.accusation for one in runs.said if one.message.HasField("accusation"))
+
+
+def verdict(accusation: Accusation, runs: Runs, conference_id: bytes = CONFERENCE) -> str:
+    try:
+        verify_accusation(accusation, conference_id, runs.start, runs.certificates)
+    except Rejected as rejected:
+        assert rejected.cause == "evidence"
+        return rejected.detail
+    return "convinced"
+
+
+@pytest.mark.parametrize("kind", ["run_round", "run_confirmation"])
+def test_two_messages_of_one_place_convince(kind: str):
+    runs = played(tamper=equivocating(kind))
+    assert verdict(accusation_of(runs), runs) == "convinced"
+
+
+def test_a_message_that_the_scheme_refuses_convinces():
+    runs = played(tamper=wrong_proof)
+    assert accusation_of(runs).kind == "wrong-proof"
+    assert verdict(accusation_of(runs), runs) == "convinced"
+
+
+def test_two_fragments_of_one_place_convince():
+    runs = played()
+    carol = runs.users[2]
+    evidence = [sign_fragment(carol, CONFERENCE, process_of(2), 9, 0, 1, body) for body in (b"one", b"two")]
+    accusation = Accusation(run=1, cheater=str(carol.id), kind="equivocation", evidence=evidence)
+    assert verdict(accusation, runs) == "convinced"
+    verify_accusation(accusation, CONFERENCE, None, runs.certificates)  # needs no run
+
+
+def test_activate_and_abort_of_one_run_convince():
+    runs = played()
+    activate = next(one for one in runs.said if one.message.HasField("activate"))
+    both = ControlMessage()
+    both.abort.run, both.abort.run_hash = 1, runs.runs[0].run_hash
+    abort = runs.delivered(0, both)
+    accusation = Accusation(
+        run=1,
+        cheater=str(runs.users[0].id),
+        kind="equivocation",
+        evidence=[*activate.fragments, *abort.fragments],
+    )
+    assert verdict(accusation, runs) == "convinced"
+
+
+# ---- nobody is framed
+
+
+def test_the_same_message_twice_is_no_equivocation():
+    runs = played()
+    said = next(one for one in runs.said if one.message.HasField("run_round") and one.user.endswith("bob"))
+    accusation = Accusation(run=1, cheater=said.user, kind="equivocation", evidence=[*said.fragments, *said.fragments])
+    assert verdict(accusation, runs) != "convinced"
+
+
+def test_messages_of_two_rounds_or_runs_are_no_equivocation():
+    runs, other = played(run=1), played(run=2)
+    bob = str(runs.users[1].id)
+    rounds = [one for one in runs.said if one.message.HasField("run_round") and one.user == bob]
+    later = [one for one in other.said if one.message.HasField("run_round") and one.user == bob]
+    later[0].fragments[0].sequence = 77  # so that it isn't of one place of the stream
+    for pair in ((rounds[0], rounds[1]), (rounds[0], later[1])):
+        evidence = [fragment for one in pair for fragment in one.fragments]
+        assert verdict(Accusation(run=1, cheater=bob, kind="equivocation", evidence=evidence), runs) != "convinced"
+
+
+def test_what_the_accused_has_not_signed_proves_nothing():
+    runs = played(tamper=equivocating("run_round"))
+    accusation = accusation_of(runs)
+    accusation.evidence[1].signature = bytes(64)
+    assert verdict(accusation, runs).startswith("not signed")
+
+
+def test_what_one_signed_does_not_accuse_another():
+    runs = played(tamper=equivocating("run_round"))
+    accusation = accusation_of(runs)
+    accusation.cheater = str(runs.users[2].id)
+    assert verdict(accusation, runs) != "convinced"
+
+
+def test_evidence_of_another_conference_proves_nothing():
+    runs = played(tamper=equivocating("run_round"))
+    assert verdict(accusation_of(runs), runs, b"d" * 16) == "of another conference"
+
+
+def test_evidence_of_another_run_proves_nothing():
+    runs, other = played(tamper=wrong_proof), played(run=2)
+    assert verdict(accusation_of(runs), other) == "of another run"
+
+
+def test_a_good_message_accused_is_found_good():
+    runs = played(tamper=wrong_proof)
+    accusation = accusation_of(runs)
+    accusation.cheater = str(runs.users[1].id)
+    assert verdict(accusation, runs) == "the message is good"
+
+
+def test_evidence_that_lacks_what_the_check_looks_at_proves_nothing():
+    runs = played(tamper=wrong_proof)
+    accusation = accusation_of(runs)
+    kept = [f for f in accusation.evidence if ControlMessage.FromString(f.body).run_round.round == 2]
+    accusation = Accusation(run=1, cheater=accusation.cheater, kind=accusation.kind, evidence=kept)
+    assert verdict(accusation, runs) == "a message that the check looks at is missing"
+
+
+def test_a_wrong_message_of_another_does_not_make_the_honest_one_guilty():
+    """Alice's first word is wrong; bob's second can't be right over it."""
+
+    def tamper(index: int, message: ControlMessage) -> list[ControlMessage]:
+        if index == 0 and message.run_round.round == 1:
+            message.run_round.payload = bytes([1]) + bytes(31)
+        return [message]
+
+    honest, cheated = played(), played(tamper=tamper)
+    first = [one for one in cheated.said if one.message.run_round.round == 1]
+    second = next(one for one in honest.said if one.message.run_round.round == 2 and one.user.endswith("bob"))
+    message = ControlMessage()
+    message.CopyFrom(second.message)
+    message.run_round.run_hash = cheated.runs[0].run_hash
+    retold = cheated.delivered(1, message)
+    evidence = [fragment for one in (*first, retold) for fragment in one.fragments]
+    accusation = Accusation(run=1, cheater=str(cheated.users[1].id), kind="wrong-proof", evidence=evidence)
+    assert verdict(accusation, cheated) == "the message is good"
+
+
+def test_half_a_message_proves_nothing():
+    runs = played()
+    carol = runs.users[2]
+    half = sign_fragment(carol, CONFERENCE, process_of(2), 9, 0, 2, b"half")
+    accusation = Accusation(run=1, cheater=str(carol.id), kind="wrong-proof", evidence=[half])
+    assert verdict(accusation, runs) == "a message that is not whole"
+    garbage = sign_fragment(carol, CONFERENCE, process_of(2), 9, 0, 1, b"\xff")
+    accusation = Accusation(run=1, cheater=str(carol.id), kind="wrong-proof", evidence=[garbage])
+    assert verdict(accusation, runs) == "malformed"
+
+
+def test_status_has_no_place_and_is_no_equivocation():
+    runs = played()
+    carol = runs.users[2]
+    evidence = [sign_fragment(carol, CONFERENCE, process_of(2), 0, 0, 1, body) for body in (b"\x0a\x00", b"")]
+    accusation = Accusation(run=1, cheater=str(carol.id), kind="equivocation", evidence=evidence)
+    assert verdict(accusation, runs) != "convinced"
+
+
+def test_an_accusation_without_evidence_or_with_too_much_or_of_an_unknown_kind_proves_nothing():
+    runs = played(tamper=equivocating("run_round"))
+    accusation = accusation_of(runs)
+    assert verdict(Accusation(run=1, cheater=accusation.cheater, kind="equivocation"), runs) == "size"
+    many = [accusation.evidence[0]] * (EVIDENCE_MAX + 1)
+    assert verdict(Accusation(run=1, cheater=accusation.cheater, kind="equivocation", evidence=many), runs) == "size"
+    accusation.kind = "impoliteness"
+    assert "impoliteness" in verdict(accusation, runs)
+    stranger = sign_fragment(WORLD.user("mallory"), CONFERENCE, b"m" * 16, 9, 0, 1, b"one")
+    accusation = Accusation(run=1, cheater=accusation.cheater, kind="equivocation", evidence=[stranger])
+    assert verdict(accusation, runs) == "of somebody unknown"
