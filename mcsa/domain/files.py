@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import stat
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from mcsa.authority import CertificationAuthority
 from mcsa.broker import Grant, authorizer_grant, bus_name, csm_grant, msm_grant, operator_grant, sd_grant
+from mcsa.errors import Refused
 from mcsa.identity import Credentials
 from mcsa.key_files import load_authority, load_credentials, save_anchors, save_authority, save_credentials
+from mcsa.shell.local import LONGEST_PATH
 from mcsa.shell.nkeys import load_or_make_nkey
 from mcsa.subjects import AUTHORIZER, CSM, MSM, SD
 
+LONGEST_SOCKET_NAME = 22  # bytes: "/", 16 hexadecimal digits of a group, ".sock"
 AUTHORIZER_NAME = "main"
 DIRECTORY_NAME = "sd"
 
@@ -100,8 +106,28 @@ class DomainFiles:
         return self._write(f"csm-{host}", {**own, **more})
 
     def sockets(self, host: str) -> Path:
-        """Folder of a host's local sockets; short, since a Unix socket's path has at most 107 bytes."""
-        return self.folder / host
+        """Folder of a host's local sockets: under the domain's, or, where that is too long for a Unix socket, under
+        /tmp with a name that only this domain of this user has."""
+        folder = self.folder / host
+        if len(os.fsencode(folder)) + LONGEST_SOCKET_NAME <= LONGEST_PATH:
+            return folder
+        name = f"mcsa-{os.getuid()}-{hashlib.sha256(os.fsencode(self.folder.absolute())).hexdigest()[:12]}"
+        own = Path("/tmp") / name  # noqa: S108 - ours alone, or refused
+        own.mkdir(mode=0o700, exist_ok=True)
+        status = own.lstat()
+        if status.st_uid != os.getuid() or stat.S_IMODE(status.st_mode) != 0o700 or not stat.S_ISDIR(status.st_mode):
+            raise Refused(
+                "local-socket", "directory", f"{own} is not ours alone: choose a shorter folder than {folder}"
+            )
+        return own / host
+
+    def remove_sockets(self, hosts: list[str]) -> None:
+        """The folders of `sockets`, as far as they are empty."""
+        for host in hosts:
+            folder = self.sockets(host)
+            for empty in (folder, folder.parent) if folder.parent != self.folder else (folder,):
+                with suppress(OSError):
+                    empty.rmdir()
 
     def _common(self, service: str, token: str, kind: str, name: str, bus: str) -> dict[str, Any]:
         return {

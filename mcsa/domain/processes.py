@@ -152,6 +152,7 @@ class DomainProcesses:
         for service in self.services.values():
             service.stop()
         self.broker.stop()
+        self.files.remove_sockets(self.host_names)
 
     def __enter__(self) -> DomainProcesses:
         try:

@@ -90,6 +90,7 @@ class _Repeat:
     at: float
 
 
+RECALL_FOR = 120.0  # seconds that a restarted Authorizer tells its new epochs to members that it doesn't know of
 REPEATS_AFTER = (0.05, 0.15)  # seconds after an update at which it is repeated on the multicast
 
 
@@ -107,6 +108,7 @@ class AuthorizerCore:
         self.conferences: dict[bytes, Conference] = {}
         self.groups: dict[bytes, Group] = {}
         self._beacon_at: dict[bytes, float] = {}
+        self._recalling_until = 0.0
         self._retiring: list[_Retiring] = []
         self._repeats: list[_Repeat] = []
         self._verbs: dict[str, Callable[[Requested, float], list[Any]]] = {
@@ -151,6 +153,7 @@ class AuthorizerCore:
 
     def restore(self, states: list[bytes], now: float) -> list[Any]:
         """Conferences written down by an earlier process, with new keys and epochs."""
+        self._recalling_until = now + RECALL_FOR
         effects: list[Any] = []
         for state in states:
             request = wire.CreateRequest.FromString(state)
@@ -432,7 +435,7 @@ class AuthorizerCore:
 
     def _beacon(self, group: Group, now: float) -> list[Any]:
         self._beacon_at[group.id] = now + group.policy.beacon_ms / 1000
-        if not group.members:
+        if not group.members and now >= self._recalling_until:
             return []
         beacon = wire.Beacon(
             group_id=group.id, epoch=group.epoch, update_number=group.number, time_ms=round(now * 1000)

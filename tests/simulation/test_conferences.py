@@ -195,7 +195,7 @@ def test_a_restarted_authorizer_costs_a_registration_and_no_conference_key():
     run_until_keyed(domain, applications)
     epoch = alice.participant.view().key_epoch
     domain.restart_authorizer()
-    domain.network.run_for(25.0)
+    domain.network.run_for(6.0)
     alice.say(b"still here")
     domain.network.run_for(5.0)
     assert ("alice", b"still here") in bob.heard and ("alice", b"still here") in carol.heard

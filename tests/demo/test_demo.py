@@ -1,0 +1,69 @@
+"""`mcsa demo`, as a newcomer runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mcsa.laboratory.kind import kind
+from tests.judges import lacking
+
+STEPS = ["convene", "join", "refuse", "key", "talk", "eject", "record", "summary"]
+
+
+def run_demo(
+    folder: Path, *arguments: str, text: str = ""
+) -> tuple[subprocess.CompletedProcess[str], dict[str, object]]:
+    output = folder / "demo.json"
+    environment = {**os.environ, "XDG_STATE_HOME": str(folder / "state"), "TMPDIR": str(folder)}
+    command = [sys.executable, "-m", "mcsa.cli", "demo", "--json", str(output), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, input=text, env=environment, check=False)
+    return done, json.loads(output.read_text())
+
+
+@pytest.mark.timeout(150)
+def test_every_step_does_what_it_should_and_nothing_is_left(tmp_path: Path) -> None:
+    if kind().name == "loopback":
+        lacking(f"the whole demo needs network namespaces: {kind().reason}")
+    done, told = run_demo(tmp_path, "--lines", "-", text="first line\n\nsecond line\n")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
+    assert told["ok"] is True
+    assert [step["name"] for step in told["steps"]] == STEPS  # type: ignore[attr-defined]
+    figures = told["figures"]
+    assert isinstance(figures, dict)
+    assert figures["refused_by_rule"] == "closed-group-admits-acceptable-users-only"
+    assert figures["lines"] == 2
+    assert figures["ejected_opened"] == 0
+    assert figures["lost_during_ejection"] == {"bob": 0}
+    assert figures["mallory_saw"]["groups"]["esp-udp"] >= 100
+    assert "first line" in done.stdout and "\x1b" not in done.stdout  # plain text where it is no terminal
+    assert not list((tmp_path / "state" / "mcsa" / "laboratories").glob("*"))
+    assert not _processes_in(tmp_path)
+
+
+@pytest.mark.timeout(150)
+def test_a_step_that_goes_wrong_is_told_and_gives_exit_code_1(tmp_path: Path) -> None:
+    if kind().name == "loopback":
+        lacking(f"the demo needs network namespaces: {kind().reason}")
+    done, told = run_demo(tmp_path, "--gkm", "rot13")
+    assert done.returncode == 1
+    assert told["ok"] is False
+    assert "there is no" in done.stdout and "rot13" in done.stdout
+    assert not _processes_in(tmp_path)
+
+
+def _processes_in(folder: Path) -> list[str]:
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (entry / "cmdline").read_bytes().decode()
+        except OSError:
+            continue
+        if str(folder) in command:
+            found.append(command)
+    return found
