@@ -117,7 +117,7 @@ class DomainFiles:
         status = own.lstat()
         if status.st_uid != os.getuid() or stat.S_IMODE(status.st_mode) != 0o700 or not stat.S_ISDIR(status.st_mode):
             raise Refused(
-                "local-socket", "directory", f"{own} is not ours alone: choose a shorter folder than {folder}"
+                "local-socket", "directory", f"{own} is not ours alone: shorten {folder}"
             )
         return own / host
 

@@ -17,6 +17,7 @@ from mcsa.sdk.frames import Frames
 from mcsa.subjects import GROUP_CHANGED
 from mcsa.v1 import csm_pb2 as wire
 from mcsa.v1 import msm_pb2, sd_pb2
+from mcsa.v1.conference_pb2 import ControlMessage
 from mcsa.v1.types_pb2 import (
     POLICY_CLASS_CLOSED,
     AccessControl,
@@ -280,8 +281,22 @@ class Application:
 
     def call_anew(self) -> None:
         """The Coordinator calls, for no reason but the test's."""
+        self._perform(self.participant.call_anew(self.node.network.now))
+
+    def say_control(self, message: ControlMessage) -> None:
+        """Whatever this user's CSM would never say by itself; signed by the user all the same."""
+        participant, now = self.participant, self.node.network.now
+        participant.streams.send(message, now)
+        self._perform([])
+
+    def send_control(self, datagram: bytes) -> None:
+        """Bytes into the control group."""
+        group_id = self.participant.terms.control.group_id
+        self._perform([events.SendControl(group_id, CONTROL_PORT, datagram)])
+
+    def _perform(self, effects: list[Any]) -> None:
         now = self.node.network.now
-        self.node.perform(self.node.endpoint.carry_out(self.participant.call_anew(now), now))
+        self.node.perform(self.node.endpoint.carry_out([*effects, *self.participant.outgoing()], now))
 
     def leave(self) -> str:
         asked = wire.ConferenceServiceLeaveRequest(conference_id=self.conference_id, user=str(self.user.id))
