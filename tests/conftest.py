@@ -9,7 +9,13 @@ import pytest
 from mcsa.laboratory.kind import inside_user_namespace, kind
 from mcsa.laboratory.namespaces import DEMO_REFLECTING, Laboratory
 from tests.judges import lacking, require_program
+from tests.requirements_report import Report
 from tests.world import World
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Requirements are told after a full run."""
+    config.pluginmanager.register(Report(), "requirements")
 
 
 @pytest.fixture

@@ -1,0 +1,96 @@
+"""Announcements of ours: what goes in comes out, what was signed is checked, the rest is rejected."""
+
+from __future__ import annotations
+
+import pytest
+
+from mcsa.conference_id import group_id_of
+from mcsa.errors import Refused, Rejected
+from mcsa.policy import complete_policy
+from mcsa.sap.announcement import ANNOUNCEMENT_LABEL, parse_announcement, split_signature
+from mcsa.sap.sdp import LARGEST
+from mcsa.v1.types_pb2 import POLICY_CLASS_CLOSED, GroupPolicy
+from tests.sap.parts import CONFERENCE, described, foreign
+from tests.world import NOW, World
+
+
+def test_another_host_learns_all_it_needs_to_join(world: World):
+    policy = GroupPolicy(suite="aes-128-gcm", hpke="x-wing", replay_window=4096, keep_key_on_join=True)
+    session = parse_announcement(described(world, policy=policy, sources=("198.51.100.2",)))
+    assert session.title == "Budget meeting"
+    assert session.conference_id == CONFERENCE
+    assert session.authorizer == str(world.authorizer.id)
+    assert session.coordinator == str(world.user("alice").id)
+    assert list(session.ckgds) == ["bd", "central"]
+    assert session.policy_class == POLICY_CLASS_CLOSED
+    assert session.start_s == int(NOW) and session.end_s == 0
+    assert [group.name for group in session.groups] == ["control", "audio1"]
+    for index, group in enumerate(session.groups):
+        assert group.group_id == group_id_of(CONFERENCE, index)
+        assert (group.address, group.port, group.ttl) == (f"239.255.77.{index + 1}", 7000 + 2 * index, 8)
+        assert group.policy == complete_policy(policy)
+        assert list(group.sources) == ["198.51.100.2"]
+
+
+def test_it_stays_below_what_a_sap_packet_should_have(world: World):
+    assert len(described(world, groups=3)) <= LARGEST
+    with pytest.raises(Refused) as caught:
+        described(world, groups=12)
+    assert caught.value.rule == "size" and "fewer groups" in caught.value.sentence
+
+
+def test_a_title_is_one_line(world: World):
+    with pytest.raises(Refused):
+        described(world, title="two\r\na=mcsa-authorizer:another")
+
+
+def test_the_coordinators_signature_covers_every_byte_before_it(world: World):
+    sdp = described(world)
+    signed = split_signature(sdp)
+    assert signed is not None and sdp.startswith(signed.text)
+    identity = world.user("alice").identity
+    assert signed.fingerprint == identity.fingerprint
+    identity.check_signature(signed.signature, ANNOUNCEMENT_LABEL, signed.text)
+    for place in range(0, len(signed.text), 7):
+        changed = bytearray(signed.text)
+        changed[place] ^= 1
+        with pytest.raises(Rejected):
+            identity.check_signature(signed.signature, ANNOUNCEMENT_LABEL, bytes(changed))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b"a=mcsa-sig:",
+        b"a=mcsa-sig:AAAA BBBB",
+        b"a=mcsa-sig:!!! ???",
+        b"a=mcsa-sig:" + b"A" * 44,
+        b"a=x mcsa-sig:" + b"A" * 43 + b"= " + b"A" * 86 + b"==",
+    ],
+)
+def test_what_is_no_signature_is_none(line: bytes):
+    assert split_signature(foreign() + line + b"\r\n") is None
+
+
+def test_what_others_announce_is_understood_as_far_as_it_goes():
+    session = parse_announcement(foreign("a film"))
+    assert (session.title, session.conference_id, session.authorizer) == ("a film", b"", "")
+    assert [(group.address, group.port) for group in session.groups] == [("239.255.7.9", 5004)]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"a=mcsa:1 ", b"a=mcsa:2 "),
+        (CONFERENCE.hex().encode(), b"00"),
+        (CONFERENCE.hex().encode(), b"zz" * 16),
+        (b"a=mcsa-group:control", b"a=mcsa-group:control suite=rot13"),
+        (b"a=mcsa-group:control", b"a=mcsa-group:control volume=11"),
+        (b"a=mcsa-group:control", b"a=mcsa-group:control replay_window=many"),
+    ],
+)
+def test_one_of_ours_that_is_malformed_is_rejected(world: World, old: bytes, new: bytes):
+    with pytest.raises(Rejected) as caught:
+        parse_announcement(described(world).replace(old, new))
+    assert caught.value.cause == "announcement"
