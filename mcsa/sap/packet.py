@@ -14,8 +14,10 @@ from mcsa.errors import Rejected
 
 PORT = 9875
 GLOBAL, ORGANISATION, LOCAL = "224.2.127.254", "239.195.255.255", "239.255.255.255"
-ADDRESSES = (GLOBAL, ORGANISATION, LOCAL)
-"""RFC 2974 section 3: the global scope's address, and the highest of each administrative scope."""
+LINK = "224.0.0.56"
+ADDRESSES = (GLOBAL, ORGANISATION, LOCAL, LINK)
+"""RFC 2974 section 3: the global scope's address, and the highest of each administrative scope. The last is where
+PulseAudio and PipeWire announce; we only listen there."""
 
 PAYLOAD_TYPE = b"application/sdp\0"
 _VERSION, _IPV6, _DELETION, _ENCRYPTED, _COMPRESSED = 0x20, 0x10, 0x04, 0x02, 0x01
