@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -60,7 +61,7 @@ def _domain(anchor: x509.Certificate) -> str:
 
 def _show(findings: Findings, *, json: bool) -> None:
     if json:
-        show_json(_plain(asdict(findings)))
+        show_json(_plain(findings))
         return
     rows = [
         ("conference", f"{findings.title}  ({findings.conference_id.hex()})"),
@@ -95,9 +96,11 @@ def _time(at: float) -> str:
 
 
 def _plain(value: Any) -> Any:
+    if is_dataclass(value):
+        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, bytes):
         return value.hex()
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]

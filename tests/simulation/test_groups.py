@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from mcsa.policy import DEFAULTS
-from mcsa.v1.msm_pb2 import LeaveGroupRequest
-from mcsa.v1.types_pb2 import POLICY_CLASS_OPEN, GroupPolicy
+from mcsa.registration import sign_user_statement
+from mcsa.v1.msm_pb2 import JoinGroupRequest, LeaveGroupRequest, PrepareJoinRequest
+from mcsa.v1.types_pb2 import POLICY_CLASS_OPEN, GroupDescription, GroupPolicy
 from tests.simulation.domain import Domain
 from tests.simulation.network import START, Weather
-from tests.simulation.nodes import MsmNode
+from tests.simulation.nodes import AskingNode, MsmNode
 from tests.world import World
 
 USERS = {"alpha": "alice", "beta": "bob", "gamma": "carol", "mallory": "mallory"}
@@ -283,3 +284,40 @@ def test_the_same_seed_gives_the_same_events_sizes_and_times():
 
     assert story(5) == story(5)
     assert story(5) != story(6)
+
+
+def test_an_authorizer_that_the_host_does_not_accept_is_refused():
+    """RFC 5374's GPAD: which Authorizer may key which addresses is the host's own list, not an announcement's word."""
+    domain = Domain(hosts=("alpha", "beta"))
+    created = domain.create()
+    beta = domain.csm["beta"]
+    group = created.groups[0]
+    elsewhere = GroupDescription()
+    elsewhere.CopyFrom(group)
+    elsewhere.address = "239.1.1.1"  # outside the network for which the Authorizer is accepted
+    refused = beta.join(elsewhere, created.conference_id, "bob").refused
+    assert refused is not None and (refused.code, refused.rule) == ("authorizer", "gpad")
+    other = AcceptsNobody(beta)
+    refused = other.join(group, created.conference_id)
+    assert refused is not None and (refused.code, refused.rule) == ("authorizer", "gpad")
+    assert domain.msm["beta"].core.memberships == {}
+
+
+class AcceptsNobody:
+    """Asks for a registration with an Authorizer of another domain."""
+
+    def __init__(self, node: AskingNode) -> None:
+        self._node = node
+
+    def join(self, group: GroupDescription, conference_id: bytes):
+        authorizer = "spiffe://example.net/authorizer/main"
+        prepared = self._node.ask("prepare-join", PrepareJoinRequest(group_id=group.group_id, authorizer=authorizer))
+        signed = sign_user_statement(self._node.world.user("bob"), prepared.message.statement)
+        request = JoinGroupRequest(
+            group=group,
+            authorizer=authorizer,
+            conference_id=conference_id,
+            user_statement=signed,
+            user=str(self._node.world.user("bob").id),
+        )
+        return self._node.ask("join-group", request).refused

@@ -26,7 +26,8 @@ def test_announce_hear_list_withdraw(world: World):
     core, sdp = made(), described(world)
     effects = asked(core, world, "announce", wire.AnnounceRequest(sdp=sdp))
     (said,) = [effect for effect in effects if isinstance(effect, SendSap)]
-    assert isinstance(effects[-1], Answer) and effects[-1].message.hash
+    assert isinstance(effects[-1], Answer)
+    assert isinstance(effects[-1].message, wire.AnnounceResponse) and effects[-1].message.hash
     (answer,) = asked(core, world, "list", wire.ListRequest())
     assert not answer.message.sessions  # nothing was heard yet
     assert core.handle(SapArrived(said.payload, "198.51.100.1"), NOW) == [Count("sap.heard")]

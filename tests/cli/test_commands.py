@@ -1,0 +1,152 @@
+"""The `mcsa` command: help, exit codes, JSON, the certification authority, records."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mcsa import __version__
+from mcsa.key_files import load_credentials, save_anchors
+from tests.record.parts import whole
+from tests.world import World
+
+COMMANDS = [
+    [],
+    ["ca"],
+    ["ca", "init"],
+    ["ca", "issue"],
+    ["ca", "show"],
+    ["up"],
+    ["status"],
+    ["down"],
+    ["sessions"],
+    ["doctor"],
+    ["demo"],
+    ["record", "show"],
+    ["record", "verify"],
+    *(["conference", verb] for verb in ("start", "list", "show", "join", "call", "say", "listen", "eject", "leave")),
+]
+
+
+def mcsa(*arguments: str, folder: Path, text: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+    variables = {**os.environ, "XDG_STATE_HOME": str(folder / "state"), "COLUMNS": "200", **environment}
+    command = [sys.executable, "-m", "mcsa.cli", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=variables, input=text, check=False, timeout=60)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_helps(command: list[str], tmp_path: Path) -> None:
+    done = mcsa(*command, "--help", folder=tmp_path)
+    assert done.returncode == 0
+    assert "Usage" in done.stdout and len(done.stdout) > 200
+
+
+def test_version_and_completion(tmp_path: Path) -> None:
+    assert mcsa("--version", folder=tmp_path).stdout == f"MCSA {__version__}\n"
+    assert "--install-completion" in mcsa("--help", folder=tmp_path).stdout
+
+
+def test_wrong_usage_is_2_and_a_refusal_is_1_with_the_way_out(tmp_path: Path) -> None:
+    assert mcsa("conference", "dance", folder=tmp_path).returncode == 2
+    assert mcsa("demo", "--hosts", "1", folder=tmp_path).returncode == 2
+    for command in (["sessions"], ["conference", "list"], ["conference", "show", "Budget"]):
+        done = mcsa(*command, folder=tmp_path)
+        assert done.returncode == 1
+        assert "mcsa up" in done.stderr and not done.stdout
+
+
+def test_an_authority_is_made_once_and_issues_keys_that_only_their_owner_reads(tmp_path: Path) -> None:
+    place = ["--folder", str(tmp_path / "ca")]
+    assert mcsa("ca", "init", "example.org", *place, folder=tmp_path).returncode == 0
+    assert mcsa("ca", "init", "example.org", *place, folder=tmp_path).returncode == 1
+    assert mcsa("ca", "issue", "user", "alice", *place, folder=tmp_path).returncode == 0
+    again = mcsa("ca", "issue", "user", "alice", *place, folder=tmp_path)
+    assert again.returncode == 1 and "there already" in again.stderr
+    assert mcsa("ca", "issue", "user", "Not A Name", *place, folder=tmp_path).returncode == 1
+    assert mcsa("ca", "issue", "wizard", "alice", *place, folder=tmp_path).returncode == 2
+    for name in ("authority.pem", "user-alice.pem"):
+        assert stat.S_IMODE((tmp_path / "ca" / name).stat().st_mode) == 0o600
+    shown = mcsa("ca", "show", str(tmp_path / "ca" / "user-alice.pem"), "--json", folder=tmp_path)
+    assert json.loads(shown.stdout)[0]["name"] == "spiffe://example.org/user/alice"
+    assert (
+        "spiffe://example.org/user/alice"
+        in mcsa("ca", "show", str(tmp_path / "ca" / "user-alice.pem"), folder=tmp_path).stdout
+    )
+
+
+def test_a_key_file_may_have_a_passphrase(tmp_path: Path) -> None:
+    place = ["--folder", str(tmp_path)]
+    mcsa("ca", "init", "example.org", *place, folder=tmp_path)
+    mcsa("ca", "issue", "user", "alice", *place, folder=tmp_path, MCSA_PASSPHRASE="correct horse")
+    assert b"ENCRYPTED" in (tmp_path / "user-alice.pem").read_bytes()
+    assert str(load_credentials(tmp_path / "user-alice.pem", b"correct horse").id).endswith("/user/alice")
+
+
+def test_status_and_down_where_nothing_runs(tmp_path: Path) -> None:
+    assert json.loads(mcsa("status", "--json", folder=tmp_path).stdout) == {"running": False, "note": None}
+    assert "mcsa up" in mcsa("status", folder=tmp_path).stdout
+    assert "nothing to end" in mcsa("down", folder=tmp_path).stdout
+
+
+def test_status_tells_what_a_killed_one_left_and_down_cleans_it(tmp_path: Path) -> None:
+    note = tmp_path / "state" / "mcsa" / "running.json"
+    note.parent.mkdir(parents=True)
+    left = {"process": 2**22 + 1, "started": 1, "services": {"sd": 2**22 + 2}, "sockets": {"alpha": "/nowhere"}}
+    note.write_text(json.dumps(left))
+    done = mcsa("status", folder=tmp_path)
+    assert done.returncode == 1
+    assert "was killed" in done.stdout and "gone" in done.stdout and "missing" in done.stdout
+    assert mcsa("down", folder=tmp_path).returncode == 0
+    assert not note.exists()
+
+
+def test_doctor_gives_json_and_tells_what_mends(tmp_path: Path) -> None:
+    told = json.loads(mcsa("doctor", "--json", folder=tmp_path).stdout)
+    assert {"interface", "multicast route", "clock", "broker", "privileges"} <= {check["name"] for check in told}
+    assert all(check["state"] in ("ok", "warn", "fail") for check in told)
+    dead = mcsa("doctor", "--broker", "nats://127.0.0.1:9", folder=tmp_path)
+    assert dead.returncode == 1 and "nobody answers" in dead.stdout
+
+
+# ---- records
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> tuple[Path, Path]:
+    """A record and its anchors."""
+    one = whole()
+    save_anchors(tmp_path / "anchors.pem", [one.world.authority.certificate])
+    (tmp_path / "one.record").write_bytes(one.writer.serialised())
+    return tmp_path / "one.record", tmp_path / "anchors.pem"
+
+
+def test_a_record_is_verified_and_shown(record: tuple[Path, Path], tmp_path: Path) -> None:
+    file, anchors = record
+    done = mcsa("record", "verify", str(file), "--anchors", str(anchors), folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "verified: whole, unchanged, countersigned" in done.stdout and "alice" in done.stdout
+    told = json.loads(mcsa("record", "show", str(file), "--anchors", str(anchors), "--json", folder=tmp_path).stdout)
+    assert told["countersigned"] is True
+    assert {one["user"].rsplit("/", 1)[1] for one in told["participants"]} >= {"alice", "bob"}
+
+
+def test_a_record_with_one_byte_changed_is_refused(record: tuple[Path, Path], tmp_path: Path) -> None:
+    file, anchors = record
+    raw = bytearray(file.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    file.write_bytes(raw)
+    done = mcsa("record", "verify", str(file), "--anchors", str(anchors), folder=tmp_path)
+    assert done.returncode == 1 and "not to be believed" in done.stderr and not done.stdout
+
+
+def test_a_record_of_another_domain_is_refused(record: tuple[Path, Path], tmp_path: Path) -> None:
+    file, anchors = record
+    save_anchors(anchors, [World("example.net").authority.certificate])
+    done = mcsa("record", "verify", str(file), "--anchors", str(anchors), folder=tmp_path)
+    assert done.returncode == 1
