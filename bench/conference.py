@@ -1,7 +1,7 @@
 """From `start` to everybody's conference key: real processes on real packets, everybody joining at once.
 
-The Coordinator convenes, the others see the announcement, join, and the conference-call goes out when the last has come:
-no waiting period. All services of all hosts share this machine's cores.
+The Coordinator convenes, the others see the announcement, join, and the conference-call goes out when the last has
+come: no waiting period. All services of all hosts share this machine's cores.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ async def _measure() -> dict[str, float | str]:
                     figures[f"seconds_{size}"] = round(whole, 3)
                     figures[f"rekey_seconds_{size}"] = round(rekey, 3)
             figures["network"] = laboratory.kind
-    return dict(sorted(figures.items(), key=lambda figure: list([*FIGURES, "network"]).index(figure[0])))
+    return {name: figures[name] for name in (*FIGURES, "network")}
 
 
 async def _conference(files: DomainFiles, size: int) -> tuple[float, float]:
@@ -73,9 +73,10 @@ async def _conference(files: DomainFiles, size: int) -> tuple[float, float]:
 
 
 async def _join(person: Connection, title: str) -> Conference:
-    while not any(session.title == title and session.verified for session in await person.sessions()):
+    while True:
+        if any(session.title == title and session.verified for session in await person.sessions()):
+            return await person.join(title)
         await asyncio.sleep(LOOK_EACH)
-    return await person.join(title)
 
 
 async def _all_hold_a_key(conferences: list[Conference], size: int, after: int) -> int:
