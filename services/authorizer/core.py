@@ -90,6 +90,7 @@ class _Repeat:
     at: float
 
 
+EMPTY_FOR = 3_600.0  # seconds without a member after which a conference is forgotten
 RECALL_FOR = 120.0  # seconds that a restarted Authorizer tells its new epochs to members that it doesn't know of
 REPEATS_AFTER = (0.05, 0.15)  # seconds after an update at which it is repeated on the multicast
 
@@ -109,6 +110,7 @@ class AuthorizerCore:
         self.groups: dict[bytes, Group] = {}
         self._beacon_at: dict[bytes, float] = {}
         self._recalling_until = 0.0
+        self._empty_since: dict[bytes, float] = {}
         self._retiring: list[_Retiring] = []
         self._repeats: list[_Repeat] = []
         self._verbs: dict[str, Callable[[Requested, float], list[Any]]] = {
@@ -399,6 +401,8 @@ class AuthorizerCore:
                 effects += self._flush(group, now)
             if now >= self._beacon_at[group.id]:
                 effects += self._beacon(group, now)
+        for conference in list(self.conferences.values()):
+            effects += self._forget(conference, now)
         for repeat in [repeat for repeat in self._repeats if now >= repeat.at]:
             self._repeats.remove(repeat)
             effects.append(SendToGroup(repeat.group_id, repeat.epoch, repeat.payload))
@@ -432,6 +436,23 @@ class AuthorizerCore:
             sentence = "the user left, or was thrown out, before the registration was done"
             effects.append(Refuse(joiner.token, Refused("dismissed", "membership", sentence)))
         return effects
+
+    def _forget(self, conference: Conference, now: float) -> list[Any]:
+        """A conference that nobody has been in for long, or whose end is past, has ended: its addresses are free."""
+        if any(group.members for group in conference.groups):
+            self._empty_since.pop(conference.id, None)
+            return []
+        since = self._empty_since.setdefault(conference.id, now)
+        if now < since + EMPTY_FOR:
+            return []
+        effects: list[Any] = [Remember(conference.id, b"")]
+        for group in conference.groups:
+            del self.groups[group.id], self._beacon_at[group.id]
+            self._retiring = [retiring for retiring in self._retiring if retiring.group_id != group.id]
+            self._repeats = [repeat for repeat in self._repeats if repeat.group_id != group.id]
+            effects.append(DropSender(group.id, group.epoch))
+        del self.conferences[conference.id], self._empty_since[conference.id]
+        return [*effects, Count("conferences.forgotten")]
 
     def _beacon(self, group: Group, now: float) -> list[Any]:
         self._beacon_at[group.id] = now + group.policy.beacon_ms / 1000

@@ -79,7 +79,7 @@ class AuthorizerService:
             case InstallSender():
                 self._install(effect)
             case DropSender():
-                self._senders.pop((effect.group_id, effect.epoch), None)
+                self._drop(effect.group_id, effect.epoch)
             case SendToGroup():
                 self._send(effect)
             case Tell():
@@ -98,6 +98,13 @@ class AuthorizerService:
                 )
             case _:
                 raise TypeError(effect)
+
+    def _drop(self, group_id: bytes, epoch: int) -> None:
+        self._senders.pop((group_id, epoch), None)
+        if not any(group == group_id for group, _ in self._senders):  # the group has ended
+            socket = self._sockets.pop(group_id, None)
+            if socket is not None:
+                socket.close()
 
     def _install(self, effect: InstallSender) -> None:
         group = effect.group

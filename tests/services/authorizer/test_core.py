@@ -17,6 +17,7 @@ from mcsa.v1 import authorizer_pb2 as wire
 from mcsa.v1.types_pb2 import POLICY_CLASS_CLOSED, AccessControl, ConferenceDescription, GroupDescription, GroupPolicy
 from services.authorizer import core
 from services.authorizer.core import AuthorizerCore, Settings
+from services.authorizer.events import DropSender, Remember
 from services.authorizer.rules import Resource, Rules
 from tests.world import NOW, World, seeded
 
@@ -303,3 +304,24 @@ def test_a_policy_has_safe_defaults():
     assert policy.suite == "aes-256-gcm" and not policy.keep_key_on_join
     assert policy.ejection_activation_ms == 0 and policy.ejection_deactivation_ms == 500
     assert policy.replay_window >= 1024
+
+
+def test_a_conference_that_nobody_is_in_is_forgotten_after_an_hour_and_its_address_is_free(desk: Desk):
+    created = desk.create(address="239.255.70.1")
+    (group,) = created.groups
+    effects: list[Any] = []
+    for minute in range(1, 70):
+        effects += desk.core.handle(Woken(), NOW + 60 * minute)
+        if minute == 58:
+            assert group.group_id in desk.core.groups
+    assert Remember(created.conference_id, b"") in effects
+    assert any(isinstance(effect, DropSender) and effect.group_id == group.group_id for effect in effects)
+    assert not desk.core.groups and not desk.core.conferences and desk.core.wake_at() is None
+    assert desk.create(address="239.255.70.1", nonce=b"another" + bytes(9)).conference_id != created.conference_id
+
+
+def test_a_conference_with_a_member_is_not_forgotten(desk: Desk, group_id: bytes):
+    desk.ask("register", desk.request(group_id), desk.world.host("beta"))
+    for minute in range(1, 70):
+        desk.core.handle(Woken(), NOW + 60 * minute)
+    assert group_id in desk.core.groups
