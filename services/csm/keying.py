@@ -8,6 +8,7 @@ Each run has a call of its own, so that every run has fresh nonces and nobody is
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from mcsa.ckgds.run import Established, Failed, KeyRun, Say
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from services.csm.participant import LocalParticipant
 
 NONCE_SIZE = 16
+EARLY_MESSAGES = 512  # of runs that we haven't heard begin
 
 
 class Keying:
@@ -44,6 +46,7 @@ class Keying:
         self._attempt = 0
         self._nonce = b""
         self._trace: str | None = None
+        self._early: deque[Delivered] = deque(maxlen=EARLY_MESSAGES)
 
     # ---- the call
 
@@ -104,7 +107,12 @@ class Keying:
             epoch=start.key_epoch,
         )
         self._trace = self._span.traceparent
-        return [*participant.changed(), *self._follow(run.begin(now), now)]
+        effects = [*participant.changed(), *self._follow(run.begin(now), now)]
+        early, self._early = self._early, deque(maxlen=EARLY_MESSAGES)
+        for message in early:
+            body = getattr(message.message, message.message.WhichOneof("body") or "")
+            effects += self.run_message(message, body, now)
+        return effects
 
     def _check_start(self, start: RunStart) -> None:
         participant = self._participant
@@ -126,10 +134,14 @@ class Keying:
         if set(start.ejected) & {entry.user for entry in start.roster}:
             raise Rejected("ejected", "is in the roster")
 
-    def run_message(self, heard: Delivered, _body: Any, now: float) -> Effects:
-        """A message of a run."""
+    def run_message(self, heard: Delivered, body: Any, now: float) -> Effects:
+        """A message of a run. One of a run that we haven't heard begin waits: streams overtake each other, and each
+        message is delivered once."""
         self.certificates[heard.user] = heard.certificate
-        if self._run is None:
+        if body.run > self.run_number:
+            self._early.append(heard)
+            return []
+        if self._run is None or body.run < self.run_number:
             return [Count("late.run-message")]
         try:
             return self._follow(self._run.message_arrived(heard, now), now)

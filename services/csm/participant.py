@@ -42,6 +42,7 @@ from services.csm.terms import CONTROL_PORT, Terms
 
 COORDINATOR_SILENCE = 20.0  # seconds; idle streams tell where they are each 5 s
 RECORD_EACH = 2.0  # seconds between writings of a record that grows
+RECORD_RATE = 1 << 20  # bytes a second at most: a long one is written less often
 COORDINATORS_ONLY = frozenset({"call", "run_start", "activate", "abort", "ejection", "closing", "absence"})
 OF_A_RUN = frozenset({"run_round", "run_confirmation", "activate", "abort", "opening"})
 
@@ -84,6 +85,7 @@ class LocalParticipant:
         self.coordination = Coordination(self, access or AccessControl()) if self.is_coordinator else None
         self._joined_at = now
         self._record_at: float | None = None
+        self._record_size = 0
         self._handlers: dict[str, Callable[[Delivered, Any, float], Effects]] = {
             "introduction": self._introduced,
             "call": self.keying.called,
@@ -201,7 +203,7 @@ class LocalParticipant:
         if self.ending.record_is_final:
             return []
         self.record.message(heard.fragments, now)
-        self._record_at = self._record_at or now + RECORD_EACH
+        self._record_at = self._record_at or now + max(RECORD_EACH, self._record_size / RECORD_RATE)
         kind = heard.message.WhichOneof("body") or ""
         if kind in COORDINATORS_ONLY and heard.user != self.terms.coordinator:
             return [Count(f"rejected.not-coordinator.{kind}")]
@@ -329,7 +331,9 @@ class LocalParticipant:
             effects += self.fail(f"{sentence}: does multicast reach this host? (mcsa doctor)", now)
         if self._record_at is not None and now >= self._record_at:
             self._record_at = None
-            effects.append(WriteRecord(self.record_name, self.record.serialised()))
+            raw = self.record.serialised()
+            self._record_size = len(raw)
+            effects.append(WriteRecord(self.record_name, raw))
         return effects + self.ending.look(now)
 
     def _silence_at(self) -> float | None:

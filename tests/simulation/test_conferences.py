@@ -7,7 +7,7 @@ import pytest
 from mcsa.record.verify import verify_record
 from mcsa.v1 import csm_pb2 as wire
 from tests.simulation.conference import Application, ConferenceDomain
-from tests.simulation.network import START, Weather
+from tests.simulation.network import START, Frame, Weather
 from tests.world import World
 
 HOSTS = {"alice": "alpha", "bob": "beta", "carol": "gamma"}
@@ -263,3 +263,32 @@ def test_the_same_seed_gives_the_same_events_sizes_and_times():
 
     assert trace(5) == trace(5)
     assert trace(5) != trace(6)
+
+
+def test_messages_of_a_run_that_overtake_its_beginning_are_not_lost():
+    """Carol hears the Coordinator half a second late, everybody else at once."""
+    domain = ConferenceDomain(hosts=("alpha", "beta", "gamma"))
+    alice, _bob, carol = applications = convened(domain, "bob", "carol")
+    run_until_keyed(domain, applications)
+    first = carol.participant.view().key_epoch
+    late: list[Frame] = []
+
+    def hold(frame: Frame, host: str) -> bool:
+        if (
+            frame.way == "multicast"
+            and frame.source == domain.msm["alpha"].address
+            and host == domain.msm["gamma"].address
+        ):
+            late.append(frame)
+            return True
+        return False
+
+    domain.network.drops.append(hold)
+    alice.call_anew()
+    domain.network.run_for(0.05)
+    domain.network.drops.clear()
+    domain.network.run_for(2.0)  # repaired by what the others keep, well before a run's time is over
+    assert late
+    run_until_keyed(domain, applications, 3.0)
+    assert carol.participant.view().key_epoch > first
+    assert carol.node.endpoint.counters["runs.failed"] == 0
