@@ -116,9 +116,7 @@ class DomainFiles:
         own.mkdir(mode=0o700, exist_ok=True)
         status = own.lstat()
         if status.st_uid != os.getuid() or stat.S_IMODE(status.st_mode) != 0o700 or not stat.S_ISDIR(status.st_mode):
-            raise Refused(
-                "local-socket", "directory", f"{own} is not ours alone: shorten {folder}"
-            )
+            raise Refused("local-socket", "directory", f"{own} is not ours alone: shorten {folder}")
         return own / host
 
     def remove_sockets(self, hosts: list[str]) -> None:

@@ -9,11 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from mcsa.sap.announcement import ANNOUNCEMENT_LABEL
-
 from mcsa.conference_id import CONFERENCE_LABEL, conference_id_of
 from mcsa.errors import Refused
 from mcsa.identity import Credentials
+from mcsa.sap.announcement import ANNOUNCEMENT_LABEL
 from mcsa.v1 import msm_pb2
 from mcsa.v1.csm_pb2 import ConveneRequest
 from mcsa.v1.types_pb2 import ConferenceDescription, GroupDescription, SignedStatement
