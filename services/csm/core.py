@@ -86,7 +86,7 @@ class CsmCore:
                 return self._relay_lost(event.group_id, now)
             case ApplicationGone():
                 for participant in self.participants:
-                    participant.applications.pop(event.connection, None)
+                    participant.attached.gone(event.connection)
                 return []
             case Recovered():
                 return [effect for state in event.participations for effect in self._entering.recover(state)]
@@ -198,7 +198,7 @@ class CsmCore:
         if len(message.application_id) not in (0, 16):
             raise Refused("application", "id", "an application id has 16 bytes")
         participant = self.participants.find(message.conference_id, message.user)
-        key_id, effects = participant.attach(asked.connection, message.application_id, now)
+        key_id, effects = participant.attached.attach(asked.connection, message.application_id, now)
         return [answer(asked, wire.AttachResponse(state=participant.view(), key_id=key_id)), *effects]
 
     def _send(self, asked: ApplicationAsked, now: float) -> Effects:

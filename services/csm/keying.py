@@ -173,7 +173,7 @@ class Keying:
         effects: Effects = [KeepKey(participant.conference_id, participant.name, self.epoch, self.key)]
         event = self.key_event()
         if event is not None:
-            effects += participant.tell(event)
+            effects += participant.attached.tell(event)
         effects += participant.changed()
         if participant.coordination is not None:
             effects += participant.coordination.established(now)

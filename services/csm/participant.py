@@ -6,15 +6,13 @@ messages are treated alike, recorded alike, and in one order.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import DecodeError
 
 from mcsa.ckgds.evidence import verify_accusation
 from mcsa.control.streams import ControlStreams, Delivered, Equivocated
-from mcsa.encoding import digest
 from mcsa.endpoint import Count
 from mcsa.errors import Rejected
 from mcsa.identity import Credentials
@@ -26,16 +24,14 @@ from mcsa.v1.conference_pb2 import (
     Accusation,
     ControlMessage,
     Ejection,
-    ProcessAnnouncement,
-    Receipt,
-    SealedMessage,
 )
 from mcsa.v1.types_pb2 import AccessControl, RosterEntry
 from services.csm import transitions as life
 from services.csm.asking import Effects
+from services.csm.attached import Attached
 from services.csm.coordination import Coordination
 from services.csm.ending import Ending
-from services.csm.events import Remember, SendControl, TellApplication, WriteRecord
+from services.csm.events import Remember, SendControl, WriteRecord
 from services.csm.keying import Keying
 from services.csm.setting import Setting
 from services.csm.terms import CONTROL_PORT, Terms
@@ -72,14 +68,13 @@ class LocalParticipant:
         self.absent: set[str] = set()
         self.departed: set[str] = set()
         self.sockets: dict[str, str] = {}
-        self.processes: dict[bytes, tuple[str, int]] = {}
-        self.applications: dict[object, bytes] = {}
         self.process_id = setting.random(16)
         self.streams = ControlStreams(
             terms.conference_id, user, self.process_id, setting.trust, self.permits, setting.random, now
         )
         self.record = RecordWriter(terms.conference_id, self.name)
         self.record.description(terms.statement, now)
+        self.attached = Attached(self)
         self.keying = Keying(self)
         self.ending = Ending(self)
         self.coordination = Coordination(self, access or AccessControl()) if self.is_coordinator else None
@@ -93,8 +88,8 @@ class LocalParticipant:
             "run_start": self.keying.run_started,
             "accusation": self._accused,
             "ejection": self._ejected,
-            "process_announcement": self._process_announced,
-            "sealed": self._sealed,
+            "process_announcement": self.attached.process_announced,
+            "sealed": self.attached.sealed,
             "departure": self._departed,
             "closing": self.ending.closing,
             "absence": self._absent,
@@ -172,6 +167,10 @@ class LocalParticipant:
     def call_anew(self, now: float) -> Effects:
         """The Coordinator calls at once: somebody was thrown out."""
         return [] if self.coordination is None else self.coordination.call(now)
+
+    def changed(self) -> Effects:
+        """The state, for all applications."""
+        return self.attached.tell(wire.ConferenceChanged(state=self.view()))
 
     # ---- saying and hearing
 
@@ -254,57 +253,6 @@ class LocalParticipant:
         self.ejected.add(eviction.subject)
         self.streams.forget(eviction.subject)
         return [self.remembered(), *self.changed()]
-
-    # ---- applications
-
-    def attach(self, connection: object, application_id: bytes, now: float) -> tuple[int, Effects]:
-        """An application process; its SFrame key id, 0 for one that only listens, and what it is told first."""
-        self.applications[connection] = application_id
-        effects: Effects = [TellApplication(connection, event) for event in self._so_far()]
-        if not application_id:
-            return 0, effects
-        key_id = int.from_bytes(digest("mcsa process v1", self.name, application_id)[:8], "big")
-        announcement = ProcessAnnouncement(application_id=application_id, key_id=key_id)
-        return key_id, effects + self.say(ControlMessage(process_announcement=announcement), now)
-
-    def _so_far(self) -> list[Message]:
-        events: list[Message] = [self._process(found, *self.processes[found]) for found in self.processes]
-        key = self.keying.key_event()
-        return events if key is None else [*events, key]
-
-    def _process_announced(self, heard: Delivered, body: ProcessAnnouncement, _now: float) -> Effects:
-        expected = int.from_bytes(digest("mcsa process v1", heard.user, body.application_id)[:8], "big")
-        if body.key_id != expected:  # otherwise one could take another's key id
-            return [Count("rejected.process.key-id")]
-        self.processes[body.application_id] = (heard.user, body.key_id)
-        return self.tell(self._process(body.application_id, heard.user, body.key_id))
-
-    def _process(self, application_id: bytes, user: str, key_id: int) -> wire.ProcessChanged:
-        return wire.ProcessChanged(
-            conference_id=self.conference_id, user=user, application_id=application_id, key_id=key_id
-        )
-
-    def _sealed(self, heard: Delivered, body: SealedMessage, now: float) -> Effects:
-        event = wire.MessageArrived(
-            conference_id=self.conference_id, user=heard.user, sframe=body.sframe, time_ms=round(now * 1000)
-        )
-        effects = self.tell(event)
-        if body.receipt and heard.user != self.name:
-            receipt = Receipt(
-                process_id=heard.process_id,
-                sequence=heard.sequence,
-                message_hash=hashlib.sha256(heard.raw).digest(),
-            )
-            effects += self.say(ControlMessage(receipt=receipt), now)
-        return effects
-
-    def tell(self, event: Message) -> Effects:
-        """An event for all applications."""
-        return [TellApplication(connection, event) for connection in self.applications]
-
-    def changed(self) -> Effects:
-        """The state, for all applications."""
-        return self.tell(wire.ConferenceChanged(state=self.view()))
 
     # ---- time
 

@@ -177,12 +177,12 @@ def test_a_confederate_that_the_authorizer_admits_gets_no_conference_key(
 
 def test_nobody_takes_the_sframe_key_id_of_another(domain: ConferenceDomain, keyed: list[Application]):
     alice, bob, _ = keyed
-    application_id, (_, key_id) = next(iter(alice.participant.processes.items()))
+    application_id, (_, key_id) = next(iter(alice.participant.attached.processes.items()))
     announcement = ProcessAnnouncement(application_id=application_id, key_id=key_id)
     bob.say_control(ControlMessage(process_announcement=announcement))
     domain.network.run_for(1.0)
     assert counted(alice, "rejected.process.key-id") == 1
-    assert alice.participant.processes[application_id][0] == str(alice.user.id)
+    assert alice.participant.attached.processes[application_id][0] == str(alice.user.id)
 
 
 def test_garbage_in_the_control_group_is_dropped_and_counted(domain: ConferenceDomain, keyed: list[Application]):
