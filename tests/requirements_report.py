@@ -71,8 +71,10 @@ class Report:
             return
         terminalreporter.section("requirements of the paper")
         for requirement in everything:
-            state, why = requirement.state, ""
+            state, why = requirement.word, ""
             if requirement.word != "open":
                 why = self.shown(requirement)
-                state = f"not shown here ({why})" if why else requirement.state
-            terminalreporter.write_line(f"{requirement.id:3} {state:14} {requirement.demand}")
+                state = "not shown here" if why else requirement.word
+            remark = why or requirement.state.partition(": ")[2]
+            told = f"{requirement.demand}{f'  ({remark})' if remark else ''}"
+            terminalreporter.write_line(f"{requirement.id:3} {state:14} {told}")
