@@ -44,13 +44,10 @@ class HostilePath(GroupPath):
             self._every_key[effect.epoch] = effect.key
         return super().carry_out(effect, now)
 
-    def open(self, datagram: bytes, source: str, now: float) -> list[Any]:
-        """Opens what it may, and tries to open what it may not."""
-        strange = self.counters["unknown-epoch"]
-        found = super().open(datagram, source, now)
-        if self.counters["unknown-epoch"] > strange:
-            self.counters[BROKEN_INTO if self._break_into(bytes(datagram)) else KEPT_OUT] += 1
-        return found
+    def hold(self, datagram: bytes, source: str, now: float) -> None:
+        """What it has no key for it tries to open all the same."""
+        super().hold(datagram, source, now)
+        self.counters[BROKEN_INTO if self._break_into(datagram) else KEPT_OUT] += 1
 
     def _break_into(self, datagram: bytes) -> bool:
         spi = int.from_bytes(datagram[:4], "big")

@@ -27,5 +27,7 @@ class MsmSettings(ServiceSettings):
     """Authorizers that this host takes keys from."""
     sockets: Path
     """Folder of the local sockets, 0700."""
+    offload: bool = True
+    """Datagrams in batches by UDP_SEGMENT and UDP_GRO, where the kernel has them."""
     hpke_suite: str = "x25519"
     """Of registrations, where the group says nothing: "x25519" or "x-wing"."""

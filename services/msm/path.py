@@ -7,13 +7,15 @@ control side changes what both use by replacing it, never by changing it in plac
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mcsa.errors import Rejected
 from mcsa.esp.derive import derive_traffic_key
 from mcsa.esp.inbound import InboundAssociations, Opened
-from mcsa.esp.outbound import OutboundAssociation, SequenceExhausted
+from mcsa.esp.outbound import OutboundAssociation, SealedBatch, SequenceExhausted
+from mcsa.esp.slab import Slab
 from mcsa.esp.suite import suite_named
 from mcsa.keys import GroupKey
 from mcsa.updates import PORT as UPDATE_PORT
@@ -120,6 +122,19 @@ class GroupPath:
         self.counters["sent"] += 1
         return packet
 
+    def seal_batches(self, payloads: Sequence[bytes], source_port: int, destination_port: int) -> Iterator[SealedBatch]:
+        """Many at once, in as few batches as their sizes allow; send each before asking for the next."""
+        outbound = self._outbound
+        if outbound is None or self._paused:
+            self.counters["unsent.paused"] += len(payloads)
+            return
+        try:
+            yield from outbound.seal_batches(payloads, source_port, destination_port)
+        except SequenceExhausted:
+            self.counters["unsent.exhausted"] += len(payloads)
+            return
+        self.counters["sent"] += len(payloads)
+
     def sequence_low(self) -> list[SequenceLow]:
         """Once for each association whose sequence numbers run out."""
         if self._outbound is None or self._low_told or not self._outbound.nearly_exhausted:
@@ -135,9 +150,26 @@ class GroupPath:
             self.counters[rejected.cause] += 1
             if rejected.cause != "unknown-epoch":
                 return []
-            self._held.append(_Held(bytes(datagram), source, now + HOLD_FOR))
+            self.hold(bytes(datagram), source, now)
             return [UnknownEpochSeen(self.group.group_id)]
         return [self._deliver(opened)]
+
+    def open_batch(self, slab: Slab, length: int, segment_size: int, source: str, now: float) -> list[Any]:
+        """The same for what UDP_GRO handed over in one piece."""
+        batch = self._inbound.open_batch(slab, length, segment_size, source)
+        for cause in batch.rejected:
+            self.counters[cause] += 1
+        for packet in batch.early:
+            self.hold(packet, source, now)
+        found: list[Any] = [UnknownEpochSeen(self.group.group_id)] if batch.early else []
+        for run in batch.runs:
+            ports = run.source_port, run.destination_port
+            found += [self._deliver(Opened(run.sender_id, run.epoch, 0, *ports, payload)) for payload in run.payloads]
+        return found
+
+    def hold(self, datagram: bytes, source: str, now: float) -> None:
+        """A packet of an epoch that may come; kept for a moment."""
+        self._held.append(_Held(datagram, source, now + HOLD_FOR))
 
     def _deliver(self, opened: Opened) -> Received | GroupMessage:
         self.counters["opened"] += 1

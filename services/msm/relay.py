@@ -1,7 +1,7 @@
 """The `relay` driver: one group's sockets and threads around its packet path.
 
-    network --GroupSocket--> receive thread --GroupPath.open--> FrameServer --> applications on this host
-    applications --FrameServer--> send thread --GroupPath.seal--> GroupSocket --> network
+    network --UDP_GRO--> receive thread --GroupPath.open_batch--> FrameServer --> applications on this host
+    applications --FrameServer--> send thread --GroupPath.seal_batches--> UDP_SEGMENT --> network
 
 The receive thread owns the path: what the core wants of it comes by a queue, so that nothing is opened by two threads
 at once. Neither thread touches the event loop, but to hand over an update or a hint.
@@ -14,12 +14,14 @@ import selectors
 import threading
 from collections import deque
 from collections.abc import Callable
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from mcsa.errors import Refused, Rejected
+from mcsa.shell.batches import BatchReceiver, BatchSender
 from mcsa.shell.clock import system_now
-from mcsa.shell.local_frames import FrameClient, FrameServer, IncomingFrame, parse_outgoing
+from mcsa.shell.local_frames import FrameClient, FrameServer, IncomingFrame, OutgoingFrame, parse_outgoing
 from mcsa.shell.multicast import ESP_PORT, GroupSocket
 from mcsa.updates import PORT as UPDATE_PORT
 from services.msm.path import GroupPath, Received
@@ -33,9 +35,17 @@ class GroupRelay:
     """See the module. Raises `Refused` where a socket can't be had."""
 
     def __init__(
-        self, path: GroupPath, address: str, folder: Path, tell: Callable[[Any], None], *, shared: bool = False
+        self,
+        path: GroupPath,
+        address: str,
+        folder: Path,
+        tell: Callable[[Any], None],
+        *,
+        shared: bool = False,
+        offload: bool = True,
     ) -> None:
-        """`shared`: several MSMs have the group's address on one machine, as on a loopback laboratory."""
+        """`shared`: several MSMs have the group's address on one machine, as on a loopback laboratory. Without
+        `offload` each datagram is sent and received by a call of its own."""
         self.path = path
         group = path.group
         self._tell = tell
@@ -48,6 +58,8 @@ class GroupRelay:
             self._socket.close()
             raise
         self._socket.socket.setblocking(False)
+        self._receiver = BatchReceiver(self._socket.socket) if offload else None
+        self._sender = BatchSender(self._socket.socket, (group.address, ESP_PORT)) if offload else None
         self._queue: deque[Any] = deque()
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._stop_read, self._stop_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -71,7 +83,9 @@ class GroupRelay:
         os.write(self._wake_write, b"\0")
 
     def close(self) -> None:
-        """Leaves the group, disconnects the applications, ends the threads."""
+        """Leaves the group, disconnects the applications, ends the threads. May be called twice."""
+        if self._closing:
+            return
         self._closing = True
         for end in (self._wake_write, self._stop_write):
             os.write(end, b"\0")
@@ -105,10 +119,18 @@ class GroupRelay:
         now = system_now()
         for _ in range(BURST):
             try:
-                datagram, (source, _port) = self._socket.socket.recvfrom(LARGEST_DATAGRAM)
+                found = self._receive_one(now) if self._receiver is None else self._receive_batch(self._receiver, now)
             except OSError:  # nothing more, or an error that an ICMP message caused
                 return
-            self._pass_up(self.path.open(datagram, source, now))
+            self._pass_up(found)
+
+    def _receive_one(self, now: float) -> list[Any]:
+        datagram, (source, _port) = self._socket.socket.recvfrom(LARGEST_DATAGRAM)
+        return self.path.open(datagram, source, now)
+
+    def _receive_batch(self, receiver: BatchReceiver, now: float) -> list[Any]:
+        received = receiver.receive()
+        return self.path.open_batch(receiver.slab, *received, now)
 
     def _pass_up(self, found: list[Any]) -> None:
         for item in found:
@@ -134,33 +156,49 @@ class GroupRelay:
                     self._send_from(key.fileobj, watch)
 
     def _send_from(self, client: FrameClient, watch: selectors.BaseSelector) -> None:
+        frames: list[OutgoingFrame] = []
+        descriptor = client.fileno()
         for _ in range(BURST):
-            descriptor = client.fileno()
             frame = self._frames.receive(client)
             if frame is None:
-                if client.fileno() < 0:
-                    _unregister(watch, client, descriptor)
-                return
-            self._send_frame(frame)
+                break
+            frames += self._accepted(frame)
+        if client.fileno() < 0:
+            _unregister(watch, client, descriptor)
+        for ports, alike in groupby(frames, _ports):
+            self._send_alike([frame.payload for frame in alike], *ports)
 
-    def _send_frame(self, frame: bytes) -> None:
+    def _accepted(self, frame: bytes) -> list[OutgoingFrame]:
+        """The frame, unless it is none, or for the port where members believe the Authorizer speaks."""
         try:
             outgoing = parse_outgoing(frame)
         except Rejected:
             self.path.counters["unsent.frame"] += 1
-            return
-        if outgoing.destination_port == UPDATE_PORT:  # where members believe the Authorizer speaks
+            return []
+        if outgoing.destination_port == UPDATE_PORT:
             self.path.counters["unsent.port"] += 1
-            return
-        packet = self.path.seal(outgoing.payload, outgoing.source_port, outgoing.destination_port)
+            return []
+        return [outgoing]
+
+    def _send_alike(self, payloads: list[bytes], source_port: int, destination_port: int) -> None:
+        """Payloads with one inner header: what came together leaves together."""
+        try:
+            if self._sender is None or len(payloads) == 1:
+                for payload in payloads:
+                    packet = self.path.seal(payload, source_port, destination_port)
+                    if packet is not None:
+                        self._socket.send(packet)
+            else:
+                for batch in self.path.seal_batches(payloads, source_port, destination_port):
+                    self._sender.send(batch.view, batch.segment_size)
+        except (Refused, OSError):  # the network is down, or its buffer full: lost, as on any network
+            self.path.counters["unsent.network"] += 1
         for event in self.path.sequence_low():
             self._tell(event)
-        if packet is None:
-            return
-        try:
-            self._socket.send(packet)
-        except (Refused, BlockingIOError):
-            self.path.counters["unsent.network"] += 1
+
+
+def _ports(frame: OutgoingFrame) -> tuple[int, int]:
+    return frame.source_port, frame.destination_port
 
 
 def _unregister(watch: selectors.BaseSelector, client: FrameClient, descriptor: int) -> None:

@@ -93,7 +93,9 @@ class MsmService:
             domain, address = self._assembly.credentials.id.domain, self._settings.address
             shared = ipaddress.ip_address(address).is_loopback
             path = self.make_path(domain, group)
-            relay = GroupRelay(path, address, self._settings.sockets, tell, shared=shared)
+            relay = GroupRelay(
+                path, address, self._settings.sockets, tell, shared=shared, offload=self._settings.offload
+            )
         except Refused as refused:
             tell(GroupFailed(group.group_id, refused.sentence))
             return

@@ -140,6 +140,7 @@ def _opened(frames: list[bytes], keys: Path) -> bytes:
 @pytest.mark.timeout(180)
 async def test_no_key_and_no_word_is_on_bus_or_wire(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MCSA_TEST_KEYS", str(tmp_path / "keys"))
+    monkeypatch.setenv("MCSA_OFFLOAD", "false")  # so that a frame in the capture is one datagram
     files = TappedFiles(tmp_path / "domain", DOMAIN)
     spying = {"msm-alpha": "tests.domain.spying_msm"}
     async with RunningDomain(tmp_path, ("alice", "bob", "carol"), spying, files) as domain:

@@ -1,0 +1,122 @@
+"""The `relay` driver with real sockets and threads, on two hosts of a laboratory."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mcsa.errors import Refused
+from mcsa.keys import GroupKey
+from mcsa.laboratory.namespaces import Laboratory
+from mcsa.policy import complete_policy
+from mcsa.shell.local import connect
+from mcsa.shell.local_frames import LARGEST_FRAME, OutgoingFrame, parse_incoming
+from mcsa.updates import PORT as UPDATE_PORT
+from mcsa.v1.types_pb2 import GroupDescription, GroupPolicy
+from services.msm.events import GroupMessage, InstallEpoch, SetRoster, SwitchSending, UnknownEpochSeen
+from services.msm.path import GroupPath
+from services.msm.relay import GroupRelay
+
+GROUP_ID, DOMAIN, EPOCH = bytes(range(16)), "example.org", 1_800_000_000_000
+KEY, NEXT = GroupKey(bytes(32)), GroupKey(b"\1" * 32)
+
+
+class Side:
+    """A relay on a host, and an application at its local socket."""
+
+    def __init__(self, laboratory: Laboratory, name: str, number: int, folder: Path, group: str, offload: bool) -> None:
+        host = laboratory[name]
+        self.number = number
+        self.told: list[Any] = []
+        description = GroupDescription(
+            group_id=GROUP_ID, name="audio", address=group, port=5004, ttl=2, policy=complete_policy(GroupPolicy())
+        )
+        with host.inside():
+            path = GroupPath(DOMAIN, description)
+            self.relay = GroupRelay(path, host.address, folder / name, self.told.append, offload=offload)
+        laboratory.await_membership(host, group)
+        self.application = connect(Path(self.relay.socket_path), socket.SOCK_SEQPACKET)
+        self.application.settimeout(5.0)
+
+    def key(self, addresses: dict[int, str], epoch: int = EPOCH, key: GroupKey = KEY) -> None:
+        self.relay.control(InstallEpoch(GROUP_ID, epoch, key))
+        self.relay.control(SetRoster(GROUP_ID, addresses, self.number, 9))
+        self.relay.control(SwitchSending(GROUP_ID, epoch, self.number))
+        time.sleep(0.1)
+
+    def say(self, payload: bytes, port: int = 5004) -> None:
+        self.application.send(OutgoingFrame(port, port, payload).encode())
+
+    def hear(self) -> tuple[int, int, bytes]:
+        frame = parse_incoming(self.application.recv(LARGEST_FRAME))
+        return frame.sender_id, frame.destination_port, frame.payload
+
+    def close(self) -> None:
+        self.application.close()
+        self.relay.close()
+
+
+@pytest.fixture(params=[True, False], ids=["batches", "one by one"])
+def sides(request: pytest.FixtureRequest, laboratory: Laboratory, tmp_path: Path) -> Iterator[tuple[Side, Side]]:
+    group = laboratory.plan.group(61)
+    alpha = Side(laboratory, "alpha", 1, tmp_path, group, request.param)
+    gamma = Side(laboratory, "gamma", 2, tmp_path, group, request.param)
+    addresses = {1: laboratory["alpha"].address, 2: laboratory["gamma"].address, 9: laboratory["beta"].address}
+    for side in (alpha, gamma):
+        side.key(addresses)
+    yield alpha, gamma
+    alpha.close()
+    gamma.close()
+
+
+def test_what_an_application_sends_arrives_whole_in_order_at_the_others(sides: tuple[Side, Side]) -> None:
+    alpha, gamma = sides
+    said = [(5004 + 2 * (number // 50 % 2), os.urandom(20 + 7 * (number // 10 % 9))) for number in range(300)]
+    for port, payload in said:
+        alpha.say(payload, port)
+    heard = [gamma.hear() for _ in said]
+    assert heard == [(1, port, payload) for port, payload in said]
+    gamma.say(b"and back")
+    assert alpha.hear() == (2, 5004, b"and back")
+    assert alpha.relay.path.counters["sent"] == len(said)
+    assert gamma.relay.path.counters["opened"] == len(said)
+    assert not [cause for cause in gamma.relay.path.counters if cause in ("replay", "integrity", "own")]
+
+
+def test_an_application_can_not_speak_as_the_authorizer_nor_send_rubbish(sides: tuple[Side, Side]) -> None:
+    alpha, gamma = sides
+    alpha.say(b"an update", UPDATE_PORT)
+    alpha.application.send(b"x")
+    alpha.say(b"after")
+    assert gamma.hear() == (1, 5004, b"after")
+    assert alpha.relay.path.counters["unsent.port"] == 1
+    assert alpha.relay.path.counters["unsent.frame"] == 1
+    assert not [event for event in gamma.told if isinstance(event, GroupMessage)]
+
+
+def test_packets_of_an_epoch_that_is_still_to_come_wait_for_it(
+    sides: tuple[Side, Side], laboratory: Laboratory
+) -> None:
+    alpha, gamma = sides
+    addresses = {1: laboratory["alpha"].address, 2: laboratory["gamma"].address}
+    alpha.key(addresses, EPOCH + 1, NEXT)
+    for number in range(5):
+        alpha.say(b"early %d" % number)
+    time.sleep(0.2)
+    assert [event for event in gamma.told if isinstance(event, UnknownEpochSeen)]
+    gamma.relay.control(InstallEpoch(GROUP_ID, EPOCH + 1, NEXT))
+    assert [gamma.hear()[2] for _ in range(5)] == [b"early %d" % number for number in range(5)]
+
+
+def test_closing_disconnects_the_application(sides: tuple[Side, Side]) -> None:
+    alpha, _ = sides
+    alpha.relay.close()
+    assert alpha.application.recv(10) == b""
+    with pytest.raises(Refused):
+        connect(Path(alpha.relay.socket_path), socket.SOCK_SEQPACKET)
