@@ -24,6 +24,16 @@ class PeerStream:
     incoming: Reassembly = field(default_factory=Reassembly)
     begun: bool = False  # whether anything was delivered
     equivocated: bool = False
+    told: int = 0  # number of its newest Status
+    told_parts: set[int] = field(default_factory=set)  # and which parts of that have come
+
+    def take_status(self, number: int, part: int) -> None:
+        """Each part of each Status counts once: `Rejected("old-status")` where it was overtaken, or is played again."""
+        if number < self.told or (number == self.told and part in self.told_parts):
+            raise Rejected("old-status")
+        if number > self.told:
+            self.told, self.told_parts = number, set()
+        self.told_parts.add(part)
 
     @property
     def user(self) -> str:

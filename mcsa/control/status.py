@@ -17,13 +17,14 @@ from mcsa.errors import Rejected
 from mcsa.v1.conference_pb2 import ControlMessage, Fragment, Status, StreamPosition
 
 _POSITION_SIZE = 26  # bytes at most, serialised: two heads of 2, a process id of 16, a number of 6
-_REST_SIZE = 14  # bytes at most of a Status beside its positions: the message's head and `oldest`
+_REST_SIZE = 20  # bytes at most of a Status beside its positions: the message's head, `oldest` and `number`
 
 
 @dataclass(frozen=True, slots=True)
 class Told:
     """One part of a Status, as it arrived."""
 
+    number: int
     last: int
     oldest: int
     positions: Mapping[bytes, int]
@@ -42,14 +43,16 @@ class Told:
         return 0
 
 
-def status_parts(own: StreamPosition, others: Iterable[StreamPosition], oldest: int, room: int) -> list[bytes]:
+def status_parts(
+    own: StreamPosition, others: Iterable[StreamPosition], oldest: int, number: int, room: int
+) -> list[bytes]:
     """Serialised ControlMessages of at most `room` bytes (at least `fragments.BODY_MIN`) that together tell all."""
     at_once = (room - _REST_SIZE) // _POSITION_SIZE - 1
     rest = sorted(others, key=lambda position: position.process_id)
     parts: list[bytes] = []
     start = 0
     while not parts or start < len(rest) - 1:
-        status = Status(positions=[own, *rest[start : start + at_once]], oldest=oldest)
+        status = Status(positions=[own, *rest[start : start + at_once]], oldest=oldest, number=number)
         parts.append(ControlMessage(status=status).SerializeToString(deterministic=True))
         start += at_once - 1
     return parts
@@ -70,6 +73,7 @@ def parse_status(fragment: Fragment) -> Told:
     if not 1 <= message.status.oldest <= own.sequence + 1:
         raise Rejected("status", "oldest")
     return Told(
+        number=message.status.number,
         last=own.sequence,
         oldest=message.status.oldest,
         positions={position.process_id: position.sequence for position in others},

@@ -81,6 +81,7 @@ class ControlStreams:
         self._status_room = body_room(user, 0)
         self._now = now
         self._told_at = now
+        self._status_number = 0
         self._untold = False  # whether something changed since the last Status
         self._status_at = now + STATUS_IDLE_FOR
         self._introduction: Delivered | None = None
@@ -115,7 +116,8 @@ class ControlStreams:
         Raises `Rejected`: what `parse_fragment`, `check_fragment`, `parse_status`, `Trust.verify_chain`, `Peers.find`
         and `Reassembly.take` reject, and "conference" (another one's), "not-permitted", "unknown-stream" (nothing of
         it was heard that carries its certificate; it will be repeated), "certificate" (not the one of this stream),
-        "equivocation" (further ones of a stream whose evidence was given already).
+        "old-status" (overtaken by a newer one, or played again), "equivocation" (further ones of a stream whose
+        evidence was given already).
         """
         self._now = now
         fragment = parse_fragment(datagram)
@@ -129,10 +131,13 @@ class ControlStreams:
         if stream is not None and fragment.sequence and self._is_useless(stream, fragment, now):
             return []
         stream = self._authenticate(stream, fragment, now)
-        stream.listener.hear(now)
         if fragment.sequence:
+            stream.listener.hear(now)
             return self._piece_arrived(stream, fragment, now)
-        return self._status_arrived(stream, parse_status(fragment), now)
+        told = parse_status(fragment)
+        stream.take_status(told.number, fragment.index)
+        stream.listener.hear(now)
+        return self._status_arrived(stream, told, now)
 
     def outgoing(self) -> list[bytes]:
         """The datagrams to be sent now; each is given once."""
@@ -170,7 +175,7 @@ class ControlStreams:
         return not self._untold and all(stream.listener.has >= self._own.last for stream in living)
 
     def heard_at(self, user: str) -> float | None:
-        """When something authentic of this user arrived last; a member of the group can replay an old Status."""
+        """When something authentic and new of this user arrived last."""
         return max((stream.listener.heard_at for stream in self._peers if stream.user == user), default=None)
 
     def forget(self, user: str) -> None:
@@ -248,8 +253,9 @@ class ControlStreams:
             self._status_at = earliest + jitter * self._crowding
 
     def _tell_status(self, now: float) -> None:
+        self._status_number += 1
         own = StreamPosition(process_id=self.process_id, sequence=self._own.last)
-        parts = status_parts(own, self._positions_of_others(), self._own.oldest, self._status_room)
+        parts = status_parts(own, self._positions_of_others(), self._own.oldest, self._status_number, self._status_room)
         for index, body in enumerate(parts):
             self._queue([sign_fragment(self._user, self.conference_id, self.process_id, 0, index, len(parts), body)])
         self._untold, self._told_at = False, now

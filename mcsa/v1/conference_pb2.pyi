@@ -114,8 +114,11 @@ class Status(_message.Message):
 
     POSITIONS_FIELD_NUMBER: _builtins.int
     OLDEST_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
     oldest: _builtins.int
     """The oldest message of the own stream that the sender still has to repeat; what is older is lost to a newcomer."""
+    number: _builtins.int
+    """Rises with each Status of a process; its parts share one. An older one that is replayed tells nothing."""
     @_builtins.property
     def positions(self) -> _containers.RepeatedCompositeFieldContainer[Global___StreamPosition]:
         """The own stream's last number, and the others' as far as they are complete."""
@@ -125,10 +128,11 @@ class Status(_message.Message):
         *,
         positions: _abc.Iterable[Global___StreamPosition] | None = ...,
         oldest: _builtins.int = ...,
+        number: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["oldest", b"oldest", "positions", b"positions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["number", b"number", "oldest", b"oldest", "positions", b"positions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

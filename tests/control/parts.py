@@ -19,11 +19,11 @@ def sealed(text: bytes) -> bytes:
     return ControlMessage(sealed=SealedMessage(sframe=text)).SerializeToString()
 
 
-def status(last: int, oldest: int = 1, process_id: bytes = PROCESS, **others: int) -> bytes:
+def status(last: int, oldest: int = 1, process_id: bytes = PROCESS, number: int = 0, **others: int) -> bytes:
     """Of a participant that knows these others: the letter is the process id's."""
     positions = [StreamPosition(process_id=process_id, sequence=last)]
     positions += [StreamPosition(process_id=name.encode() * 16, sequence=has) for name, has in others.items()]
-    return ControlMessage(status=Status(positions=positions, oldest=oldest)).SerializeToString()
+    return ControlMessage(status=Status(positions=positions, oldest=oldest, number=number)).SerializeToString()
 
 
 def message(user: Credentials, sequence: int, raw: bytes, process_id: bytes = PROCESS) -> list[bytes]:

@@ -45,7 +45,7 @@ def test_status_with_chain_fits(world: World):
     user = world.user(LONGEST)
     others = [StreamPosition(process_id=i.to_bytes(16, "big"), sequence=2**32 - 1) for i in range(200)]
     own = StreamPosition(process_id=PROCESS, sequence=2**32 - 1)
-    parts = status_parts(own, others, 2**32 - 1, body_room(user, 0))
+    parts = status_parts(own, others, 2**32 - 1, 2**32 - 1, body_room(user, 0))
     for index, body in enumerate(parts):
         fragment = sign_fragment(user, CONFERENCE, PROCESS, 0, index, len(parts), body)
         assert len(fragment.SerializeToString()) <= DATAGRAM_MAX

@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from mcsa.v1.conference_pb2 import Fragment
 from tests.control.lossy import Network, Participant
 from tests.world import World
 
@@ -38,7 +39,7 @@ def assert_all_heard(network: Network, said: dict[str, list[bytes]]) -> None:
         for speaker in living:
             if hearer is not speaker and speaker.name in said:
                 assert hearer.heard_from(speaker) == said[speaker.name], (hearer.name, speaker.name)
-        assert set(hearer.rejected) <= {"unknown-stream"}
+        assert set(hearer.rejected) <= {"unknown-stream", "old-status"}  # both normal where packets overtake
         assert hearer.evidence == []
 
 
@@ -133,6 +134,24 @@ def test_old_datagrams_replayed_cost_a_bounded_repeat(world: World):
         network.run(1)
     assert_all_heard(network, said)
     assert network.sent["message"] - before <= 10
+
+
+def test_an_old_status_played_again_makes_nobody_look_alive(world: World):
+    network = conference(world, 11)
+    talk(network, 5, 500)
+    network.run(10)
+    dead, *living = network.participants
+    dead.dead = True
+    network.run(1)
+    user = str(world.user(dead.name).id)
+    old = [datagram for datagram in network.datagrams if Fragment.FromString(datagram).user == user]
+    network.run(30)
+    before = [one.streams.heard_at(user) for one in living]
+    for datagram in old:
+        for one in living:
+            one.take(datagram, network.now)
+    assert [one.streams.heard_at(user) for one in living] == before
+    assert all(one.rejected["old-status"] > 0 for one in living)
 
 
 def test_same_seed_same_run(world: World):

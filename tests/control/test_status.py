@@ -24,7 +24,7 @@ def position(number: int) -> StreamPosition:
 def test_parts_together_tell_of_everybody(room: int, known: int):
     """Even numbers are known; of each, odd or even, the parts that say anything say the truth, and one does."""
     own = StreamPosition(process_id=PROCESS, sequence=9)
-    parts = status_parts(own, [position(2 * i + 2) for i in range(known)], 3, room)
+    parts = status_parts(own, [position(2 * i + 2) for i in range(known)], 3, 1, room)
     assert max(map(len, parts)) <= room
     told = [parse_status(part(body, index, len(parts))) for index, body in enumerate(parts)]
     assert {(one.last, one.oldest) for one in told} == {(9, 3)}
@@ -36,7 +36,7 @@ def test_parts_together_tell_of_everybody(room: int, known: int):
 
 def test_parts_are_few():
     own = StreamPosition(process_id=PROCESS, sequence=9)
-    assert len(status_parts(own, [position(i) for i in range(20)], 1, 700)) == 1
+    assert len(status_parts(own, [position(i) for i in range(20)], 1, 1, 700)) == 1
 
 
 @pytest.mark.parametrize(

@@ -321,7 +321,11 @@ def test_what_a_peer_lacks_is_repeated(hearing: Hearing, others: dict[str, int])
 
 
 def test_an_old_status_does_no_harm(hearing: Hearing):
-    hearing.take(piece(hearing.ann, 0, status(1, o=1)), piece(hearing.ann, 0, status(1)))
+    hearing.take(piece(hearing.ann, 0, status(1, number=2, o=1)))
+    for number in (1, 2):  # overtaken; played again
+        with pytest.raises(Rejected) as caught:
+            hearing.take(piece(hearing.ann, 0, status(1, number=number)))
+        assert caught.value.cause == "old-status"
     hearing.streams.outgoing()
     hearing.streams.due(NOW + 3)
     assert [Fragment.FromString(datagram).sequence for datagram in hearing.streams.outgoing()] == [0]
@@ -355,11 +359,11 @@ def test_settled(hearing: Hearing):
     hearing.next_status()
     assert not hearing.streams.settled([ann])
     assert hearing.streams.settled([str(hearing.eve.id)])
-    hearing.take(piece(hearing.ann, 0, status(0, o=1)))
+    hearing.take(piece(hearing.ann, 0, status(0, number=1, o=1)))
     assert hearing.streams.settled([ann])
     hearing.streams.send(ControlMessage.FromString(sealed(b"more")), hearing.now)
     assert not hearing.streams.settled([ann])
-    hearing.take(piece(hearing.ann, 0, status(0, o=999)))
+    hearing.take(piece(hearing.ann, 0, status(0, number=2, o=999)))
     hearing.streams.send(ControlMessage.FromString(sealed(b"even more")), hearing.now)
     assert not hearing.streams.settled([ann])
     hearing.streams.due(hearing.now + 21)  # of whom nothing was heard for so long
