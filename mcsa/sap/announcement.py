@@ -21,7 +21,7 @@ from mcsa.conference_id import ID_SIZE, group_id_of
 from mcsa.errors import Refused, Rejected
 from mcsa.identity import SIGNATURE_SIZE
 from mcsa.policy import DEFAULTS, complete_policy
-from mcsa.sap.directory import WITHDRAWAL
+from mcsa.sap.cache import WITHDRAWAL
 from mcsa.sap.sdp import LARGEST, Attributes, Media, Sdp, format_sdp, parse_sdp
 from mcsa.v1.msm_pb2 import Session
 from mcsa.v1.types_pb2 import (

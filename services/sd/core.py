@@ -10,13 +10,15 @@ from typing import Any
 
 from mcsa.endpoint import Answer, Answered, Count, Failed, Published, Refuse, Requested, Woken
 from mcsa.errors import Refused, Rejected
-from mcsa.sap.directory import Directory, Entry, Send
+from mcsa.sap.cache import Entry
+from mcsa.sap.directory import Directory, Send
 from mcsa.sap.sdp import LARGEST
 from mcsa.v1 import sd_pb2 as wire
 from mcsa.v1.types_pb2 import SessionAnnouncement
 from services.sd.events import SapArrived, SendSap
 
 ANNOUNCED_PER_HOST = 64
+ANNOUNCED = 192  # in all; with them and all that the cache has room for, a list is still one envelope
 
 
 class SdCore:
@@ -58,16 +60,24 @@ class SdCore:
         sdp, host = request.message.sdp, str(request.caller.id)
         if len(sdp) > LARGEST:
             raise Refused("announcement", "size", f"an announcement has at most {LARGEST} bytes, this one {len(sdp)}")
-        if sum(announcer == host for announcer in self._announced.values()) >= ANNOUNCED_PER_HOST:
-            raise Refused(
-                "too-many", "announcements", f"a host announces at most {ANNOUNCED_PER_HOST} sessions at once"
-            )
+        self._check_room(sdp, host)
         try:
             message_hash, sends = self.directory.announce(sdp, now)
         except Rejected as rejected:
-            raise Refused("announcement", rejected.cause, f"the announcement is not good SDP: {rejected}") from None
+            raise Refused("announcement", rejected.cause, f"the announcement was not accepted: {rejected}") from None
         self._announced.setdefault(sdp, host)
         return [*_sap(sends), Answer(request.token, wire.AnnounceResponse(hash=message_hash))]
+
+    def _check_room(self, sdp: bytes, host: str) -> None:
+        self._announced = {text: by for text, by in self._announced.items() if self.directory.announces(text)}
+        if sdp in self._announced:
+            return
+        if sum(announcer == host for announcer in self._announced.values()) >= ANNOUNCED_PER_HOST:
+            sentence = f"a host announces at most {ANNOUNCED_PER_HOST} sessions at once"
+            raise Refused("too-many", "announcements", sentence)
+        if len(self._announced) >= ANNOUNCED:
+            sentence = f"a directory announces at most {ANNOUNCED} sessions at once; end some, or run another"
+            raise Refused("too-many", "directory", sentence)
 
     def _withdraw(self, request: Requested, now: float) -> list[Any]:
         sdp, host = request.message.sdp, str(request.caller.id)

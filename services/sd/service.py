@@ -19,7 +19,7 @@ from services.sd.config import SdSettings
 from services.sd.core import SdCore
 from services.sd.events import SapArrived, SendSap
 
-BURST = 64  # datagrams read before the event loop gets its turn
+BURST = 16  # datagrams read before the event loop gets its turn: a flood must not silence the bus
 
 
 class SdService:

@@ -7,7 +7,8 @@ import itertools
 import pytest
 
 from mcsa.errors import Rejected
-from mcsa.sap.directory import DELETIONS, ENTRIES, ENTRIES_PER_SOURCE, Directory
+from mcsa.sap.cache import FORGET_PERIODS, ROOM, ROOM_PER_SOURCE
+from mcsa.sap.directory import DELETIONS, Directory
 from mcsa.sap.packet import LOCAL, SapPacket
 from tests.sap.parts import SECRET, described, foreign
 from tests.world import NOW, World, seeded
@@ -88,6 +89,18 @@ def test_no_description_no_announcement():
         directory().announce(b"v=0\r\n", NOW)
 
 
+def test_announcing_ends_with_the_session(world: World):
+    made = directory()
+    sdp = described(world, end=int(NOW) + 10)
+    made.announce(sdp, NOW)
+    assert made.wake_at() == int(NOW) + 10 and made.announces(sdp)
+    assert made.due(NOW + 10) == []
+    assert made.wake_at() is None and not made.announces(sdp)
+    with pytest.raises(Rejected) as caught:
+        made.announce(sdp, NOW + 11)
+    assert caught.value.cause == "expired"
+
+
 # ---- believing
 
 
@@ -128,6 +141,38 @@ def test_versions_only_rise():
     assert titles(made) == ["third"]
 
 
+def test_a_forged_newer_version_does_not_replace_a_signed_session(world: World):
+    made = directory()
+    sdp = described(world)
+    made.arrived(packet(sdp), THERE, NOW)
+    forged = described(world, title="Cancelled", version=999)  # with the commitment, which everybody can read
+    made.arrived(packet(forged, message_hash=8), THERE, NOW + 1)
+    made.arrived(packet(forged.replace(b"a=mcsa-withdraw:", b"a=nothing:"), message_hash=7), THERE, NOW + 2)
+    made.arrived(packet(sdp), THERE, NOW + 3)
+    assert titles(made) == ["Budget meeting", "Cancelled", "Cancelled"]  # the MSM sees which one is signed
+
+
+def test_a_forged_session_with_the_same_hash_does_not_keep_ours_from_being_deleted(world: World):
+    made = directory()
+    sdp = described(world)
+    made.arrived(packet(foreign("in the way")), THERE, NOW)
+    made.arrived(packet(sdp), THERE, NOW)
+    made.arrived(packet(described(world, title="a copy"), message_hash=8), THERE, NOW)
+    made.arrived(packet(b"o=x\r\na=mcsa-withdraw:" + SECRET.hex().encode() + b"\r\n", deletion=True), THERE, NOW)
+    assert titles(made) == []
+
+
+def test_what_was_withdrawn_is_not_brought_back_by_a_replay(world: World):
+    made = directory()
+    sdp = described(world)
+    made.arrived(packet(sdp), THERE, NOW)
+    made.arrived(packet(b"o=x\r\na=mcsa-withdraw:" + SECRET.hex().encode() + b"\r\n", deletion=True), THERE, NOW)
+    assert cause_of(made, packet(sdp)) == "withdrawn"
+    with pytest.raises(Rejected) as caught:
+        made.announce(sdp, NOW)
+    assert caught.value.cause == "withdrawn"
+
+
 def test_another_source_does_not_overwrite(world: World):
     made = directory()
     sdp = described(world)
@@ -156,20 +201,70 @@ def test_a_session_ends_when_it_says(world: World):
     assert cause_of(made, packet(sdp), now=NOW + 11) == "expired"
 
 
+# ---- floods
+
+
+def room(made: Directory, source: str | None = None) -> int:
+    return sum(entry.size for entry in made.sessions(NOW) if source in (None, entry.source))
+
+
+def flood(made: Directory, source: str, sessions: range, now: float = NOW) -> None:
+    for number in sessions:
+        raw = packet(foreign(f"flood {number}", session=number) + b"a=x:" + b"y" * 800 + b"\r\n", source, number + 1)
+        made.arrived(raw, source, now + number / 10_000)
+
+
 def test_a_flood_from_one_source_drowns_itself_only(world: World):
     made = directory()
     made.arrived(packet(described(world)), THERE, NOW)
-    for number in range(3 * ENTRIES_PER_SOURCE):
-        made.arrived(packet(foreign(f"flood {number}", session=number), LIAR, number + 1), LIAR, NOW + number / 100)
+    flood(made, LIAR, range(200))
     assert "Budget meeting" in titles(made)
-    assert len(titles(made)) == ENTRIES_PER_SOURCE + 1
+    assert ROOM_PER_SOURCE - 2_000 < room(made, LIAR) <= ROOM_PER_SOURCE
+    assert "flood 199" in titles(made) and "flood 0" not in titles(made)
 
 
 def test_a_flood_from_many_sources_is_bounded_and_the_greediest_lose(world: World):
     made = directory()
     made.arrived(packet(described(world)), THERE, NOW)
-    for number in range(ENTRIES + 500):
-        source = f"203.0.113.{number % 50}"
-        made.arrived(packet(foreign(session=number), source, 1), source, NOW + 1 + number / 1000)
-    assert len(titles(made)) <= ENTRIES
+    for number in range(50):
+        flood(made, f"203.0.113.{number}", range(20))
+    assert ROOM - 2_000 < room(made) <= ROOM
     assert "Budget meeting" in titles(made)
+
+
+def test_a_flood_that_forges_the_source_does_not_drown_what_is_repeated(world: World):
+    made = directory()
+    sdp = described(world)
+    for times in range(2):
+        made.arrived(packet(sdp), THERE, NOW - 1 + times)
+    flood(made, THERE, range(200))
+    assert "Budget meeting" in titles(made)
+
+
+def test_a_flood_never_drowns_what_we_announce(world: World):
+    made = directory()
+    _, (said,) = made.announce(described(world), NOW)
+    made.arrived(said.payload, HERE, NOW)
+    for times in range(2):
+        flood(made, HERE, range(200), NOW + times)
+    assert "Budget meeting" in titles(made)
+
+
+def test_a_newer_version_that_is_longer_needs_its_room_too():
+    made = directory()
+    flood(made, THERE, range(100))
+    taken = room(made)
+    short, long = foreign("short", session=999), foreign("long", version=2, session=999) + b"a=x:" + b"y" * 1_500
+    made.arrived(packet(short), THERE, NOW + 1)
+    made.arrived(packet(long + b"\r\n"), THERE, NOW + 2)
+    assert "long" in titles(made, NOW + 2)
+    assert ROOM_PER_SOURCE - 4_000 < room(made) <= ROOM_PER_SOURCE and taken <= ROOM_PER_SOURCE
+
+
+def test_a_flood_does_not_silence_us(world: World):
+    made = directory(forget_after=100.0)
+    for number in range(20):
+        flood(made, f"203.0.113.{number}", range(60))
+    made.announce(described(world), NOW)
+    at = made.wake_at()
+    assert at is not None and at - NOW <= 4 / 3 * 100.0 / FORGET_PERIODS + 30.0

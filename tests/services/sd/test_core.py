@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from mcsa.endpoint import Answer, Count, Refuse, Requested, Woken
+from mcsa.envelope import MAX_SIZE
 from mcsa.sap.directory import Directory
-from mcsa.sap.packet import SapPacket
+from mcsa.sap.packet import SapPacket, parse_packet
 from mcsa.v1 import sd_pb2 as wire
-from services.sd.core import ANNOUNCED_PER_HOST, SdCore
+from services.sd.core import ANNOUNCED, ANNOUNCED_PER_HOST, SdCore
 from services.sd.events import SapArrived, SendSap
 from tests.sap.parts import SECRET, described, foreign
 from tests.world import NOW, World, seeded
@@ -80,3 +81,51 @@ def test_garbage_from_the_network_is_counted_by_cause():
         (SapPacket("192.0.2.1", 1, foreign(), deletion=True).encode(), "deletion"),
     ):
         assert core.handle(SapArrived(raw, "192.0.2.1"), NOW) == [Count(f"rejected.sap.{cause}")]
+
+
+def test_what_has_ended_takes_no_room_of_its_host(world: World):
+    core = made()
+    for number in range(ANNOUNCED_PER_HOST):
+        sdp = described(world, version=number, end=int(NOW) + 1)
+        assert isinstance(asked(core, world, "announce", wire.AnnounceRequest(sdp=sdp))[-1], Answer)
+    again = asked(core, world, "announce", wire.AnnounceRequest(sdp=sdp))
+    assert isinstance(again[-1], Answer)  # nothing new
+    core.handle(Woken(), NOW + 1)
+    assert isinstance(asked(core, world, "announce", wire.AnnounceRequest(sdp=described(world)))[-1], Answer)
+
+
+def test_with_all_that_is_announced_and_all_that_liars_say_a_list_is_still_one_envelope(world: World):
+    core, hosts = made(), ["alpha", "beta", "gamma", "delta"]
+    refused = []
+    for number in range(len(hosts) * ANNOUNCED_PER_HOST):
+        text = foreign(session=number)
+        sdp = text + b"a=x:" + b"y" * (1_000 - len(text) - 6) + b"\r\n"
+        effects = asked(core, world, "announce", wire.AnnounceRequest(sdp=sdp), hosts[number % len(hosts)])
+        if isinstance(effects[-1], Answer):
+            assert core.handle(SapArrived(effects[0].payload, "198.51.100.1"), NOW) == [Count("sap.heard")]
+        else:
+            refused.append(refusal(effects))
+    assert set(refused) == {("too-many", "directory")}
+    for number in range(1_200):
+        source = f"203.0.113.{number % 20}"
+        length = 0 if number % 2 else 1_900
+        sdp = foreign("x", session=number) + b"a=x:" + b"y" * length + b"\r\n"
+        core.handle(SapArrived(SapPacket(source, 65_535, sdp).encode(), source), NOW)
+    (answer,) = asked(core, world, "list", wire.ListRequest())
+    assert MAX_SIZE * 3 // 4 < answer.message.ByteSize() < MAX_SIZE - 8_192  # certificates and signature
+    ours = [session for session in answer.message.sessions if session.source == "198.51.100.1"]
+    assert len(ours) == ANNOUNCED
+
+
+def test_a_forged_deletion_and_garbage_leave_the_list_as_it_is(world: World):
+    core, sdp = made(), described(world)
+    effects = asked(core, world, "announce", wire.AnnounceRequest(sdp=sdp))
+    said = effects[0].payload
+    core.handle(SapArrived(said, "198.51.100.1"), NOW)
+    forged = SapPacket("198.51.100.1", parse_packet(said).hash, sdp, deletion=True).encode()
+    assert core.handle(SapArrived(forged, "198.51.100.1"), NOW) == [Count("rejected.sap.deletion")]
+    for size in range(len(said)):
+        (count,) = core.handle(SapArrived(said[:size], "198.51.100.9"), NOW)
+        assert isinstance(count, Count)
+    (answer,) = asked(core, world, "list", wire.ListRequest())
+    assert sdp in [session.sdp for session in answer.message.sessions]
