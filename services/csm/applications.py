@@ -10,7 +10,7 @@ from typing import Any
 from google.protobuf.message import DecodeError, Message
 
 from mcsa.errors import Refused
-from mcsa.shell.local_stream import LocalStream, LocalStreamServer
+from mcsa.shell.local_stream import LARGEST_MESSAGE, LocalStream, LocalStreamServer
 from mcsa.subjects import APPLICATION_METHODS
 from mcsa.telemetry import Span, Telemetry, parse_traceparent
 from mcsa.v1.csm_pb2 import ApplicationFrame
@@ -70,6 +70,10 @@ class Applications:
             frame.refusal.CopyFrom(Refusal(code=refusal.code, rule=refusal.rule, sentence=refusal.sentence))
         elif effect.message is not None:
             _put(frame, effect.message)
+            if frame.ByteSize() > LARGEST_MESSAGE:  # a record of days, say: it is in a file
+                sentence = f"the answer has {frame.ByteSize()} bytes, and at most {LARGEST_MESSAGE} go over this socket"
+                frame = ApplicationFrame(request=effect.number)
+                frame.refusal.CopyFrom(Refusal(code="too-long", rule="socket", sentence=sentence))
         assert isinstance(effect.connection, Application)
         effect.connection.tell(frame)
         span = effect.connection.spans.pop(effect.number, None)

@@ -37,6 +37,7 @@ from services.csm.participant import LocalParticipant
 from services.csm.participants import Participants
 from services.csm.setting import Setting
 
+LARGEST_SHOWN = 1_000_000  # bytes of a record that goes over the application socket; the file has it all
 LARGEST_SEALED = 60_000  # bytes of a sealed message; what is larger belongs into a group of its own
 
 
@@ -254,4 +255,8 @@ class CsmCore:
 
     def _show_record(self, asked: ApplicationAsked, now: float) -> Effects:
         participant = self.participants.find(asked.message.conference_id, "")
-        return [answer(asked, wire.ShowRecordResponse(record=participant.record.serialised()))]
+        raw = participant.record.serialised()
+        if len(raw) > LARGEST_SHOWN:
+            path = participant.view().record_path
+            raise Refused("too-long", "record", f"the record has {len(raw)} bytes; read it in {path}")
+        return [answer(asked, wire.ShowRecordResponse(record=raw))]

@@ -28,6 +28,7 @@ from mcsa.v1.types_pb2 import ConferenceDescription, SignedStatement
 
 CERTIFICATE_WITHIN = 2.0  # seconds to wait for a certificate before a session is listed without
 COORDINATORS_KEPT = 1_000
+LISTED = 400 * 1024  # bytes of a list; an envelope has at most 512 KiB
 
 
 @dataclass(slots=True)
@@ -209,7 +210,7 @@ class Sessions:
         for session in listing.sessions:
             session.remark = self._remark(session)
             session.verified = not session.remark
-        return [Answer(listing.token, wire.ListSessionsResponse(sessions=listing.sessions))]
+        return [Answer(listing.token, wire.ListSessionsResponse(sessions=_as_fit(listing.sessions)))]
 
     def _learn(self, conference_id: bytes, response: authorizer_wire.CertificateResponse, now: float) -> None:
         try:
@@ -250,3 +251,15 @@ class Sessions:
 
     def _ask(self, verb: str, message: Any, token: object, traceparent: str | None) -> Request:
         return Request(subjects.SD, verb, message, self._directory, token, traceparent=traceparent)
+
+
+def _as_fit(sessions: list[wire.Session]) -> list[wire.Session]:
+    """Those that fit into an envelope, the verified ones before the rest: a flood of others hides none of ours."""
+    room = LISTED
+    fitting: set[int] = set()
+    for session in sorted(sessions, key=lambda session: not session.verified):
+        room -= session.ByteSize() + 8
+        if room < 0:
+            break
+        fitting.add(id(session))
+    return [session for session in sessions if id(session) in fitting]

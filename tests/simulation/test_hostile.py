@@ -22,6 +22,7 @@ from mcsa.v1.conference_pb2 import (
     RunStart,
 )
 from mcsa.v1.msm_pb2 import GroupChanged
+from tests.sap.parts import foreign
 from tests.simulation.conference import Application, ConferenceDomain
 from tests.simulation.test_conferences import all_hold_one_key, convened, run_until_keyed
 from tests.world import World
@@ -281,3 +282,16 @@ def test_no_key_scheme_that_all_accept_ends_the_conference_with_a_reason(domain:
     bob.join(conference_id)
     domain.network.run_until(lambda: alice.state.state == "failed", 20.0)
     assert "no key scheme that all accept" in alice.state.reason
+
+
+def test_a_flood_of_announcements_hides_none_of_ours(domain: ConferenceDomain):
+    announced = domain.directory.endpoint.core.announced  # type: ignore[attr-defined]
+    for number in range(300):
+        announced[b"before %d" % number] = foreign(f"flood {number} " + "x" * 700, session=number)
+    alice = domain.application("alpha", "alice")
+    conference_id = alice.convene(("bob",), wait=60.0)
+    bob = domain.application("beta", "bob")
+    listed = bob.ask("list-sessions", wire.ConferenceServiceListSessionsRequest()).sessions
+    assert [session.verified for session in listed if session.conference_id == conference_id] == [True]
+    assert 100 < len(listed) < 301
+    bob.join(conference_id)
