@@ -13,6 +13,7 @@ import json
 import socket
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -29,8 +30,11 @@ from mcsa.keys import ConferenceKey, GroupKey
 from mcsa.laboratory.capture import Capture
 from mcsa.laboratory.packets import parse_packet, parse_pcap
 from mcsa.shell.nkeys import load_or_make_nkey
+from mcsa.updates import PORT as UPDATE_PORT
+from services.csm.terms import CONTROL_PORT
 from tests.domain.bus_recorder import NAME
 from tests.domain.running import RunningDomain
+from tests.judges import require_program
 
 LINE = "the budget of next year is 4711 and nobody may know"
 DOMAIN = "test.example"
@@ -137,6 +141,25 @@ def _opened(frames: list[bytes], keys: Path) -> bytes:
     return b"\0".join(plaintext)
 
 
+def _tshark_reads(capture: Path, keys: Path, address: str) -> list[tuple[str, str, str]]:
+    """Of each ESP packet to an address: whether its ICV is good, whether bad, UDP ports outside and inside."""
+    command = [require_program("tshark"), "-r", str(capture), "-Y", f"esp && ip.dst == {address}"]
+    command += ["-T", "fields", "-E", "separator=|", "-E", "occurrence=a"]
+    command += ["-o", "esp.enable_encryption_decode:TRUE", "-o", "esp.enable_authentication_check:TRUE"]
+    for line in keys.read_text().splitlines():
+        told = json.loads(line)
+        for sender_id in range(1, 8):
+            group = GroupKey(bytes.fromhex(told["key"])), DOMAIN, bytes.fromhex(told["group"]), told["epoch"]
+            key = derive_traffic_key(*group, suite_named("aes-256-gcm"), sender_id)
+            where = f'"IPv4","*","{address}","0x{key.spi:08x}"'
+            cipher = f'"AES-GCM with 16 octet ICV [RFC4106]","0x{key.reveal().hex()}","NULL",""'
+            command += ["-o", f"uat:esp_sa:{where},{cipher}"]
+    for field in ("esp.icv_good", "esp.icv_bad", "udp.port"):
+        command += ["-e", field]
+    said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    return [(good, bad, ports) for good, bad, ports in (line.split("|") for line in said.splitlines())]
+
+
 @pytest.mark.timeout(180)
 async def test_no_key_and_no_word_is_on_bus_or_wire(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MCSA_TEST_KEYS", str(tmp_path / "keys"))
@@ -166,6 +189,16 @@ async def test_no_key_and_no_word_is_on_bus_or_wire(tmp_path: Path, monkeypatch:
 
         assert leaks([bus, wire], secrets) == []
         assert LINE.encode() not in bus and LINE.encode() not in wire
+
+        # tshark, given the keys, finds the packets of the control group good, and our ports inside
+        address = domain.conferences["alice"].state.groups[0].address
+        read = _tshark_reads(tmp_path / "wire.pcap", tmp_path / "keys", address)
+        assert len(read) > 50
+        verdicts = Counter((good, bad) for good, bad, _ in read)
+        unreadable = verdicts.pop(("", ""), 0)  # the update that told of the first member, under a key of no member
+        assert set(verdicts) == {("1", "0")} and unreadable <= 1
+        inner = Counter(ports.rsplit(",", 1)[-1] for _, _, ports in read)
+        assert inner[str(CONTROL_PORT)] > 40 and inner[str(UPDATE_PORT)] > 5
 
         # who has every group key, as the Authorizer has, reads who speaks and not what is said
         plaintext = _opened(frames, tmp_path / "keys")
