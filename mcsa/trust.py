@@ -66,7 +66,7 @@ class Trust:
             raise Rejected("certificate", "size")
         fingerprint = hashlib.sha256(b"".join(chain)).digest()
         identity = self._verified.get(fingerprint)
-        moment = datetime.fromtimestamp(now, UTC)
+        moment = _moment(now)
         if identity is None:
             identity = self._verify(chain, moment)
             if len(self._verified) >= CACHE_SIZE:
@@ -99,3 +99,11 @@ class Trust:
         """Looks for the serial number first, since an issuer's name takes long to encode."""
         listing = [issuer for issuer, serials in self._revoked.items() if certificate.serial_number in serials]
         return bool(listing) and certificate.issuer.public_bytes() in listing
+
+
+def _moment(seconds: float) -> datetime:
+    """A time that somebody else may have written down."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC)
+    except (OverflowError, ValueError, OSError):
+        raise Rejected("certificate", f"no time: {seconds:g}") from None

@@ -99,3 +99,10 @@ def test_a_name_is_a_token():
 
 def test_the_anchor_itself_is_nobody(world: World):
     assert cause(world.trust().verify_chain, [world.authority.certificate.public_bytes(Encoding.DER)], NOW)
+
+
+@pytest.mark.parametrize("moment", [1e30, -1e30, float("inf"), float("nan"), 2.0**63])
+def test_a_time_that_is_none_is_rejected(world: World, moment: float):
+    with pytest.raises(Rejected) as caught:
+        world.trust().verify_chain(world.user("alice").chain, moment)
+    assert caught.value.cause == "certificate"

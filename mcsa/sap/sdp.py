@@ -15,6 +15,8 @@ LARGEST = 1_000  # bytes out; RFC 2974, section 6: an announcement should be sma
 LARGEST_HEARD = 2_048  # bytes in; others announce longer ones (PipeWire takes 2,047)
 NTP_EPOCH = 2_208_988_800  # seconds from 1900 to 1970, RFC 8866, section 5.9
 MEDIA_AT_ONCE = 16
+LATEST = 1 << 40  # seconds since 1900 that we take for a time
+LARGEST_TTL = 255  # RFC 791, section 3.1
 
 Attributes = list[tuple[str, str]]
 
@@ -120,6 +122,8 @@ class _Reader:
             start, end = (int(part) for part in value.split())
         except ValueError:
             raise Rejected("sdp", f"t={value[:40]}") from None
+        if not 0 <= start < LATEST or not 0 <= end < LATEST:
+            raise Rejected("sdp", f"t={value[:40]}")
         return _from_ntp(start), _from_ntp(end)
 
     def _media(self, value: str) -> None:
@@ -152,6 +156,8 @@ def _connection(value: str) -> tuple[str, int]:
         ttl = int(rest[0]) if rest and ":" not in address else 0
     except (IndexError, ValueError):
         raise Rejected("sdp", f"c={value[:40]}") from None
+    if not 0 <= ttl <= LARGEST_TTL:
+        raise Rejected("sdp", f"c={value[:40]}")
     return address, ttl
 
 
