@@ -66,8 +66,13 @@ class MsmService:
         self._assembly.close()
 
     def _group_told(self, subject: str, raw: bytes, _headers: Headers) -> None:
-        _, _, group = subjects.parse_subject(subject)
-        self._running.feed(GroupMessage(bytes.fromhex(group), raw))
+        try:
+            _, _, group = subjects.parse_subject(subject)
+            group_id = bytes.fromhex(group)
+        except ValueError:  # the broker's word
+            self._running.endpoint.counters["rejected.subject"] += 1
+            return
+        self._running.feed(GroupMessage(group_id, raw))
 
     def _path_counters(self, group_id: bytes) -> Mapping[str, int]:
         relay = self._relays.get(group_id)
