@@ -176,8 +176,12 @@ def _least_useful(candidates: dict[Key, Entry]) -> Key:
 def _key(packet: SapPacket, sdp: Sdp, source: str) -> Key:
     """The session: o= without its version names it (RFC 8866, section 5.2), the source says who says so."""
     parts = sdp.origin.split()
-    text = "" if sdp.attribute(WITHDRAWAL) is None else hashlib.sha256(packet.payload).hexdigest()
-    return (source, packet.origin, *parts[:2], *parts[3:], text)
+    which = ""
+    if sdp.attribute(WITHDRAWAL) is not None:
+        which = hashlib.sha256(packet.payload).hexdigest()
+    elif parts[1:3] == ["0", "0"]:  # ffmpeg's, whatever the session: only its hash tells them apart
+        which = str(packet.hash)
+    return (source, packet.origin, *parts[:2], *parts[3:], which)
 
 
 def _version(sdp: Sdp) -> int:

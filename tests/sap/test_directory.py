@@ -141,6 +141,14 @@ def test_versions_only_rise():
     assert titles(made) == ["third"]
 
 
+def test_two_ffmpegs_on_one_host_are_two_sessions():
+    made = directory()
+    for number, title in enumerate(("one", "two"), start=1):  # ffmpeg's o= line is always the same, its hash random
+        sdp = foreign(title).replace(b"o=- 1 1 IN IP4 192.0.2.9", b"o=- 0 0 IN IP4 127.0.0.1")
+        made.arrived(packet(sdp, message_hash=number), THERE, NOW)
+    assert titles(made) == ["one", "two"]
+
+
 def test_a_forged_newer_version_does_not_replace_a_signed_session(world: World):
     made = directory()
     sdp = described(world)
