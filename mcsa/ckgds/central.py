@@ -129,7 +129,7 @@ class Central:
             raise Rejected("invalid-element", "not a public key") from None
 
     def judge(self, size: int, context: bytes, heard: Payloads, opened: Mapping[int, bytes]) -> dict[int, str]:
-        """A participant that opens another key than it said, or the Coordinator, whose part for it doesn't open."""
+        """A participant that opens another key than it said; the Coordinator, where parts don't open or differ."""
         cheaters: dict[int, str] = {}
         keys: set[bytes] = set()
         for index, raw in opened.items():
@@ -151,6 +151,8 @@ class Central:
                 cheaters[0] = "wrong-ciphertext"
         if len(keys) > 1:
             cheaters[0] = "wrong-ciphertext"
+        elif 0 not in cheaters and keys and 0 in opened and opened[0] not in keys:
+            cheaters[0] = "wrong-opening"
         return cheaters
 
 

@@ -9,8 +9,7 @@ Evidence is what the accused signed itself. Two kinds:
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from itertools import combinations
+from collections.abc import Hashable, Iterable, Mapping
 
 from google.protobuf.message import DecodeError
 
@@ -18,7 +17,7 @@ from mcsa.ckgds.interface import scheme_named
 from mcsa.ckgds.messages import Heard
 from mcsa.ckgds.participation import run_hash_of
 from mcsa.ckgds.rounds import run_context
-from mcsa.control.fragments import join, verify_fragment
+from mcsa.control.fragments import check_shape, join, verify_fragment
 from mcsa.errors import Refused, Rejected
 from mcsa.v1.conference_pb2 import Accusation, ControlMessage, Fragment, Participation
 
@@ -51,6 +50,7 @@ def _verify(fragment: Fragment, certificates: Mapping[str, bytes]) -> None:
     if certificate is None:
         raise Rejected("evidence", "of somebody unknown")
     try:
+        check_shape(fragment)  # a count that can't be would cost memory
         verify_fragment(fragment, certificate)
     except Rejected as rejected:
         raise Rejected("evidence", f"not signed: {rejected.cause}") from None
@@ -61,28 +61,31 @@ def _verify(fragment: Fragment, certificates: Mapping[str, bytes]) -> None:
 
 def _check_equivocation(accusation: Accusation) -> None:
     own = [fragment for fragment in accusation.evidence if fragment.user == accusation.cheater]
-    if any(_contradict(one, other) for one, other in combinations(own, 2)):
+    if _contradict(_place_in_stream(fragment) for fragment in own if fragment.sequence):  # Status has no place
         return
-    places = [place for message in _messages(own) for place in _places(message)]
-    if any(one[0] == other[0] and one[1] != other[1] for one, other in combinations(places, 2)):
+    if _contradict(place for message in _messages(own) for place in _places(message)):
         return
     raise Rejected("evidence", "the two say the same, or are of different places")
 
 
-def _contradict(one: Fragment, other: Fragment) -> bool:
-    """One place of a stream, two contents. Status (sequence 0) has no place."""
-    same = (one.process_id, one.sequence, one.index) == (other.process_id, other.sequence, other.index)
-    return same and one.sequence > 0 and (one.body, one.count) != (other.body, other.count)
+def _contradict(places: Iterable[tuple[Hashable, object]]) -> bool:
+    """Whether there are two contents of one place."""
+    said: dict[Hashable, object] = {}
+    return any(said.setdefault(place, content) != content for place, content in places)
 
 
-def _places(message: ControlMessage) -> Iterable[tuple[object, object]]:
+def _place_in_stream(fragment: Fragment) -> tuple[Hashable, object]:
+    return (fragment.process_id, fragment.sequence, fragment.index), (fragment.count, fragment.body)
+
+
+def _places(message: ControlMessage) -> Iterable[tuple[Hashable, object]]:
     """What an honest participant says once: where, and what."""
     kind = message.WhichOneof("body")
     if kind == "run_round":
         said = message.run_round
         yield ("round", said.run, said.run_hash, said.round), said.payload
     elif kind == "run_confirmation":
-        participation = Participation.FromString(message.run_confirmation.participation.statement)
+        participation = _parse_participation(message.run_confirmation.participation.statement)
         yield (
             ("confirmation", message.run_confirmation.run, participation.run_hash),
             (participation.transcript_hash, participation.confirmation),
@@ -90,6 +93,13 @@ def _places(message: ControlMessage) -> Iterable[tuple[object, object]]:
     elif kind in ("activate", "abort"):
         body = getattr(message, kind)
         yield ("end", body.run, body.run_hash), kind
+
+
+def _parse_participation(statement: bytes) -> Participation:
+    try:
+        return Participation.FromString(statement)
+    except DecodeError:
+        raise Rejected("evidence", "malformed") from None
 
 
 # ---- a message that no honest participant says
@@ -125,6 +135,8 @@ def _is_refused(
 ) -> bool:
     try:
         scheme = scheme_named(ckgds)
+        if not 1 <= round_number <= scheme.rounds(size) or index not in scheme.speakers(round_number, size):
+            raise Rejected("evidence", "of a round in which the accused has nothing to say")
         needed = {(earlier, party) for earlier in range(1, round_number) for party in scheme.speakers(earlier, size)}
         if not needed <= set(said):
             raise Rejected("evidence", "a message that the check looks at is missing")

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from cryptography import x509
 from google.protobuf.message import DecodeError
 
+from mcsa.control.fragments import DATAGRAM_MAX
 from mcsa.encoding import digest
 from mcsa.errors import Rejected
 from mcsa.identity import Credentials, Identity, name_in
@@ -21,6 +22,7 @@ from mcsa.v1.types_pb2 import SignedStatement
 
 PARTICIPATION_LABEL = "mcsa participation v1"
 TRANSCRIPT_LABEL = "mcsa transcript v1"
+STATEMENT_MAX = 512  # bytes of a Participation; one has 200 and the user's name
 
 
 def run_hash_of(start: bytes) -> bytes:
@@ -50,17 +52,23 @@ def verify_participation(
     Whether its certificate is to be believed was asked when it entered the roster: here it is found by its
     fingerprint. Raises `Rejected`: "certificate", "signature", "malformed", "wrong-run".
     """
+    raw = signed.certificate_chain[0] if signed.certificate_chain else b""
+    if hashlib.sha256(raw).digest() != participant.certificate_fingerprint:
+        raise Rejected("certificate", "not the one in the roster")
     try:
-        leaf = x509.load_der_x509_certificate(signed.certificate_chain[0])
-        statement = Participation.FromString(signed.statement)
-    except (ValueError, IndexError):
+        leaf = x509.load_der_x509_certificate(raw)
+        identity = Identity(name_in(leaf), leaf, (raw,))
+    except (ValueError, Rejected, x509.InvalidVersion, x509.UnsupportedGeneralNameType):
         raise Rejected("certificate", "malformed") from None
+    if str(identity.id) != participant.user:
+        raise Rejected("certificate", "not the one in the roster")
+    if len(signed.statement) > STATEMENT_MAX or sum(map(len, signed.certificate_chain)) > DATAGRAM_MAX:
+        raise Rejected("malformed", "longer than an honest one, which has to fit into one `activate` with the others")
+    identity.check_signature(signed.signature, PARTICIPATION_LABEL, signed.statement)
+    try:
+        statement = Participation.FromString(signed.statement)
     except DecodeError:
         raise Rejected("malformed", "participation") from None
-    identity = Identity(name_in(leaf), leaf, tuple(signed.certificate_chain))
-    if identity.fingerprint != participant.certificate_fingerprint or str(identity.id) != participant.user:
-        raise Rejected("certificate", "not the one in the roster")
-    identity.check_signature(signed.signature, PARTICIPATION_LABEL, signed.statement)
     said = (statement.user, statement.conference_id, statement.key_epoch, statement.run_hash)
     if said != (participant.user, conference_id, key_epoch, run_hash):
         raise Rejected("wrong-run", "participation")

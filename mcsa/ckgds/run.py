@@ -18,6 +18,7 @@ from mcsa.ckgds.interface import scheme_named
 from mcsa.ckgds.messages import Established, Failed, Heard, Say
 from mcsa.ckgds.participation import run_hash_of, sign_participation, verify_participation
 from mcsa.ckgds.rounds import CheatError, Rounds, run_context
+from mcsa.control.fragments import MESSAGE_MAX
 from mcsa.endpoint import Count
 from mcsa.errors import Rejected
 from mcsa.identity import Credentials
@@ -39,6 +40,7 @@ __all__ = ["Established", "Failed", "Heard", "KeyRun", "Say"]
 
 RUN_WITHIN = 20.0  # seconds; a lost message is repaired within a few hundred milliseconds
 COORDINATOR_GRACE = 5.0  # seconds that a participant waits for the Coordinator's word after that
+BODY_MAX = MESSAGE_MAX - 256  # bytes; the rest is for the ControlMessage around it and its traceparent
 OPEN_WITHIN = 5.0  # seconds for the secrets of an aborted run
 
 Effects = list[Any]
@@ -78,12 +80,10 @@ class KeyRun:
         self._rounds = Rounds(
             self.scheme, self._index, len(self.roster), run_context(conference_id, self.run_hash), random
         )
-        self._now = now
         self._deadline_at = now + within + (0.0 if self._coordinates else COORDINATOR_GRACE)
         self._key: ConferenceKey | None = None
         self._own: tuple[bytes, bytes] = (b"", b"")  # transcript hash, confirmation
         self._confirmed: dict[int, tuple[Participation, SignedStatement, Heard]] = {}
-        self._early_activate: Heard | None = None
         self._opened: dict[int, bytes] | None = None
         self._over = False
 
@@ -189,14 +189,11 @@ class KeyRun:
                 time_ms=round(now * 1000),
             ),
         )
-        effects: Effects = [Say(ControlMessage(run_confirmation=RunConfirmation(run=self.run, participation=signed)))]
-        if self._early_activate is not None:
-            effects += self._activated(0, self._early_activate, self._early_activate.message.activate, now)
-        return effects
+        return [Say(ControlMessage(run_confirmation=RunConfirmation(run=self.run, participation=signed)))]
 
     # ---- confirmations and activation
 
-    def _confirmation(self, index: int, heard: Heard, body: RunConfirmation, _now: float) -> Effects:
+    def _confirmation(self, index: int, heard: Heard, body: RunConfirmation, now: float) -> Effects:
         said = self._verify(index, body.participation)
         before = self._confirmed.get(index)
         if before is not None:
@@ -206,10 +203,13 @@ class KeyRun:
         if not self._coordinates or len(self._confirmed) < len(self.roster):
             return []
         if any((one.transcript_hash, one.confirmation) != self._own for one, _, _ in self._confirmed.values()):
-            return self._differ()
+            return self._differ(now)
         participations = [self._confirmed[place][1] for place in range(len(self.roster))]
         activate = Activate(run=self.run, run_hash=self.run_hash, participations=participations)
-        return [Say(ControlMessage(activate=activate))]
+        if activate.ByteSize() > BODY_MAX:
+            return self._abort(f"{len(self.roster)} participations don't fit into one message")
+        # at once, so that nothing that arrives before our own word comes back makes us say `abort` as well
+        return [Say(ControlMessage(activate=activate)), *self._established(tuple(participations))]
 
     def _verify(self, index: int, signed: SignedStatement) -> Participation:
         return verify_participation(signed, self._members[index], self._conference_id, self.key_epoch, self.run_hash)
@@ -217,28 +217,31 @@ class KeyRun:
     def _activated(self, index: int, heard: Heard, body: Activate, _now: float) -> Effects:
         if index != 0:
             raise Rejected("not-coordinator", "activate")
-        if self._key is None:  # the last messages of the rounds are still under way
-            self._early_activate = heard
-            return []
+        if self._key is None:
+            raise Rejected("activate", "without our participation")
         if len(body.participations) != len(self.roster):
             raise Rejected("activate", "not everybody's participation")
         for place, signed in enumerate(body.participations):
             said = self._verify(place, signed)
             if (said.transcript_hash, said.confirmation) != self._own:
                 raise Rejected("activate", "a confirmation of another key")
+        return self._established(tuple(body.participations))
+
+    def _established(self, participations: tuple[SignedStatement, ...]) -> Effects:
+        assert self._key is not None
         self._over = True
-        return [Established(self._key, self.key_epoch, self.run, self.roster, tuple(body.participations))]
+        return [Established(self._key, self.key_epoch, self.run, self.roster, participations)]
 
     # ---- what goes wrong
 
-    def _differ(self) -> Effects:
+    def _differ(self, now: float) -> Effects:
         """Confirmations differ, though every message was good: somebody holds, or pretends, another key."""
         if not self.scheme.promises.openable:
             return self._abort("the confirmations differ")
         abort = Abort(run=self.run, run_hash=self.run_hash, reason="the confirmations differ", open=True)
         self._over = True
         self._opened = {}
-        self._deadline_at = self._now + OPEN_WITHIN if self._deadline_at < self._now else self._deadline_at
+        self._deadline_at = now + OPEN_WITHIN
         opening = Opening(run=self.run, secrets=self._rounds.reveal())
         return [Say(ControlMessage(abort=abort)), Say(ControlMessage(opening=opening))]
 
@@ -263,8 +266,8 @@ class KeyRun:
             wrong = [
                 place
                 for place, (said, _, _) in self._confirmed.items()
-                if (said.transcript_hash, said.confirmation) != self._own
-            ]
+                if said.transcript_hash == self._own[0] and said.confirmation != self._own[1]
+            ]  # whose transcript is another may be honest, and another told it and us different things
             cheaters = {self.roster[place]: "wrong-confirmation" for place in wrong}
         silent = tuple(user for index, user in enumerate(self.roster) if index not in opened)
         return [Failed("the confirmations differ", silent, cheaters)]
@@ -272,7 +275,9 @@ class KeyRun:
     def _accuse_of_cheat(self, found: CheatError) -> Effects:
         """The evidence is all that the check looked at."""
         looked_at = [
-            said for (round_number, _), said in self._rounds.heard.items() if round_number <= found.round_number
+            said
+            for (round_number, index), said in self._rounds.heard.items()
+            if round_number < found.round_number or (round_number, index) == (found.round_number, found.index)
         ]
         kind = found.cause if found.cause in ("invalid-element", "wrong-proof") else "invalid-element"
         return self._accuse(found.index, kind, looked_at)
@@ -281,7 +286,9 @@ class KeyRun:
         cheater = self.roster[index]
         evidence = [fragment for heard in messages for fragment in _without_chains(heard)]
         accusation = Accusation(run=self.run, cheater=cheater, kind=kind, evidence=evidence)
-        effects: Effects = [Count(f"accused.{kind}"), Say(ControlMessage(accusation=accusation))]
+        effects: Effects = [Count(f"accused.{kind}")]
+        if accusation.ByteSize() <= BODY_MAX:  # else it can't be proven, only believed
+            effects.append(Say(ControlMessage(accusation=accusation)))
         if self._coordinates:
             return effects + self._abort(f"{cheater} cheated: {kind}", cheaters={cheater: kind})
         return effects + self._fail(f"{cheater} cheated: {kind}", cheaters={cheater: kind})

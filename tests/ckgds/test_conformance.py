@@ -13,7 +13,7 @@ from tests.world import seeded
 
 CONTEXT = b"a run"
 ALL = sorted(schemes())
-SIZES = (2, 3, 5, 8)
+SIZES = (2, 3, 4, 5, 6, 7, 8)
 
 Heard = dict[tuple[int, int], bytes]
 
@@ -44,6 +44,31 @@ def played(
     return heard
 
 
+def rewritten(
+    scheme: Scheme, parties: list[Party], wrong_round: int, sources: dict[int, int]
+) -> tuple[Heard, set[int]]:
+    """Rounds in one of which some say what others said (`sources`), and who is refused in the first where one is."""
+    size = len(parties)
+    heard: Heard = {}
+    refused: set[int] = set()
+    for number in range(1, scheme.rounds(size) + 1):
+        speakers = sorted(scheme.speakers(number, size))
+        spoken = {index: parties[index].speak(number) for index in speakers}
+        for index in speakers:
+            heard[number, index] = spoken[sources.get(index, index) if number == wrong_round else index]
+        for index in speakers:
+            try:
+                scheme.check(number, index, size, CONTEXT, heard)
+            except Rejected:
+                refused.add(index)
+            for other, party in enumerate(parties):
+                if other != index:
+                    party.hear(number, index, heard[number, index])
+        if refused:
+            break
+    return heard, refused
+
+
 def secrets(parties: list[Party]) -> list[bytes | None]:
     """What each holds; None where what was sent to it alone is not good."""
     held: list[bytes | None] = []
@@ -65,7 +90,7 @@ def test_an_unknown_scheme_is_refused_with_those_that_there_are():
     assert caught.value.code == "unknown-ckgds" and "bd" in caught.value.sentence
 
 
-@pytest.mark.parametrize("size", [1, *SIZES])
+@pytest.mark.parametrize("size", [1, *SIZES, 50])
 @pytest.mark.parametrize("name", ALL)
 def test_all_parties_share_one_secret(name: str, size: int):
     parties = started(scheme_named(name), size)
@@ -143,6 +168,46 @@ def test_a_wrong_message_is_rejected_or_found_and_never_gives_the_honest_a_share
 
 
 @pytest.mark.parametrize("name", ALL)
+def test_who_says_what_another_said_is_found_and_the_other_is_not(name: str):
+    """Whichever of the two has the lower place: it may have spoken last."""
+    scheme = scheme_named(name)
+    for copier, original in ((0, 1), (1, 2), (2, 1), (2, 0)):
+        for wrong_round in range(1, scheme.rounds(3) + 1):
+            if not {copier, original} <= set(scheme.speakers(wrong_round, 3)):
+                continue
+            parties = started(scheme, 3)
+            heard, refused = rewritten(scheme, parties, wrong_round, {copier: original})
+            if not refused:
+                opened = {index: party.reveal() for index, party in enumerate(parties)}
+                refused = set(scheme.judge(3, CONTEXT, heard, opened))
+            assert refused == {copier}
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_check_looks_at_the_rounds_before_only(name: str):
+    """What others say in the same round must not make an honest message wrong: they may speak after it."""
+    scheme = scheme_named(name)
+    parties = started(scheme, 4)
+    heard = played(scheme, parties)
+    for number, index in heard:
+        known = {place: payload for place, payload in heard.items() if place[0] < number or place == (number, index)}
+        scheme.check(number, index, 4, CONTEXT, known)
+        for other in scheme.speakers(number, 4):
+            if other != index:
+                scheme.check(number, index, 4, CONTEXT, {**heard, (number, other): heard[number, index]})
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_two_parties_messages_swapped_give_no_shared_key(name: str):
+    scheme = scheme_named(name)
+    for wrong_round in range(1, scheme.rounds(4) + 1):
+        if {1, 2} <= set(scheme.speakers(wrong_round, 4)):
+            parties = started(scheme, 4)
+            _, refused = rewritten(scheme, parties, wrong_round, {1: 2, 2: 1})
+            assert refused or None in secrets(parties) or len(set(secrets(parties))) > 1
+
+
+@pytest.mark.parametrize("name", ALL)
 def test_nobody_honest_is_judged_a_cheater(name: str):
     scheme = scheme_named(name)
     parties = started(scheme, 4)
@@ -159,6 +224,49 @@ def test_a_secret_that_is_none_counts_against_who_opens_it(name: str):
     opened = {index: party.reveal() for index, party in enumerate(parties)}
     opened[2] = b"\x07" + bytes(31)
     assert set(scheme.judge(3, CONTEXT, heard, opened)) == {2}
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_secret_that_is_malformed_or_of_a_silent_one_names_nobody_else(name: str):
+    scheme = scheme_named(name)
+    parties = started(scheme, 3)
+    heard = played(scheme, parties)
+    for wrong in (b"", b"short", b"\xff" * 32):
+        assert set(scheme.judge(3, CONTEXT, heard, {2: wrong})) == {2}
+    assert scheme.judge(3, CONTEXT, heard, {}) == {}
+    assert scheme.judge(3, CONTEXT, heard, {1: parties[1].reveal()}) == {}
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_a_coordinator_that_keeps_another_key_than_it_sealed_is_judged(size: int):
+    scheme = scheme_named("central")
+    parties = started(scheme, size)
+    heard = played(scheme, parties)
+    opened = {index: party.reveal() for index, party in enumerate(parties)}
+    assert scheme.judge(size, CONTEXT, heard, opened | {0: bytes(32)}) == {0: "wrong-opening"}
+
+
+def test_a_coordinator_that_seals_different_keys_is_judged():
+    scheme = scheme_named("central")
+    parties = started(scheme, 3)
+    heard = played(scheme, parties)
+    other = scheme.start(0, 3, CONTEXT, seeded(99))
+    for index in (1, 2):
+        other.hear(1, index, heard[1, index])
+    half = len(heard[2, 0]) // 2
+    heard[2, 0] = heard[2, 0][:half] + other.speak(2)[half:]
+    scheme.check(2, 0, 3, CONTEXT, heard)  # nobody alone sees it
+    opened = {index: party.reveal() for index, party in enumerate(parties)}
+    assert scheme.judge(3, CONTEXT, heard, opened) == {0: "wrong-ciphertext"}
+
+
+def test_neighbours_that_cancel_each_other_leave_the_one_between_honest():
+    """Bob and Dave of four say the same element: Carol's difference is the identity, and her proof still good."""
+    scheme = scheme_named("bd")
+    parties = started(scheme, 4)
+    parties[3] = scheme.start(3, 4, CONTEXT, seeded(1001))  # Bob's randomness
+    played(scheme, parties)
+    assert len(set(secrets(parties))) == 1
 
 
 @pytest.mark.parametrize("name", ALL)

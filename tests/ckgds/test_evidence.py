@@ -177,3 +177,106 @@ def test_an_accusation_without_evidence_or_with_too_much_or_of_an_unknown_kind_p
     stranger = sign_fragment(WORLD.user("mallory"), CONFERENCE, b"m" * 16, 9, 0, 1, b"one")
     accusation = Accusation(run=1, cheater=accusation.cheater, kind="equivocation", evidence=[stranger])
     assert verdict(accusation, runs) == "of somebody unknown"
+
+
+# ---- what would cost whoever verifies it
+
+
+def signed_round(runs: Runs, index: int, number: int, payload: bytes) -> Accusation:
+    """A participant's own round message, as evidence against itself."""
+    message = ControlMessage()
+    message.run_round.run, message.run_round.run_hash = 1, runs.runs[0].run_hash
+    message.run_round.round, message.run_round.payload = number, payload
+    said = runs.delivered(index, message)
+    return Accusation(run=1, cheater=said.user, kind="wrong-proof", evidence=said.fragments)
+
+
+@pytest.mark.parametrize("number", [0, 3, 2**32 - 1])
+@pytest.mark.parametrize("size", [0, 128])
+def test_a_round_that_there_is_not_proves_nothing(number: int, size: int):
+    runs = played()
+    expected = "of a round in which the accused has nothing to say"
+    assert verdict(signed_round(runs, 2, number, bytes(size)), runs) == expected
+
+
+def test_a_round_in_which_the_accused_is_not_a_speaker_proves_nothing():
+    runs = played("central")
+    expected = "of a round in which the accused has nothing to say"
+    assert verdict(signed_round(runs, 2, 2, b"x"), runs) == expected
+
+
+def test_a_message_of_four_thousand_million_fragments_is_not_counted():
+    runs = played()
+    carol = runs.users[2]
+    huge = sign_fragment(carol, CONFERENCE, process_of(2), 9, 0, 2**32 - 1, b"one")
+    for kind in ("equivocation", "wrong-proof"):
+        accusation = Accusation(run=1, cheater=str(carol.id), kind=kind, evidence=[huge])
+        assert verdict(accusation, runs) == "not signed: place"
+
+
+def test_a_confirmation_that_is_none_proves_nothing():
+    runs = played()
+    carol = runs.users[2]
+    message = ControlMessage()
+    message.run_confirmation.run = 1
+    message.run_confirmation.participation.statement = b"\xff"
+    body = message.SerializeToString()
+    evidence = [sign_fragment(carol, CONFERENCE, process_of(2), place, 0, 1, body) for place in (8, 9)]
+    accusation = Accusation(run=1, cheater=str(carol.id), kind="equivocation", evidence=evidence)
+    assert verdict(accusation, runs) == "malformed"
+
+
+# ---- other evidence that proves nothing
+
+
+def test_a_run_that_was_not_heard_or_whose_scheme_is_not_known_proves_nothing():
+    runs = played(tamper=wrong_proof)
+    accusation = accusation_of(runs)
+    with pytest.raises(Rejected, match="not heard"):
+        verify_accusation(accusation, CONFERENCE, None, runs.certificates)
+    runs.start.message.run_start.ckgds = "rot13"
+    assert verdict(accusation, runs) == "of an unknown scheme"
+
+
+def test_somebody_who_was_not_there_cannot_be_accused_of_a_wrong_message():
+    runs = played(tamper=wrong_proof)
+    accusation = accusation_of(runs)
+    accusation.cheater = str(WORLD.user("mallory").id)
+    assert verdict(accusation, runs) == "against somebody who was not there"
+
+
+def test_two_messages_of_one_place_do_not_show_whose_answer_is_wrong():
+    """Alice says two elements; what Bob answered to one is wrong over the other."""
+    runs = played()
+    rounds = [one for one in runs.said if one.message.HasField("run_round")]
+    other = ControlMessage()
+    other.CopyFrom(next(one.message for one in rounds if one.user.endswith("alice")))
+    other.run_round.payload = next(one.message.run_round.payload for one in rounds if one.user.endswith("carol"))
+    evidence = [fragment for one in (*rounds, runs.delivered(0, other)) for fragment in one.fragments]
+    accusation = Accusation(run=1, cheater=str(runs.users[1].id), kind="wrong-proof", evidence=evidence)
+    assert verdict(accusation, runs).startswith("two of one place")
+
+
+def test_an_echo_does_not_frame_whom_it_echoes():
+    """Alice waits for Carol's first word and says the same: Carol's is good."""
+    kept: list[bytes] = []
+
+    def tamper(index: int, message: ControlMessage) -> list[ControlMessage]:
+        if index == 2 and message.run_round.round == 1:
+            kept.append(message.run_round.payload)
+        return [message]
+
+    honest = played(tamper=tamper)
+
+    def echo(index: int, message: ControlMessage) -> list[ControlMessage]:
+        if index == 0 and message.run_round.round == 1:
+            message.run_round.payload = kept[0]
+        return [message]
+
+    runs = played(tamper=echo)
+    assert len(honest.established()) == 3 and not runs.established()
+    assert runs.failed(1).cheaters == {str(runs.users[0].id): "wrong-proof"}
+    assert verdict(accusation_of(runs), runs) == "convinced"
+    first = [f for one in runs.said if one.message.run_round.round == 1 for f in one.fragments]
+    accusation = Accusation(run=1, cheater=str(runs.users[2].id), kind="invalid-element", evidence=first)
+    assert verdict(accusation, runs) == "the message is good"

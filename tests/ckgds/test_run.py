@@ -194,7 +194,7 @@ def outcome_of(runs: Runs, activate: Activate, by: int = 0) -> str:
 def test_the_coordinators_own_activate_is_accepted():
     runs, activate = half_way()
     assert outcome_of(runs, activate) == "accepted"
-    assert len(runs.established()) == 1
+    assert len(runs.established()) == 2  # the Coordinator, who said it, and bob
 
 
 def test_an_activate_by_somebody_else_is_rejected():
