@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mcsa.ckgds.run import Failed
+from mcsa.control.fragments import MESSAGE_MAX
 from mcsa.control.streams import Delivered
 from mcsa.endpoint import Count
 from mcsa.v1.conference_pb2 import Absence, CallResponse, ConferenceCall, ControlMessage, Participant, RunStart
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 RESPONSE_WITHIN = 3.0  # seconds; a lost call or response is repaired within a few hundred milliseconds
 CALLS = 3  # unanswered calls, or failed runs, in a row before the conference fails
 MISSED_FOR = 10.0  # seconds that a participant may be missing from the Authorizer's roster
+MESSAGE_REST = 256  # bytes of a control message around its body
 SETTLE = 0.2  # seconds, so that those who come together are called together
 
 
@@ -247,6 +249,8 @@ class Coordination:
             ejected=sorted(participant.ejected),
             policy_hash=participant.terms.hash,
         )
+        if start.ByteSize() > MESSAGE_MAX - MESSAGE_REST:
+            return participant.fail(f"{len(start.roster)} participants are more than fit into one message", now)
         self._keyed = {entry.user: entry.process_id for entry in start.roster}
         return participant.say(ControlMessage(run_start=start), now)
 
