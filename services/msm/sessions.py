@@ -28,6 +28,8 @@ from mcsa.v1.types_pb2 import ConferenceDescription, SignedStatement
 
 CERTIFICATE_WITHIN = 2.0  # seconds to wait for a certificate before a session is listed without
 COORDINATORS_KEPT = 1_000
+ASKED_AT_ONCE = 32  # certificates of Coordinators that one listing asks an Authorizer for
+UNKNOWN_FOR = 60.0  # seconds that an Authorizer isn't asked again for a conference that it didn't know
 LISTED = 400 * 1024  # bytes of a list; an envelope has at most 512 KiB
 
 
@@ -72,6 +74,7 @@ class Sessions:
     ) -> None:
         self._random = random
         self._withdrawals: dict[bytes, bytes] = {}
+        self._unknown: dict[bytes, float] = {}
         self._credentials = credentials
         self._trust = trust
         self._directory = directory
@@ -173,6 +176,10 @@ class Sessions:
         if isinstance(token, _Listed):
             return [Refuse(self._listings.pop(token.listing).token, event.refusal)]
         if isinstance(token, _Certified):
+            if event.refusal.code != "no-answer":
+                if len(self._unknown) >= COORDINATORS_KEPT:
+                    self._unknown.clear()
+                self._unknown[token.conference_id] = now + UNKNOWN_FOR
             return self._finish(token.listing, token.conference_id)
         raise TypeError(token)
 
@@ -187,7 +194,7 @@ class Sessions:
             session.announcement.CopyFrom(announcement)
             listing.sessions.append(session)
             conference_id = session.conference_id
-            if conference_id and conference_id not in self._coordinators and self._accepted(session):
+            if self._is_to_be_asked_for(session, listing, now):
                 listing.waiting.add(conference_id)
                 effects.append(
                     Request(
@@ -200,6 +207,16 @@ class Sessions:
                     )
                 )
         return effects or self._finish(number, b"")
+
+    def _is_to_be_asked_for(self, session: wire.Session, listing: _Listing, now: float) -> bool:
+        """Anybody can announce in the name of an Authorizer: what it didn't know a while ago it isn't asked again, and
+        one listing asks for so many."""
+        conference_id = session.conference_id
+        if not conference_id or conference_id in self._coordinators or conference_id in listing.waiting:
+            return False
+        if now < self._unknown.get(conference_id, 0.0) or len(listing.waiting) >= ASKED_AT_ONCE:
+            return False
+        return self._accepted(session)
 
     def _finish(self, number: int, conference_id: bytes) -> list[Any]:
         listing = self._listings[number]

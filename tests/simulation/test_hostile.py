@@ -295,3 +295,28 @@ def test_a_flood_of_announcements_hides_none_of_ours(domain: ConferenceDomain):
     assert [session.verified for session in listed if session.conference_id == conference_id] == [True]
     assert 100 < len(listed) < 301
     bob.join(conference_id)
+
+
+def test_announcements_in_the_authorizers_name_cost_it_little(domain: ConferenceDomain):
+    """A hundred forged ones: each listing asks for a few, and not again for what was unknown."""
+    alice = domain.application("alpha", "alice")
+    conference_id = alice.convene(("bob",), wait=60.0)
+    announced = domain.directory.endpoint.core.announced  # type: ignore[attr-defined]
+    ((_, genuine),) = announced.items()
+    announced.clear()
+    for number in range(100):
+        announced[b"forged %d" % number] = genuine.replace(
+            conference_id.hex().encode(), bytes([number]).hex().encode() * 16
+        )
+    announced[b"genuine"] = genuine
+    bob = domain.application("beta", "bob")
+
+    def asked() -> int:
+        return sum(frame.destination == "mcsa.v1.authorizer.beta.certificate" for frame in domain.network.frames)
+
+    verified: list[int] = []
+    for _ in range(6):
+        listed = bob.ask("list-sessions", wire.ConferenceServiceListSessionsRequest()).sessions
+        verified.append(sum(session.verified for session in listed))
+    assert asked() == 101
+    assert verified[-1] == 1
