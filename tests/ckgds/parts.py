@@ -35,6 +35,7 @@ class Runs:
     run: int = 1
     key_epoch: int = 100
     seed: int = 1
+    conference_id: bytes = CONFERENCE
     tamper: Tamper = lambda _index, message: [message]
     deaf: set[int] = field(default_factory=set)  # nothing is heard of these
     outcome: dict[int, Established | Failed] = field(default_factory=dict)
@@ -60,7 +61,7 @@ class Runs:
 
     def key_run(self, index: int, start: Delivered | None = None) -> KeyRun:
         return KeyRun(
-            CONFERENCE,
+            self.conference_id,
             start or self.start,
             str(self.users[0].id),
             self.users[index],
@@ -77,7 +78,7 @@ class Runs:
         self._sequence[index] += 1
         raw = message.SerializeToString(deterministic=True)
         process_id = process_id or process_of(index)
-        fragments = sign_message(signer, CONFERENCE, process_id, self._sequence[index], raw)
+        fragments = sign_message(signer, self.conference_id, process_id, self._sequence[index], raw)
         return Delivered(
             str(signer.id),
             process_id,

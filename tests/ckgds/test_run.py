@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 
 from mcsa.ckgds.interface import schemes
-from mcsa.ckgds.participation import sign_participation
-from mcsa.errors import Rejected
+from mcsa.ckgds.participation import sign_participation, verify_participation
+from mcsa.ckgds.run import OPEN_WITHIN
+from mcsa.errors import Refused, Rejected
 from mcsa.v1.conference_pb2 import (
     Abort,
+    Accusation,
     Activate,
     ControlMessage,
+    Participant,
     Participation,
     RunConfirmation,
     RunRound,
 )
+from mcsa.v1.types_pb2 import SignedStatement
 from tests.ckgds.parts import CONFERENCE, Runs, process_of
 from tests.world import NOW, World
 
@@ -46,11 +52,12 @@ def test_all_hold_the_same_key(ckgds: str, size: int, shuffle: int | None):
 
 
 @pytest.mark.parametrize("ckgds", ALL)
-def test_another_run_epoch_or_randomness_is_another_key(ckgds: str):
+def test_another_run_epoch_conference_or_randomness_is_another_key(ckgds: str):
     found = [
         keys(played(ckgds)),
         keys(played(ckgds, run=2)),
         keys(played(ckgds, key_epoch=101)),
+        keys(played(ckgds, conference_id=b"d" * 16)),
         keys(played(ckgds, seed=2)),
     ]
     assert len(set.union(*found)) == len(found)
@@ -132,14 +139,7 @@ def test_a_wrong_element_or_proof_ends_in_an_accusation(offset: int, kind: str):
 
 @pytest.mark.parametrize("ckgds", ALL)
 def test_a_wrong_confirmation_is_found_by_opening_what_was_secret(ckgds: str):
-    def tamper(index: int, message: ControlMessage) -> list[ControlMessage]:
-        if index == 1 and message.HasField("run_confirmation"):
-            said = Participation.FromString(message.run_confirmation.participation.statement)
-            said.confirmation = bytes(32)
-            message.run_confirmation.participation.CopyFrom(sign_participation(WORLD.user("bob"), said))
-        return [message]
-
-    runs = played(ckgds, tamper=tamper)
+    runs = played(ckgds, tamper=wrong_confirmation)
     openings = [one for one in runs.said if one.message.HasField("opening")]
     aborts = [one for one in runs.said if one.message.HasField("abort")]
     assert len(openings) == 3 and len(aborts) == 1
@@ -169,7 +169,191 @@ def test_an_abort_after_the_activate_takes_no_key_away():
     assert not [one for one in runs.said if one.message.HasField("opening")]
 
 
+def test_when_the_coordinator_has_said_activate_nothing_makes_it_say_abort():
+    """Its word is still on its way back to it when somebody confirms again, is accused, and the time is over."""
+    runs, _ = half_way()
+    again = next(one for one in runs.said if one.message.HasField("run_confirmation") and one.user.endswith("bob"))
+    other = ControlMessage()
+    other.CopyFrom(again.message)
+    said = Participation.FromString(other.run_confirmation.participation.statement)
+    said.confirmation = bytes(32)
+    other.run_confirmation.participation.CopyFrom(sign_participation(WORLD.user("bob"), said))
+    accusation = ControlMessage(accusation=Accusation(run=1, cheater=again.user, kind="equivocation"))
+    runs.hear(0, runs.delivered(1, other))
+    runs.hear(0, runs.delivered(2, accusation))
+    runs.follow(0, runs.runs[0].due(NOW + 1_000))
+    assert runs.runs[0].wake_at() is None
+    assert not [one for one in runs.said if one.message.HasField("abort")]
+
+
+def test_a_proven_accusation_makes_the_coordinator_abort_and_the_others_wait_for_it():
+    runs = played(deaf={2})
+    for cheater in (str(WORLD.user("mallory").id), str(runs.users[2].id)):
+        accusation = runs.delivered(
+            1, ControlMessage(accusation=Accusation(run=1, cheater=cheater, kind="wrong-proof"))
+        )
+        assert not runs.outcome
+        runs.hear(1, accusation)
+        runs.hear(0, accusation)
+    assert runs.failed(0).cheaters == {str(runs.users[2].id): "wrong-proof"}
+    assert 1 not in runs.outcome
+    runs.play()
+    assert "wrong-proof" in runs.failed(1).reason
+
+
+def heard_differently(runs: Runs, to: int) -> None:
+    """Carol's first word is delivered to one of them with another trace context: signed twice, the scheme the same."""
+    for place, (index, heard) in enumerate(runs.queue):
+        if index == to and heard.user.endswith("carol"):
+            other = ControlMessage()
+            other.CopyFrom(heard.message)
+            other.traceparent = "00-other"
+            runs.queue[place] = (index, runs.delivered(2, other))
+
+
+@pytest.mark.parametrize("ckgds", ALL)
+def test_who_was_told_something_else_is_not_taken_for_a_cheater(ckgds: str):
+    runs = Runs(WORLD, ckgds, 3)
+    runs.begin()
+    heard_differently(runs, to=1)
+    runs.play()
+    assert not runs.established()
+    assert runs.failed(0).reason == "the confirmations differ"
+    assert not runs.failed(0).cheaters
+
+
+def wrong_confirmation(index: int, message: ControlMessage) -> list[ControlMessage]:
+    if index == 1 and message.HasField("run_confirmation"):
+        said = Participation.FromString(message.run_confirmation.participation.statement)
+        said.confirmation = bytes(32)
+        message.run_confirmation.participation.CopyFrom(sign_participation(WORLD.user("bob"), said))
+    return [message]
+
+
+@pytest.mark.parametrize("ckgds", ALL)
+def test_who_opens_something_else_is_the_cheater(ckgds: str):
+    def tamper(index: int, message: ControlMessage) -> list[ControlMessage]:
+        if index == 2 and message.HasField("opening"):
+            message.opening.secrets = b"\x07" + bytes(31)
+        return wrong_confirmation(index, message)
+
+    runs = played(ckgds, tamper=tamper)
+    assert runs.failed(0).cheaters == {str(runs.users[2].id): "wrong-opening"}
+
+
+def test_who_opens_nothing_is_absent_and_is_waited_for_from_when_it_was_asked():
+    runs = played(
+        tamper=lambda index, message: (
+            [] if index == 2 and message.HasField("opening") else wrong_confirmation(index, message)
+        )
+    )
+    assert 0 not in runs.outcome
+    assert runs.runs[0].wake_at() == NOW + OPEN_WITHIN
+    runs.follow(0, runs.runs[0].due(NOW + OPEN_WITHIN - 0.1))
+    assert 0 not in runs.outcome
+    runs.follow(0, runs.runs[0].due(NOW + OPEN_WITHIN))
+    assert runs.failed(0).absent == (str(runs.users[2].id),)
+    assert runs.failed(0).cheaters == {str(runs.users[1].id): "wrong-confirmation"}
+
+
+def test_a_wrong_message_too_long_to_be_shown_ends_the_run_all_the_same():
+    """The evidence would not fit into a message: it must not be tried to send it."""
+
+    def tamper(index: int, message: ControlMessage) -> list[ControlMessage]:
+        if index == 2 and message.run_round.round == 1:
+            message.run_round.payload = bytes(60_000)
+        return [message]
+
+    runs = played(tamper=tamper)
+    assert not [one for one in runs.said if one.message.HasField("accusation")]
+    assert runs.failed(0).cheaters == {str(runs.users[2].id): "invalid-element"}
+    assert runs.failed(1).cheaters == runs.failed(0).cheaters
+
+
 # ---- what is rejected
+
+
+@pytest.mark.parametrize("where", ["chain", "statement"])
+def test_a_participation_too_long_for_the_activate_of_all_is_rejected(where: str):
+    def tamper(index: int, message: ControlMessage) -> list[ControlMessage]:
+        if index == 1 and message.HasField("run_confirmation"):
+            signed = message.run_confirmation.participation
+            if where == "chain":
+                signed.certificate_chain.append(bytes(40_000))
+            else:
+                longer = signed.statement + b"\xfa\x3f\xc0\xb8\x02" + bytes(40_000)  # a field that nobody knows
+                signed.CopyFrom(WORLD.user("bob").sign_statement("mcsa participation v1", longer))
+        return [message]
+
+    runs = played(tamper=tamper)
+    assert (0, "malformed") in runs.rejected
+    runs.wait()
+    assert runs.failed(0).absent == (str(runs.users[1].id),)
+
+
+def test_an_activate_that_would_be_too_long_aborts_the_run(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("mcsa.ckgds.run.BODY_MAX", 1_000)
+    runs = played()
+    assert "don't fit into one message" in runs.failed(0).reason
+    assert not runs.established()
+
+
+def test_an_activate_before_our_own_confirmation_is_rejected():
+    _, activate = half_way()
+    runs = played(deaf={2})
+    assert outcome_of(runs, activate) == "activate"
+
+
+def test_an_abort_by_somebody_else_is_rejected():
+    runs = played(deaf={2})
+    runs.hear(1, runs.delivered(2, ControlMessage(abort=Abort(run=1, run_hash=runs.runs[0].run_hash))))
+    assert runs.rejected == [(1, "not-coordinator")] and not runs.outcome
+
+
+def test_a_message_of_a_run_of_the_same_number_but_another_start_is_rejected():
+    runs = played(deaf={2})
+    said = RunRound(run=1, run_hash=bytes(32), round=1, payload=b"x" * 32)
+    runs.hear(1, runs.delivered(2, ControlMessage(run_round=said)))
+    assert runs.rejected == [(1, "wrong-run")]
+
+
+def test_a_roster_with_the_fingerprint_of_no_certificate_is_found_in_the_participation():
+    junk = b"no certificate"
+    member = Participant(user=str(WORLD.user("bob").id), certificate_fingerprint=hashlib.sha256(junk).digest())
+    for chain in ([junk], [WORLD.user("bob").chain[0]], []):
+        with pytest.raises(Rejected) as caught:
+            verify_participation(SignedStatement(certificate_chain=chain), member, CONFERENCE, 1, bytes(32))
+        assert caught.value.cause == "certificate"
+    leaf = WORLD.user("bob").chain[0]
+    member = Participant(user=str(WORLD.user("carol").id), certificate_fingerprint=hashlib.sha256(leaf).digest())
+    with pytest.raises(Rejected) as caught:
+        verify_participation(SignedStatement(certificate_chain=[leaf]), member, CONFERENCE, 1, bytes(32))
+    assert caught.value.cause == "certificate"
+
+
+def test_a_participation_for_another_epoch_or_conference_or_user_is_rejected():
+    bob = WORLD.user("bob")
+    member = Participant(user=str(bob.id), certificate_fingerprint=bob.identity.fingerprint)
+    said = Participation(conference_id=CONFERENCE, key_epoch=1, run_hash=bytes(32))
+    signed = sign_participation(bob, said)
+    assert verify_participation(signed, member, CONFERENCE, 1, bytes(32)).user == str(bob.id)
+    said.user = str(WORLD.user("carol").id)
+    other = bob.sign_statement("mcsa participation v1", said.SerializeToString())
+    for wrong in (
+        (signed, member, b"d" * 16, 1, bytes(32)),
+        (signed, member, CONFERENCE, 2, bytes(32)),
+        (signed, member, CONFERENCE, 1, bytes(31) + b"x"),
+        (other, member, CONFERENCE, 1, bytes(32)),
+    ):
+        with pytest.raises(Rejected) as caught:
+            verify_participation(*wrong)
+        assert caught.value.cause == "wrong-run"
+
+
+def test_a_run_of_a_scheme_that_is_not_there_is_refused():
+    with pytest.raises(Refused) as caught:
+        Runs(WORLD, "rot13", 3)
+    assert caught.value.code == "unknown-ckgds"
 
 
 def half_way(size: int = 3) -> tuple[Runs, Activate]:
