@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 from mcsa.ckgds.evidence import verify_accusation
 from mcsa.control.streams import ControlStreams, Delivered, Equivocated
 from mcsa.endpoint import Count
-from mcsa.errors import Rejected
+from mcsa.errors import Refused, Rejected
 from mcsa.identity import Credentials
 from mcsa.record.writer import RecordWriter
 from mcsa.statements import EVICTION_LABEL
@@ -177,7 +177,11 @@ class LocalParticipant:
     def say(self, message: ControlMessage, now: float, traceparent: str | None = None) -> Effects:
         """A control message to all, this participant included."""
         message.traceparent = traceparent or message.traceparent or self.trace or ""
-        return self._delivered(self.streams.send(message, now), now)
+        try:
+            said = self.streams.send(message, now)
+        except Refused as refused:  # longer than a message may be: others made it so, and it must not be fatal
+            return [Count(f"unsent.{refused.code}")]
+        return self._delivered(said, now)
 
     def datagram_arrived(self, datagram: bytes, now: float) -> Effects:
         """A datagram of the control group."""
