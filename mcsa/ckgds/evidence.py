@@ -5,8 +5,8 @@ Evidence is what the accused signed itself. Two kinds:
     "equivocation"                    two signed things where an honest participant signs one
     "invalid-element", "wrong-proof"  a signed message that the scheme's own check refuses, with all that it looks at
 
-Of the second kind only what is wrong by itself, as in the first round, is certain. A later message doesn't say yet which
-earlier ones it answers: who signs a second first-round message can show an honest answer to the first beside it.
+Of the second kind only what is wrong by itself, as in the first round, is certain. A later message doesn't say yet
+which earlier ones it answers: who signs a second first-round message can show an honest answer to the first beside it.
 """
 
 from __future__ import annotations
