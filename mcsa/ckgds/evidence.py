@@ -1,12 +1,12 @@
-"""Accusations: evidence that anybody can verify, also later and offline.
+"""Accusations: evidence that anybody can verify, also later and offline, and that frames nobody who is honest.
 
 Evidence is what the accused signed itself. Two kinds:
 
     "equivocation"                    two signed things where an honest participant signs one
     "invalid-element", "wrong-proof"  a signed message that the scheme's own check refuses, with all that it looks at
 
-Of the second kind only what is wrong by itself, as in the first round, is certain. A later message doesn't say yet
-which earlier ones it answers: who signs a second first-round message can show an honest answer to the first beside it.
+A message says which earlier ones it answers (`heard_hash`): shown beside others, which somebody signed afterwards, it
+proves nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from google.protobuf.message import DecodeError
 
 from mcsa.ckgds.interface import scheme_named
 from mcsa.ckgds.messages import Heard
-from mcsa.ckgds.participation import run_hash_of
+from mcsa.ckgds.participation import run_hash_of, transcript_hash_of
 from mcsa.ckgds.rounds import run_context
 from mcsa.control.fragments import check_shape, join, verify_fragment
 from mcsa.errors import Refused, Rejected
@@ -116,6 +116,8 @@ def _check_message(accusation: Accusation, conference_id: bytes, start: Heard | 
     members = {member.process_id: index for index, member in enumerate(body.roster)}
     roster = [member.user for member in body.roster]
     said: dict[tuple[int, int], bytes] = {}
+    raws: dict[tuple[int, int], bytes] = {}
+    answered: dict[tuple[int, int], bytes] = {}
     for fragments in _grouped(accusation.evidence):
         message = _parse(fragments)
         index = members.get(fragments[0].process_id, -1)
@@ -124,11 +126,15 @@ def _check_message(accusation: Accusation, conference_id: bytes, start: Heard | 
         place = (message.run_round.round, index)
         if said.setdefault(place, message.run_round.payload) != message.run_round.payload:
             raise Rejected("evidence", "two of one place: that would be equivocation, of somebody")
+        raws[place], answered[place] = join(fragments), message.run_round.heard_hash
     if accusation.cheater not in roster:
         raise Rejected("evidence", "against somebody who was not there")
     cheater = roster.index(accusation.cheater)
     for round_number in sorted({place[0] for place in said if place[1] == cheater}):
         if _is_refused(body.ckgds, round_number, cheater, len(roster), run_context(conference_id, run_hash), said):
+            before = {place: raw for place, raw in raws.items() if place[0] < round_number}
+            if answered[round_number, cheater] != transcript_hash_of(before):
+                raise Rejected("evidence", "the accused answered other words than these")
             return
     raise Rejected("evidence", "the message is good")
 

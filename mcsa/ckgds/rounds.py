@@ -104,6 +104,10 @@ class Rounds:
         confirmation = hmac.new(confirming.reveal(), run_hash + transcript, hashlib.sha256).digest()
         return key, transcript, confirmation
 
+    def heard_before(self, round_number: int) -> bytes:
+        """Transcript hash of the rounds before that one, as we have heard them; 32 bytes."""
+        return transcript_hash_of({place: said.raw for place, said in self.heard.items() if place[0] < round_number})
+
     def reveal(self) -> bytes:
         """The secrets of this run."""
         return self._party.reveal()

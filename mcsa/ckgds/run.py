@@ -160,7 +160,9 @@ class KeyRun:
             while True:
                 spoken = self._rounds.speak()
                 if spoken is not None:
-                    said = RunRound(run=self.run, run_hash=self.run_hash, round=spoken[0], payload=spoken[1])
+                    number, payload = spoken
+                    said = RunRound(run=self.run, run_hash=self.run_hash, round=number, payload=payload)
+                    said.heard_hash = self._rounds.heard_before(number)
                     effects.append(Say(ControlMessage(run_round=said)))
                 if not self._rounds.advance():
                     break

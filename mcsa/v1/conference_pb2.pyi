@@ -458,6 +458,7 @@ class RunRound(_message.Message):
     RUN_HASH_FIELD_NUMBER: _builtins.int
     ROUND_FIELD_NUMBER: _builtins.int
     PAYLOAD_FIELD_NUMBER: _builtins.int
+    HEARD_HASH_FIELD_NUMBER: _builtins.int
     run: _builtins.int
     """As in RunStart."""
     run_hash: _builtins.bytes
@@ -466,6 +467,8 @@ class RunRound(_message.Message):
     """From 1."""
     payload: _builtins.bytes
     """As the scheme says."""
+    heard_hash: _builtins.bytes
+    """Transcript hash of the rounds before this one, as who speaks has heard them: which words this one answers."""
     def __init__(
         self,
         *,
@@ -473,10 +476,11 @@ class RunRound(_message.Message):
         run_hash: _builtins.bytes = ...,
         round: _builtins.int = ...,
         payload: _builtins.bytes = ...,
+        heard_hash: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["payload", b"payload", "round", b"round", "run", b"run", "run_hash", b"run_hash"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["heard_hash", b"heard_hash", "payload", b"payload", "round", b"round", "run", b"run", "run_hash", b"run_hash"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -144,15 +144,16 @@ TAMPERINGS: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("tampering", sorted(TAMPERINGS))
-@pytest.mark.parametrize("cheater", [0, 1, 2])
+@pytest.mark.parametrize(("cheater", "size"), [(0, 2), (1, 2), (0, 3), (1, 3), (2, 3), (4, 5)])
 @pytest.mark.parametrize("name", ALL)
 def test_a_wrong_message_is_rejected_or_found_and_never_gives_the_honest_a_shared_wrong_key(
-    name: str, cheater: int, tampering: str
+    name: str, cheater: int, size: int, tampering: str
 ):
     scheme = scheme_named(name)
-    rounds = [number for number in range(1, scheme.rounds(3) + 1) if cheater in scheme.speakers(number, 3)]
+    rounds = [number for number in range(1, scheme.rounds(size) + 1) if cheater in scheme.speakers(number, size)]
     for wrong_round in rounds:
-        parties = started(scheme, 3)
+        honest = played(scheme, started(scheme, size))
+        parties = started(scheme, size)
 
         def tamper(number: int, index: int, payload: bytes, wrong: int = wrong_round) -> bytes:
             return TAMPERINGS[tampering](payload) if (number, index) == (wrong, cheater) else payload
@@ -161,10 +162,12 @@ def test_a_wrong_message_is_rejected_or_found_and_never_gives_the_honest_a_share
             heard = played(scheme, parties, tamper)
         except Rejected:
             continue  # seen by everybody, at once
+        if heard == honest:  # with two in the ring, the identity is what is to be said
+            continue
         held = secrets(parties)
         assert None in held or len(set(held)) > 1  # confirmations will differ
         opened = {index: party.reveal() for index, party in enumerate(parties)}
-        assert set(scheme.judge(3, CONTEXT, heard, opened)) == {cheater}
+        assert set(scheme.judge(size, CONTEXT, heard, opened)) == {cheater}
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -283,7 +283,6 @@ def test_an_echo_does_not_frame_whom_it_echoes():
     assert verdict(accusation, runs) == "the message is good"
 
 
-@pytest.mark.xfail(strict=True, reason="a round message does not yet bind what its speaker had heard before")
 def test_an_element_signed_afterwards_does_not_make_an_honest_answer_wrong():
     """All was well; then Carol signs another first word, and shows it with Bob's answer to the one she really said."""
     runs = played()

@@ -52,7 +52,8 @@ def test_addition_and_multiplication_agree():
     assert total == multiply_base(one + other)
     assert subtract(total, multiply_base(other)) == multiply_base(one)
     assert multiply(one, multiply_base(other)) == multiply(other, multiply_base(one))
-    assert multiply(ORDER, multiply_base(one)) == IDENTITY
+    assert multiply(ORDER, multiply_base(one)) == multiply_base(ORDER) == IDENTITY
+    assert multiply(one, IDENTITY) == IDENTITY
 
 
 SMALL_ORDER = "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a"  # a point of order 8

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 import pytest
 
+from mcsa.ckgds.bd import BurmesterDesmedt
 from mcsa.ckgds.interface import schemes
 from mcsa.ckgds.participation import sign_participation, verify_participation
 from mcsa.ckgds.run import OPEN_WITHIN
@@ -15,6 +17,7 @@ from mcsa.v1.conference_pb2 import (
     Accusation,
     Activate,
     ControlMessage,
+    Opening,
     Participant,
     Participation,
     RunConfirmation,
@@ -254,6 +257,31 @@ def test_who_opens_nothing_is_absent_and_is_waited_for_from_when_it_was_asked():
     runs.follow(0, runs.runs[0].due(NOW + OPEN_WITHIN))
     assert runs.failed(0).absent == (str(runs.users[2].id),)
     assert runs.failed(0).cheaters == {str(runs.users[1].id): "wrong-confirmation"}
+
+
+def test_a_scheme_whose_secrets_must_not_be_shown_aborts_without(monkeypatch: pytest.MonkeyPatch):
+    class Closed(BurmesterDesmedt):
+        name = "closed"
+        promises = replace(BurmesterDesmedt.promises, openable=False)
+
+    monkeypatch.setitem(schemes(), "closed", Closed())
+    runs = played("closed", tamper=wrong_confirmation)
+    assert runs.failed(0).reason == runs.failed(2).reason == "the confirmations differ"
+    assert not [one for one in runs.said if one.message.HasField("opening")]
+    asked = Runs(WORLD, "closed", 3)
+    asked.hear(1, asked.delivered(0, ControlMessage(abort=Abort(run=1, run_hash=asked.runs[0].run_hash, open=True))))
+    assert asked.failed(1) and not asked.said
+
+
+def test_what_is_said_twice_or_opened_unasked_changes_nothing():
+    def tamper(_index: int, message: ControlMessage) -> list[ControlMessage]:
+        return [message] * 2 if message.HasField("run_round") or message.HasField("run_confirmation") else [message]
+
+    runs = played(tamper=tamper)
+    assert len(runs.established()) == 3 and not runs.rejected
+    runs = played(deaf={2})
+    runs.hear(0, runs.delivered(1, ControlMessage(opening=Opening(run=1, secrets=b"mine"))))
+    assert not runs.outcome and not runs.rejected
 
 
 def test_a_wrong_message_too_long_to_be_shown_ends_the_run_all_the_same():
