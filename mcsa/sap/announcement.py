@@ -150,7 +150,7 @@ def _unusual(policy: GroupPolicy) -> list[str]:
 
 
 def _group(media: Media, conference_id: bytes, index: int) -> GroupDescription:
-    name, *unusual = (media.attribute("mcsa-group") or media.kind).split()
+    name, *unusual = (media.attribute("mcsa-group") or "").split() or [media.kind]
     group = GroupDescription(
         name=name, media=media.kind, format=media.formats, address=media.address, port=media.port, ttl=media.ttl
     )

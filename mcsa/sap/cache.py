@@ -17,7 +17,6 @@ A source address can be forged, so every rule here asks what a forger gains:
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -90,16 +89,17 @@ class Cache:
 
     def delete(self, packet: SapPacket, source: str) -> None:
         """A deletion. Raises `Rejected("deletion")`: of what is not there, or not its announcer's."""
-        meant = [
-            (key, entry)
-            for key, entry in self._entries.items()
-            if (entry.source, entry.packet.origin, entry.packet.hash) == (source, packet.origin, packet.hash)
-        ]
-        deleted = 0
-        for key, entry in meant:
+        opened = _opened(packet.payload)
+        announcer = (source, packet.origin, packet.hash)
+        deleted = False
+        for key, entry in list(self._entries.items()):
             commitment = entry.sdp.attribute(WITHDRAWAL)
-            if commitment is None or _opens(commitment, packet.payload):
-                deleted += 1
+            if commitment is None:
+                meant = (entry.source, entry.packet.origin, entry.packet.hash) == announcer
+            else:  # whatever the header says: a forger may have been the first to say this text, under another hash
+                meant = commitment == opened
+            if meant:
+                deleted = True
                 self._entries.pop(key, None)
                 self._withdraw(commitment)
         if not deleted:
@@ -140,16 +140,16 @@ class Cache:
     # ---- room
 
     def _keep(self, key: Key, new: Entry) -> None:
-        if not self._is_own(new):
-            others = {key: entry for key, entry in self._entries.items() if not self._is_own(entry)}
-            self._drop(
-                {key: entry for key, entry in others.items() if entry.source == new.source}, new, ROOM_PER_SOURCE
-            )
-            self._drop({key: entry for key, entry in others.items() if key in self._entries}, new, ROOM)
+        wanted = 0 if self._is_own(new) else new.size  # what was ours and is not any more counts as others', too
+        others = {key: entry for key, entry in self._entries.items() if not self._is_own(entry)}
+        if wanted:
+            same = {key: entry for key, entry in others.items() if entry.source == new.source}
+            self._drop(same, wanted, ROOM_PER_SOURCE)
+        self._drop({key: entry for key, entry in others.items() if key in self._entries}, wanted, ROOM)
         self._entries[key] = new
 
-    def _drop(self, candidates: dict[Key, Entry], new: Entry, room: int) -> None:
-        taken = new.size + _taken(candidates.values())
+    def _drop(self, candidates: dict[Key, Entry], wanted: int, room: int) -> None:
+        taken = wanted + _taken(candidates.values())
         while taken > room:
             key = _least_useful(candidates)
             taken -= candidates.pop(key).size
@@ -191,12 +191,11 @@ def _version(sdp: Sdp) -> int:
         return 0
 
 
-def _opens(commitment: str, payload: bytes) -> bool:
-    """Whether a deletion has the preimage."""
-    _, found, rest = payload.partition(f"a={WITHDRAWAL}:".encode())
+def _opened(payload: bytes) -> str | None:
+    """The commitment whose preimage a deletion has."""
+    _, _, rest = payload.partition(f"a={WITHDRAWAL}:".encode())
     try:
         secret = bytes.fromhex(rest.split()[0].decode())
-        committed = base64.b64decode(commitment, validate=True)
-    except (ValueError, IndexError, binascii.Error):
-        return False
-    return bool(found) and committed == hashlib.sha256(secret).digest()
+    except (ValueError, IndexError):
+        return None
+    return base64.b64encode(hashlib.sha256(secret).digest()).decode()

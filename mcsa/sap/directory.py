@@ -74,8 +74,7 @@ class Directory:
         own = self._own.pop(sdp, None)
         if own is None:
             return []
-        origin_line = next(line for line in sdp.split(b"\r\n") if line.startswith(b"o="))
-        payload = origin_line + b"\r\n" + f"a={WITHDRAWAL}:{secret.hex()}\r\n".encode()
+        payload = f"o={parse_sdp(sdp).origin}\r\na={WITHDRAWAL}:{secret.hex()}\r\n".encode()
         deletion = SapPacket(self._origin, own.packet.hash, payload, deletion=True)
         return [Send(own.address, deletion.encode())] * DELETIONS
 

@@ -263,11 +263,13 @@ class Connection:
         return conference
 
     async def _find(self, name: str) -> bytes:
-        found = [
-            session.conference_id
+        called = [
+            session
             for session in await self.sessions()
             if session.conference_id and (session.title == name or session.conference_id.hex().startswith(name.lower()))
         ]
+        verified = [session for session in called if session.verified]  # anybody can announce another of that title
+        found = [session.conference_id for session in verified or called]
         if len(set(found)) != 1:
             count = "no session" if not found else "more than one session"
             sentence = f"{count} is called '{name}'; `mcsa sessions` lists what was heard, with ids"

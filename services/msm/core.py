@@ -426,6 +426,8 @@ class MsmCore:
         if isinstance(token, _Passed):
             try:
                 return [Answer(token.token, token.answer(event.message))]
+            except Refused as refused:
+                return [Refuse(token.token, refused)]
             except Rejected as rejected:
                 return [Refuse(token.token, Refused("answer", rejected.cause, f"the answer was not good: {rejected}"))]
         if isinstance(token, _Unanswered):

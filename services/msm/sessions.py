@@ -32,6 +32,8 @@ ASKED_AT_ONCE = 32  # certificates of Coordinators that one listing asks an Auth
 UNKNOWN_FOR = 60.0  # seconds that an Authorizer isn't asked again for a conference that it didn't know
 LISTED = 400 * 1024  # bytes of a list; an envelope has at most 512 KiB
 
+Named = tuple[str, bytes]  # an Authorizer, and a conference's id: each speaks for its own conferences only
+
 
 @dataclass(slots=True)
 class _Listing:
@@ -39,7 +41,7 @@ class _Listing:
 
     token: object
     sessions: list[wire.Session]
-    waiting: set[bytes] = field(default_factory=set)
+    waiting: set[Named] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,7 @@ class _Listed:
 @dataclass(frozen=True, slots=True)
 class _Certified:
     listing: int
-    conference_id: bytes
+    named: Named
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +76,14 @@ class Sessions:
     ) -> None:
         self._random = random
         self._withdrawals: dict[bytes, bytes] = {}
-        self._unknown: dict[bytes, float] = {}
+        self._unknown: dict[Named, float] = {}
         self._credentials = credentials
         self._trust = trust
         self._directory = directory
         self._check_accepted = check_accepted
         self._listings: dict[int, _Listing] = {}
         self._next = 0
-        self._coordinators: dict[bytes, Identity] = {}
+        self._coordinators: dict[Named, Identity] = {}
         self._announced: dict[bytes, bytes] = {}
 
     # ---- making
@@ -164,8 +166,8 @@ class Sessions:
         if isinstance(token, _Listed):
             return self._heard(token.listing, event.message, now)
         if isinstance(token, _Certified):
-            self._learn(token.conference_id, event.message, now)
-            return self._finish(token.listing, token.conference_id)
+            self._learn(token.named, event.message, now)
+            return self._finish(token.listing, token.named)
         raise TypeError(token)
 
     def failed(self, event: Failed, now: float) -> list[Any]:
@@ -179,8 +181,8 @@ class Sessions:
             if event.refusal.code != "no-answer":
                 if len(self._unknown) >= COORDINATORS_KEPT:
                     self._unknown.clear()
-                self._unknown[token.conference_id] = now + UNKNOWN_FOR
-            return self._finish(token.listing, token.conference_id)
+                self._unknown[token.named] = now + UNKNOWN_FOR
+            return self._finish(token.listing, token.named)
         raise TypeError(token)
 
     def _heard(self, number: int, response: sd_wire.ListResponse, now: float) -> list[Any]:
@@ -193,34 +195,34 @@ class Sessions:
                 continue  # the directory counts these
             session.announcement.CopyFrom(announcement)
             listing.sessions.append(session)
-            conference_id = session.conference_id
             if self._is_to_be_asked_for(session, listing, now):
-                listing.waiting.add(conference_id)
+                listing.waiting.add(_named(session))
                 effects.append(
                     Request(
                         subjects.AUTHORIZER,
                         "certificate",
-                        authorizer_wire.CertificateRequest(conference_id=conference_id),
+                        authorizer_wire.CertificateRequest(conference_id=session.conference_id),
                         session.authorizer,
-                        _Certified(number, conference_id),
+                        _Certified(number, _named(session)),
                         within=CERTIFICATE_WITHIN,
                     )
                 )
-        return effects or self._finish(number, b"")
+        return effects or self._finish(number)
 
     def _is_to_be_asked_for(self, session: wire.Session, listing: _Listing, now: float) -> bool:
         """Anybody can announce in the name of an Authorizer: what it didn't know a while ago it isn't asked again, and
         one listing asks for so many."""
-        conference_id = session.conference_id
-        if not conference_id or conference_id in self._coordinators or conference_id in listing.waiting:
+        named = _named(session)
+        if not session.conference_id or named in self._coordinators or named in listing.waiting:
             return False
-        if now < self._unknown.get(conference_id, 0.0) or len(listing.waiting) >= ASKED_AT_ONCE:
+        if now < self._unknown.get(named, 0.0) or len(listing.waiting) >= ASKED_AT_ONCE:
             return False
         return self._accepted(session)
 
-    def _finish(self, number: int, conference_id: bytes) -> list[Any]:
+    def _finish(self, number: int, named: Named | None = None) -> list[Any]:
         listing = self._listings[number]
-        listing.waiting.discard(conference_id)
+        if named is not None:
+            listing.waiting.discard(named)
         if listing.waiting:
             return []
         del self._listings[number]
@@ -229,14 +231,14 @@ class Sessions:
             session.verified = not session.remark
         return [Answer(listing.token, wire.ListSessionsResponse(sessions=_as_fit(listing.sessions)))]
 
-    def _learn(self, conference_id: bytes, response: authorizer_wire.CertificateResponse, now: float) -> None:
+    def _learn(self, named: Named, response: authorizer_wire.CertificateResponse, now: float) -> None:
         try:
             coordinator = self._trust.verify_chain(response.coordinator_chain, now, ("user",))
         except Rejected:
             return
         if len(self._coordinators) >= COORDINATORS_KEPT:
             self._coordinators.clear()
-        self._coordinators[conference_id] = coordinator
+        self._coordinators[named] = coordinator
 
     def _accepted(self, session: wire.Session) -> bool:
         try:
@@ -253,7 +255,7 @@ class Sessions:
         if not self._accepted(session):
             return "its Authorizer is not one that this host accepts for these addresses"
         signed = split_signature(session.announcement.sdp)
-        coordinator = self._coordinators.get(session.conference_id)
+        coordinator = self._coordinators.get(_named(session))
         if signed is None:
             return "not signed"
         if coordinator is None:
@@ -268,6 +270,10 @@ class Sessions:
 
     def _ask(self, verb: str, message: Any, token: object, traceparent: str | None) -> Request:
         return Request(subjects.SD, verb, message, self._directory, token, traceparent=traceparent)
+
+
+def _named(session: wire.Session) -> Named:
+    return session.authorizer, session.conference_id
 
 
 def _as_fit(sessions: list[wire.Session]) -> list[wire.Session]:

@@ -94,3 +94,16 @@ def test_one_of_ours_that_is_malformed_is_rejected(world: World, old: bytes, new
     with pytest.raises(Rejected) as caught:
         parse_announcement(described(world).replace(old, new))
     assert caught.value.cause == "announcement"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "name"),
+    [
+        (b"m=audio ", b"m= ", ""),
+        (b"IP4 239.255.7.9/5\r\n", b"IP4 239.255.7.9/5\r\na=mcsa-group: \r\n", "audio"),
+        (b"IP4 239.255.7.9/5\r\n", b"IP4 239.255.7.9/5\r\na=mcsa-group:\t\r\n", "audio"),
+    ],
+)
+def test_a_group_without_a_name_is_called_what_it_is(old: bytes, new: bytes, name: str):
+    (group,) = parse_announcement(foreign().replace(old, new)).groups
+    assert (group.name, group.port) == (name, 5004)

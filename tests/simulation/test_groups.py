@@ -6,7 +6,7 @@ import pytest
 
 from mcsa.policy import DEFAULTS
 from mcsa.registration import sign_user_statement
-from mcsa.v1.msm_pb2 import JoinGroupRequest, LeaveGroupRequest, PrepareJoinRequest
+from mcsa.v1.msm_pb2 import CreateSessionRequest, JoinGroupRequest, LeaveGroupRequest, PrepareJoinRequest
 from mcsa.v1.types_pb2 import POLICY_CLASS_OPEN, GroupDescription, GroupPolicy
 from tests.simulation.domain import Domain
 from tests.simulation.network import START, Weather
@@ -321,3 +321,11 @@ class AcceptsNobody:
             user=str(self._node.world.user("bob").id),
         )
         return self._node.ask("join-group", request).refused
+
+
+def test_an_announcement_that_would_be_too_long_is_refused():
+    domain = Domain(hosts=("alpha",))
+    signed = domain.describe(groups=14)
+    outcome = domain.csm["alpha"].ask("create-session", CreateSessionRequest(description=signed))
+    assert outcome.refused is not None
+    assert (outcome.refused.code, outcome.refused.rule) == ("announcement", "size")

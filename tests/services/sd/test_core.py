@@ -129,3 +129,16 @@ def test_a_forged_deletion_and_garbage_leave_the_list_as_it_is(world: World):
         assert isinstance(count, Count)
     (answer,) = asked(core, world, "list", wire.ListRequest())
     assert sdp in [session.sdp for session in answer.message.sessions]
+
+
+def test_what_a_host_withdrew_without_the_secret_makes_no_list_too_long(world: World):
+    core = made()
+    for number in range(600):
+        sdp = foreign(session=number) + b"a=x:" + b"y" * 800 + b"\r\n"
+        sdp = sdp.replace(b"m=", b"a=mcsa-withdraw:" + b"A" * 43 + b"=\r\nm=")
+        for effect in asked(core, world, "announce", wire.AnnounceRequest(sdp=sdp)):
+            if isinstance(effect, SendSap):
+                core.handle(SapArrived(effect.payload, "198.51.100.1"), NOW)
+        asked(core, world, "withdraw", wire.WithdrawRequest(sdp=sdp, secret=b"another"))
+    (answer,) = asked(core, world, "list", wire.ListRequest())
+    assert len(answer.message.sessions) > 100 and answer.message.ByteSize() < MAX_SIZE - 8_192
