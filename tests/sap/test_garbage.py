@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 
 import pytest
 
@@ -77,3 +78,14 @@ def test_random_bytes(world: World):
     for size in range(300):
         with pytest.raises(Rejected):
             made.arrived(chance.randbytes(size), "192.0.2.1", NOW)
+
+
+@pytest.mark.parametrize("instead", [b"", b" ", b"\t", b":", b"=", b"/"], ids=repr)
+def test_each_word_in_turn_left_out_or_replaced(world: World, instead: bytes):
+    for sdp in (
+        described(world),
+        foreign(),
+        foreign() + b"a=mcsa-group:x\r\na=source-filter: incl IN IP4 * 1.2.3.4\r\n",
+    ):
+        for word in re.finditer(rb"[^\s:=/]+", sdp):
+            taken(sdp[: word.start()] + instead + sdp[word.end() :])
