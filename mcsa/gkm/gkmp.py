@@ -15,7 +15,7 @@ of RFC 2093 (identification, permissions) is what `mcsa.registration` does for e
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
@@ -25,7 +25,7 @@ from google.protobuf.message import DecodeError
 from mcsa.errors import Rejected
 from mcsa.gkm.interface import Change, Excluded, Promises
 from mcsa.keys import KEY_SIZE, GroupKey, Random, WrapKey
-from mcsa.v1.gkm_pb2 import GkmpMemberKeys, GkmpRekey, GkmpWelcome
+from mcsa.v1.gkm_pb2 import GkmpJoined, GkmpMemberKeys, GkmpRecord, GkmpRekey, GkmpWelcome
 from mcsa.x25519 import load_public_key
 
 
@@ -64,12 +64,19 @@ class Keys:
 class Controller:
     """The group controller: the Authorizer's half."""
 
-    def __init__(self, random: Random) -> None:
+    def __init__(self, random: Random, keys: Keys) -> None:
         self._random = random
-        self._keys = Keys.draw(random)
+        self._keys = keys
         self._members: dict[str, tuple[int, WrapKey]] = {}
         self._next = 1
         self._generation = 1
+
+    @classmethod
+    def restore(cls, snapshot: bytes, random: Random) -> Controller:
+        """See `interface.Scheme.restore`."""
+        controller = cls(random, Keys.draw(bytes))
+        controller.apply(snapshot)
+        return controller
 
     @property
     def key(self) -> GroupKey:
@@ -83,7 +90,8 @@ class Controller:
     def change(self, joins: Mapping[str, bytes], leaves: Sequence[str], *, replace_key: bool) -> Change:
         """See `interface.Authority.change`."""
         handshakes = {name: _Handshake(self._random, public) for name, public in joins.items()}
-        staying = {name: member for name, member in self._members.items() if name not in leaves and name not in joins}
+        leaves = [name for name in self._members if name in set(leaves) or name in joins]
+        staying = {name: member for name, member in self._members.items() if name not in set(leaves)}
         somebody_left = len(staying) < len(self._members)
         first_name = next(iter(joins), None) if not staying else None
         rekey = b""
@@ -113,7 +121,40 @@ class Controller:
             welcomes[name] = welcome.SerializeToString()
             self._next += 1
         self._members = staying
-        return Change(rekey, welcomes)
+        wraps = sum(1 for name in joins if name != first_name) + (len(staying) - len(joins) if somebody_left else 0)
+        return Change(rekey, welcomes, self._record(joins, leaves), wraps or int(bool(rekey)))
+
+    def apply(self, record: bytes) -> None:
+        """See `interface.Authority.apply`."""
+        try:
+            message = GkmpRecord.FromString(record)
+            keys = Keys(GroupKey(message.gtek), WrapKey(message.gkek))
+            joined = {entry.name: (entry.number, WrapKey(entry.session_kek)) for entry in message.joined}
+        except (DecodeError, ValueError):
+            raise Rejected("record", "malformed") from None
+        for name in message.left:
+            self._members.pop(name, None)
+        self._members.update(joined)
+        self._keys, self._next, self._generation = keys, message.next_number, message.generation
+
+    def snapshot(self) -> bytes:
+        """See `interface.Authority.snapshot`: a record in which everybody joins."""
+        return self._record(self._members, [])
+
+    def _record(self, joined: Iterable[str], left: Sequence[str]) -> bytes:
+        entries = []
+        for name in joined:
+            number, session_kek = self._members[name]
+            entries.append(GkmpJoined(name=name, number=number, session_kek=session_kek.reveal()))
+        record = GkmpRecord(
+            gtek=self._keys.gtek.reveal(),
+            gkek=self._keys.gkek.reveal(),
+            generation=self._generation,
+            next_number=self._next,
+            joined=entries,
+            left=left,
+        )
+        return record.SerializeToString()
 
     def _wrap_for(self, session_kek: WrapKey) -> bytes:
         return self._keys.wrap(_wrapping_key(session_kek, self._generation))
@@ -132,6 +173,11 @@ class GroupMember:
     def key(self) -> GroupKey:
         """GTEK."""
         return self._keys.gtek
+
+    @property
+    def keys_held(self) -> int:
+        """GTEK, GKEK, session KEK."""
+        return 3
 
     def process(self, rekey: bytes) -> GroupKey:
         """See `interface.Member.process`."""
@@ -228,9 +274,16 @@ class Gkmp:
         leave_cost="n wraps in one multicast",
     )
 
+    distributors = "none"
+    subgroups = False
+
     def create(self, random: Random) -> Controller:
         """A new group."""
-        return Controller(random)
+        return Controller(random, Keys.draw(random))
+
+    def restore(self, snapshot: bytes, random: Random) -> Controller:
+        """A group as it was."""
+        return Controller.restore(snapshot, random)
 
     def begin(self, random: Random) -> Candidate:
         """A new member."""

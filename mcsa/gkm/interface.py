@@ -36,6 +36,8 @@ class Change:
 
     rekey: bytes  # for those that were there before and stay; empty where the key stays
     welcomes: Mapping[str, bytes] = field(default_factory=dict)  # for each newcomer; secret, to be sealed to it
+    record: bytes = b""  # what has changed in the authority, for `Authority.apply`; secret, to be sealed
+    wraps: int = 0  # keys wrapped under other keys: what it cost
 
 
 class Authority(Protocol):
@@ -50,11 +52,29 @@ class Authority(Protocol):
 
         `joins` maps a member's name to what its half contributed. Whoever leaves, the key is replaced; with
         `replace_key` also when nobody does (a join with backward secrecy, or the key's age). A name in both leaves as
-        the old and joins as the new. Contributions were checked before.
+        the old and joins as the new. Contributions were checked before. Who leaves and was no member is ignored.
         """
 
     def check_contribution(self, contribution: bytes) -> None:
         """Raises `Rejected("contribution")` where `change` could not use it."""
+
+    def apply(self, record: bytes) -> None:
+        """Repeats a change that another instance made in the same state, from its `Change.record`.
+
+        Draws no randomness: afterwards both hold the same keys, and the next change of either can be followed by the
+        other. Raises `Rejected("record")` for bytes that make no sense, and changes nothing.
+        """
+
+    def snapshot(self) -> bytes:
+        """All of its state, for `Scheme.restore`; secret, to be sealed."""
+
+
+class Distributing(Protocol):
+    """An authority of a scheme in which members serve joins too (`Scheme.distributors`)."""
+
+    def adopt(self, joined: Mapping[str, bytes]) -> bytes:
+        """Takes over members that a distributor has welcomed, with what they contributed; returns the record for
+        `Authority.apply`. The group key stays."""
 
 
 class Member(Protocol):
@@ -64,11 +84,25 @@ class Member(Protocol):
     def key(self) -> GroupKey:
         """The group key as far as this member knows."""
 
+    @property
+    def keys_held(self) -> int:
+        """How many secret keys it keeps, the group key included: what membership costs it."""
+
     def process(self, rekey: bytes) -> GroupKey:
         """The key after a rekey.
 
         Raises `Rejected("rekey")` for bytes that make no sense, `Excluded` where the rekey leads this member to no
         key. Either way nothing has changed.
+        """
+
+
+class Distributor(Protocol):
+    """A member's half in a scheme in which members serve joins too."""
+
+    def welcome(self, contribution: bytes) -> bytes:
+        """For a newcomer near by, with the present group key; secret, to be sealed to it. The key stays.
+
+        Raises `Rejected("contribution")`.
         """
 
 
@@ -89,9 +123,14 @@ class Scheme(Protocol):
     name: str
     title: str
     promises: Promises
+    distributors: str  # "none"; "members": each may serve joins; "appointed": those that the Authorizer appointed
+    subgroups: bool  # a group of this scheme is many, each with a key and an address of its own, joined by relays
 
     def create(self, random: Random) -> Authority:
         """A new group, without members, with a fresh random key."""
+
+    def restore(self, snapshot: bytes, random: Random) -> Authority:
+        """A group as it was when the snapshot was taken; `Rejected("record")` where the bytes make no sense."""
 
     def begin(self, random: Random) -> Joining:
         """A member's half at the start."""

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x11mcsa/v1/gkm.proto\x12\x07mcsa.v1\"f\n\x0bGkmpWelcome\x12\x1d\n\x15\x63ontroller_public_key\x18\x01 \x01(\x0c\x12\x14\n\x0cwrapped_keys\x18\x02 \x01(\x0c\x12\x0e\n\x06member\x18\x03 \x01(\r\x12\x12\n\ngeneration\x18\x04 \x01(\x04\"b\n\tGkmpRekey\x12\x17\n\x0funder_group_key\x18\x01 \x01(\x0c\x12(\n\x07members\x18\x02 \x03(\x0b\x32\x17.mcsa.v1.GkmpMemberKeys\x12\x12\n\ngeneration\x18\x03 \x01(\x04\"6\n\x0eGkmpMemberKeys\x12\x0e\n\x06member\x18\x01 \x01(\r\x12\x14\n\x0cwrapped_keys\x18\x02 \x01(\x0c\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x11mcsa/v1/gkm.proto\x12\x07mcsa.v1\"f\n\x0bGkmpWelcome\x12\x1d\n\x15\x63ontroller_public_key\x18\x01 \x01(\x0c\x12\x14\n\x0cwrapped_keys\x18\x02 \x01(\x0c\x12\x0e\n\x06member\x18\x03 \x01(\r\x12\x12\n\ngeneration\x18\x04 \x01(\x04\"b\n\tGkmpRekey\x12\x17\n\x0funder_group_key\x18\x01 \x01(\x0c\x12(\n\x07members\x18\x02 \x03(\x0b\x32\x17.mcsa.v1.GkmpMemberKeys\x12\x12\n\ngeneration\x18\x03 \x01(\x04\"6\n\x0eGkmpMemberKeys\x12\x0e\n\x06member\x18\x01 \x01(\r\x12\x14\n\x0cwrapped_keys\x18\x02 \x01(\x0c\"\x84\x01\n\nGkmpRecord\x12\x0c\n\x04gtek\x18\x01 \x01(\x0c\x12\x0c\n\x04gkek\x18\x02 \x01(\x0c\x12\x12\n\ngeneration\x18\x03 \x01(\x04\x12\x13\n\x0bnext_number\x18\x04 \x01(\r\x12#\n\x06joined\x18\x05 \x03(\x0b\x32\x13.mcsa.v1.GkmpJoined\x12\x0c\n\x04left\x18\x06 \x03(\t\"?\n\nGkmpJoined\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\r\x12\x13\n\x0bsession_kek\x18\x03 \x01(\x0c\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,4 +37,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GKMPREKEY']._serialized_end=232
   _globals['_GKMPMEMBERKEYS']._serialized_start=234
   _globals['_GKMPMEMBERKEYS']._serialized_end=288
+  _globals['_GKMPRECORD']._serialized_start=291
+  _globals['_GKMPRECORD']._serialized_end=423
+  _globals['_GKMPJOINED']._serialized_start=425
+  _globals['_GKMPJOINED']._serialized_end=488
 # @@protoc_insertion_point(module_scope)

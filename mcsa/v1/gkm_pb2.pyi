@@ -113,3 +113,81 @@ class GkmpMemberKeys(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GkmpMemberKeys: _TypeAlias = GkmpMemberKeys  # noqa: Y015
+
+@_typing.final
+class GkmpRecord(_message.Message):
+    """GkmpRecord is what a change leaves in the controller: it goes into the Authorizer's log, sealed. A snapshot is one
+    in which everybody joins.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GTEK_FIELD_NUMBER: _builtins.int
+    GKEK_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    NEXT_NUMBER_FIELD_NUMBER: _builtins.int
+    JOINED_FIELD_NUMBER: _builtins.int
+    LEFT_FIELD_NUMBER: _builtins.int
+    gtek: _builtins.bytes
+    """32 bytes."""
+    gkek: _builtins.bytes
+    """32 bytes."""
+    generation: _builtins.int
+    """Of these keys."""
+    next_number: _builtins.int
+    """Number that the next member gets."""
+    @_builtins.property
+    def joined(self) -> _containers.RepeatedCompositeFieldContainer[Global___GkmpJoined]:
+        """Members that came."""
+
+    @_builtins.property
+    def left(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of those that went; they go first."""
+
+    def __init__(
+        self,
+        *,
+        gtek: _builtins.bytes = ...,
+        gkek: _builtins.bytes = ...,
+        generation: _builtins.int = ...,
+        next_number: _builtins.int = ...,
+        joined: _abc.Iterable[Global___GkmpJoined] | None = ...,
+        left: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "gkek", b"gkek", "gtek", b"gtek", "joined", b"joined", "left", b"left", "next_number", b"next_number"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GkmpRecord: _TypeAlias = GkmpRecord  # noqa: Y015
+
+@_typing.final
+class GkmpJoined(_message.Message):
+    """GkmpJoined is one member as its controller knows it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    SESSION_KEK_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """As the Authorizer calls it."""
+    number: _builtins.int
+    """As in GkmpWelcome."""
+    session_kek: _builtins.bytes
+    """32 bytes."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        number: _builtins.int = ...,
+        session_kek: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "number", b"number", "session_kek", b"session_kek"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GkmpJoined: _TypeAlias = GkmpJoined  # noqa: Y015

@@ -15,6 +15,10 @@ from tests.world import seeded
 ALL = pytest.mark.parametrize("scheme", schemes().values(), ids=schemes().keys())
 
 
+def no_randomness(size: int) -> bytes:
+    raise AssertionError("a replica that repeats a change draws nothing")
+
+
 class Crowd:
     """An authority and the member halves of everybody that was ever in."""
 
@@ -22,6 +26,7 @@ class Crowd:
         self.scheme = scheme
         self.random = seeded(seed)
         self.authority = scheme.create(self.random)
+        self.replica = scheme.restore(self.authority.snapshot(), no_randomness)
         self.present: dict[str, Member] = {}
         self.gone: list[tuple[Member, set[GroupKey]]] = []
         self.rekeys: list[bytes] = []
@@ -33,6 +38,8 @@ class Crowd:
         for contribution in contributions.values():
             self.authority.check_contribution(contribution)
         change = self.authority.change(contributions, leaves, replace_key=replace_key)
+        self.replica.apply(change.record)
+        assert self.replica.key == self.authority.key
         for name in [*leaves, *joins]:
             if name in self.present:
                 self.gone.append((self.present.pop(name), set(self.keys)))
@@ -151,6 +158,42 @@ def test_a_rekey_twice_or_late_is_refused(scheme: Scheme):
         with pytest.raises((Rejected, Excluded)):
             member.process(raw)
     assert member.key == crowd.authority.key
+
+
+@ALL
+@pytest.mark.parametrize("how", ["by its records", "from a snapshot"])
+def test_another_instance_goes_on_where_the_first_ended(scheme: Scheme, how: str):
+    crowd = Crowd(scheme)
+    crowd.change([f"m{number}" for number in range(20)])
+    crowd.change(["late"], ["m3", "m4"])
+    crowd.change([], ["m5"])
+    other = crowd.replica if how == "by its records" else scheme.restore(crowd.authority.snapshot(), crowd.random)
+    other._random = crowd.random  # type: ignore[attr-defined] # it leads from now on
+    crowd.authority, crowd.replica = other, scheme.restore(other.snapshot(), no_randomness)
+    for joins, leaves in ([], ["m7"]), (["new"], []), (["newer"], ["m8", "late"]), ([], []):
+        crowd.change(joins, leaves)
+        assert {member.key for member in crowd.present.values()} == {other.key}
+
+
+@ALL
+def test_a_record_of_garbage_changes_nothing(scheme: Scheme):
+    crowd = Crowd(scheme)
+    crowd.change(["a", "b", "c"])
+    key, snapshot, random = crowd.authority.key, crowd.authority.snapshot(), seeded(3)
+    for raw in [b"x", *(random(size) for size in (1, 7, 40, 80, 500)), snapshot[:-1]]:
+        with pytest.raises(Rejected):
+            crowd.authority.apply(raw)
+        with pytest.raises(Rejected):
+            scheme.restore(raw, random)
+        assert crowd.authority.key == key
+
+
+@ALL
+def test_who_leaves_and_was_no_member_changes_no_roster(scheme: Scheme):
+    crowd = Crowd(scheme)
+    crowd.change(["a", "b"])
+    crowd.change([], ["nobody"])
+    assert {member.key for member in crowd.present.values()} == {crowd.authority.key}
 
 
 def test_an_unknown_scheme_is_refused_with_the_names_there_are():
