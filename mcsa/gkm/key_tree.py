@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import sha256
+from struct import Struct
 
 from mcsa.keys import KEY_SIZE
 
@@ -47,20 +48,6 @@ def grown(root: bytes) -> bytes:
 def confirm(key: bytes, nonce: bytes, purpose: bytes, raw: bytes) -> bytes:
     """16 bytes that show that whoever wrote `raw` knows a key."""
     return hmac.digest(derive(key, nonce, purpose), raw, "sha256")[:CONFIRMATION_SIZE]
-
-
-@dataclass(slots=True)
-class Wraps:
-    """New keys, and for each the pad that hides it: what the receiver's key gives for this nonce only."""
-
-    keys: list[bytes] = field(default_factory=list)
-    pads: list[bytes] = field(default_factory=list)
-
-    def join(self) -> bytes:
-        """All of them, wrapped: one exclusive or, instead of thousands."""
-        size = KEY_SIZE * len(self.pads)
-        both = int.from_bytes(b"".join(self.keys), "big") ^ int.from_bytes(b"".join(self.pads), "big")
-        return both.to_bytes(size, "big")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +114,8 @@ class KeyTree:
 
     def resize(self, places: int) -> None:
         """Makes room for so many places, or takes it away; those taken away are free."""
+        if places == self.places:
+            return
         while self.degree**self.height < places:
             self.heights.append(bytearray(grown(self.root)))
         while self.height > 1 and self.degree ** (self.height - 1) >= places:
@@ -148,88 +137,110 @@ class KeyTree:
 
         Without `replace` nobody left, and only nodes get a key that had none.
         """
-        fresh = set(joined)  # children below which there are newcomers only
-        changed = {0: (set(broken), set(joined))}
-        children: dict[int, int] = {}  # of a node: those that are in the message, as bits
-        parts: list[tuple[bytes, Wraps]] = []
-        broken_nodes, joined_nodes = changed[0]
+        degree = self.degree
+        renewal = _Renewal(degree, nonce, replace=replace)
+        broken_nodes, joined_nodes = set(broken), set(joined)
+        fresh, listed = joined_nodes, set[int]()
         for height in range(1, len(self.heights)):
-            broken_nodes = {child // self.degree for child in broken_nodes}
-            joined_nodes = {child // self.degree for child in joined_nodes}
-            if height == self.height and replace:
+            broken_nodes = {child // degree for child in broken_nodes}
+            joined_nodes = {child // degree for child in joined_nodes}
+            if replace and height == self.height:
                 joined_nodes.add(0)
-            level = _Level(self, height, fresh, children, nonce)
-            level.renew(broken_nodes, joined_nodes, replace=replace)
-            fresh, children = level.fresh_nodes, level.parents
-            parts.append((bytes(level.nodes), level.wraps))
-        parts.reverse()
-        wraps = Wraps()
-        for _, each in parts:
-            wraps.keys += each.keys
-            wraps.pads += each.pads
-        return Renewed(b"".join(nodes for nodes, _ in parts), wraps.join())
+            below, keys = self.heights[height - 1], self.heights[height]
+            fresh, listed = renewal.renew(below, keys, _Marks(broken_nodes, joined_nodes, fresh, listed))
+        return renewal.finish()
 
 
-class _Level:
-    """One height while its keys change."""
+@dataclass(frozen=True, slots=True)
+class _Marks:
+    """What is known of a height before its keys change."""
 
-    def __init__(self, tree: KeyTree, height: int, fresh: set[int], children: dict[int, int], nonce: bytes) -> None:
-        self._degree = tree.degree
-        self._below, self._keys = tree.heights[height - 1], tree.heights[height]
-        self._fresh = fresh
-        self._children = children
+    broken: set[int]  # nodes above places that were left
+    joined: set[int]  # nodes above newcomers
+    fresh: set[int]  # their children below which there are newcomers only
+    listed: set[int]  # their children that are in the message
+
+
+class _Renewal:
+    """New keys for marked nodes, height by height from the leaves up."""
+
+    def __init__(self, degree: int, nonce: bytes, *, replace: bool) -> None:
+        self._degree = degree
+        self._bits = [1 << digit for digit in range(degree)]
+        self._unpack = Struct(f"{KEY_SIZE}s" * degree).unpack_from
         self._nonce = nonce
-        self.nodes = bytearray()
-        self.wraps = Wraps()
-        self.fresh_nodes: set[int] = set()
-        self.parents: dict[int, int] = {}
+        self._wrap = nonce + WRAP
+        self._replace = replace
+        self._heights: list[tuple[bytearray, list[bytes], list[bytes]]] = []  # nodes, new keys, their pads
 
-    def renew(self, broken: set[int], joined: set[int], *, replace: bool) -> None:
-        """All that are marked."""
-        keys, count = self._keys, len(self._keys) // KEY_SIZE
-        for node in sorted(broken | joined):
+    def finish(self) -> Renewed:
+        """All wrapped keys at once: one exclusive or instead of thousands."""
+        self._heights.reverse()
+        nodes = b"".join([nodes for nodes, _, _ in self._heights])
+        keys = b"".join([key for _, keys, _ in self._heights for key in keys])
+        pads = b"".join([pad for _, _, pads in self._heights for pad in pads])
+        wrapped = int.from_bytes(keys, "little") ^ int.from_bytes(pads, "little")
+        return Renewed(nodes, wrapped.to_bytes(len(keys), "little"))
+
+    def renew(self, below: bytearray, level: bytearray, marks: _Marks) -> tuple[set[int], set[int]]:
+        """A height; returns its nodes below which there are newcomers only, and those that are in the message."""
+        degree, size, count = self._degree, self._degree * KEY_SIZE, len(level) // KEY_SIZE
+        newcomers, changing = _children(marks.fresh, degree), _children(marks.listed, degree)
+        fresh, listed, nodes = set(), set(), bytearray()
+        keys: list[bytes] = []
+        pads: list[bytes] = []
+        for node in sorted(marks.broken | marks.joined):
             if node >= count:
                 break
+            end = (node + 1) * size
+            raw = below if end <= len(below) else below[node * size :] + bytes(end - len(below))
+            children = self._unpack(raw, node * size if raw is below else 0)
+            new = newcomers.get(node, 0)
             at = node * KEY_SIZE
-            old, new = self._living(node)
-            if not old:
-                keys[at : at + KEY_SIZE] = derive(new[0], self._nonce, PARENT) if new else NO_KEY
-                if new:
-                    self.fresh_nodes.add(node)
-            elif node in broken:
-                keys[at : at + KEY_SIZE] = self._rebuild(node, old)
-            elif replace:
-                keys[at : at + KEY_SIZE] = derive(bytes(keys[at : at + KEY_SIZE]), self._nonce, AGED)
-                self._list(node, 0)
-
-    def _living(self, node: int) -> tuple[list[tuple[int, bytes]], list[bytes]]:
-        """Keys of children below which members stay, with the child's bit; and of those with newcomers only."""
-        first = node * self._degree
-        raw = bytes(self._below[first * KEY_SIZE : (first + self._degree) * KEY_SIZE])
-        old, new = [], []
-        for digit in range(len(raw) // KEY_SIZE):
-            key = raw[digit * KEY_SIZE : (digit + 1) * KEY_SIZE]
-            if key == NO_KEY:
-                continue
-            if first + digit in self._fresh:
-                new.append(key)
+            if node in marks.broken:
+                mask, key = self._rebuild(children, new, keys, pads)
             else:
-                old.append((1 << digit, key))
-        return old, new
+                mask, key = 0, self._age(children, new, level[at : at + KEY_SIZE])
+            if key != NO_KEY:
+                if self._replace:
+                    listed.add(node)
+                    nodes.append(changing.get(node, 0))
+                    nodes.append(mask)
+            elif new:
+                key = derive(children[(new & -new).bit_length() - 1], self._nonce, PARENT)
+                fresh.add(node)
+            level[at : at + KEY_SIZE] = key
+        self._heights.append((nodes, keys, pads))
+        return fresh, listed
 
-    def _rebuild(self, node: int, old: Sequence[tuple[int, bytes]]) -> bytes:
-        """A new key from the first child's, wrapped for the others."""
-        key = derive(old[0][1], self._nonce, PARENT)
-        mask = 0
-        for bit, _ in old:
+    def _rebuild(
+        self, children: Sequence[bytes], new: int, keys: list[bytes], pads: list[bytes]
+    ) -> tuple[int, bytes]:
+        """A key from that of the first child below which somebody stays, wrapped for others like it; and which these
+        are. `NO_KEY` where there are none. What `derive` does is written out: most of a large rekey's time is here."""
+        mask, key, wrap = 0, NO_KEY, self._wrap
+        for bit, child in zip(self._bits, children):
+            if child == NO_KEY or new & bit:
+                continue
+            if mask:
+                pads.append(sha256(_COUNTER + child + wrap).digest())
+                keys.append(key)
+            else:
+                key = derive(child, self._nonce, PARENT)
             mask |= bit
-        self.wraps.pads += [derive(child, self._nonce, WRAP) for _, child in old[1:]]
-        self.wraps.keys += [key] * (len(old) - 1)
-        self._list(node, mask)
-        return key
+        return mask, key
 
-    def _list(self, node: int, mask: int) -> None:
-        self.nodes.append(self._children.get(node, 0))
-        self.nodes.append(mask)
-        parent = node // self._degree
-        self.parents[parent] = self.parents.get(parent, 0) | 1 << node % self._degree
+    def _age(self, children: Sequence[bytes], new: int, key: bytes) -> bytes:
+        """What becomes of a key where nobody left; `NO_KEY` where nobody has it."""
+        if not any(child != NO_KEY and not new & bit for bit, child in zip(self._bits, children)):
+            return NO_KEY
+        return derive(bytes(key), self._nonce, AGED) if self._replace else bytes(key)
+
+
+def _children(marked: set[int], degree: int) -> dict[int, int]:
+    """Which children of which nodes are marked, as bits."""
+    bits: dict[int, int] = {}
+    for child in marked:
+        node, digit = divmod(child, degree)
+        bits[node] = bits.get(node, 0) | 1 << digit
+    return bits
