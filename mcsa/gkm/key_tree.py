@@ -137,28 +137,27 @@ class KeyTree:
 
         Without `replace` nobody left, and only nodes get a key that had none.
         """
-        degree = self.degree
-        renewal = _Renewal(degree, nonce, replace=replace)
-        broken_nodes, joined_nodes = set(broken), set(joined)
-        fresh, listed = joined_nodes, set[int]()
-        for height in range(1, len(self.heights)):
-            broken_nodes = {child // degree for child in broken_nodes}
-            joined_nodes = {child // degree for child in joined_nodes}
-            if replace and height == self.height:
-                joined_nodes.add(0)
-            below, keys = self.heights[height - 1], self.heights[height]
-            fresh, listed = renewal.renew(below, keys, _Marks(broken_nodes, joined_nodes, fresh, listed))
+        renewal = _Renewal(self.degree, nonce, replace=replace)
+        marks: dict[int, int] = {}
+        for place in broken:
+            node = place // self.degree
+            marks[node] = marks.get(node, 0) | BROKEN
+        for place in joined:
+            node, digit = divmod(place, self.degree)
+            marks[node] = marks.get(node, 0) | FRESH << digit
+        below = self.heights[0]
+        for level in self.heights[1:]:
+            if replace and level is self.heights[-1]:
+                marks.setdefault(0, 0)
+            marks = renewal.renew(below, level, marks)
+            below = level
         return renewal.finish()
 
 
-@dataclass(frozen=True, slots=True)
-class _Marks:
-    """What is known of a height before its keys change."""
-
-    broken: set[int]  # nodes above places that were left
-    joined: set[int]  # nodes above newcomers
-    fresh: set[int]  # their children below which there are newcomers only
-    listed: set[int]  # their children that are in the message
+# A node's mark: what is known of it and of its children before its key changes.
+CHANGED = 1  # shifted by a child's digit: the child is among the nodes that members are told of
+FRESH = 1 << MAX_DEGREE  # shifted by a child's digit: below the child there are newcomers only
+BROKEN = 1 << 2 * MAX_DEGREE  # somebody left below, or was moved to there
 
 
 class _Renewal:
@@ -166,15 +165,39 @@ class _Renewal:
 
     def __init__(self, degree: int, nonce: bytes, *, replace: bool) -> None:
         self._degree = degree
-        self._bits = [1 << digit for digit in range(degree)]
         self._unpack = Struct(f"{KEY_SIZE}s" * degree).unpack_from
         self._nonce = nonce
-        self._wrap = nonce + WRAP
         self._replace = replace
-        self._heights: list[tuple[bytearray, list[bytes], list[bytes]]] = []  # nodes, new keys, their pads
+        self._heights: list[tuple[bytearray, list[bytes], list[bytes]]] = []  # nodes, new keys, pads that hide them
+
+    def renew(self, below: bytearray, level: bytearray, marks: dict[int, int]) -> dict[int, int]:
+        """The keys of a height, given the marks of its nodes; returns the marks of those above."""
+        above: dict[int, int] = {}
+        nodes, keys, pads = bytearray(), list[bytes](), list[bytes]()
+        degree, end = self._degree, len(level)
+        for node, mark in sorted(marks.items()):
+            parent, digit = divmod(node, degree)
+            outcome, start = mark & BROKEN, node * KEY_SIZE
+            if start < end:  # or this part of the tree is gone
+                children, new = self._children(below, node), mark // FRESH & 255
+                if outcome:
+                    key, wrapped = self._rebuild(children, new, keys, pads)
+                else:
+                    key, wrapped = self._age(children, new, level[start : start + KEY_SIZE]), 0
+                if key != NO_KEY:
+                    nodes.append(mark & 255)
+                    nodes.append(wrapped)
+                    outcome |= CHANGED << digit
+                elif new:
+                    key = derive(children[(new & -new).bit_length() - 1], self._nonce, PARENT)
+                    outcome |= FRESH << digit
+                level[start : start + KEY_SIZE] = key
+            above[parent] = above.get(parent, 0) | outcome
+        self._heights.append((nodes, keys, pads))
+        return above
 
     def finish(self) -> Renewed:
-        """All wrapped keys at once: one exclusive or instead of thousands."""
+        """From the root down, and all keys wrapped at once: one exclusive or instead of thousands."""
         self._heights.reverse()
         nodes = b"".join([nodes for nodes, _, _ in self._heights])
         keys = b"".join([key for _, keys, _ in self._heights for key in keys])
@@ -182,65 +205,33 @@ class _Renewal:
         wrapped = int.from_bytes(keys, "little") ^ int.from_bytes(pads, "little")
         return Renewed(nodes, wrapped.to_bytes(len(keys), "little"))
 
-    def renew(self, below: bytearray, level: bytearray, marks: _Marks) -> tuple[set[int], set[int]]:
-        """A height; returns its nodes below which there are newcomers only, and those that are in the message."""
-        degree, size, count = self._degree, self._degree * KEY_SIZE, len(level) // KEY_SIZE
-        newcomers, changing = _children(marks.fresh, degree), _children(marks.listed, degree)
-        fresh, listed, nodes = set(), set(), bytearray()
-        keys: list[bytes] = []
-        pads: list[bytes] = []
-        for node in sorted(marks.broken | marks.joined):
-            if node >= count:
-                break
-            end = (node + 1) * size
-            raw = below if end <= len(below) else below[node * size :] + bytes(end - len(below))
-            children = self._unpack(raw, node * size if raw is below else 0)
-            new = newcomers.get(node, 0)
-            at = node * KEY_SIZE
-            if node in marks.broken:
-                mask, key = self._rebuild(children, new, keys, pads)
-            else:
-                mask, key = 0, self._age(children, new, level[at : at + KEY_SIZE])
-            if key != NO_KEY:
-                if self._replace:
-                    listed.add(node)
-                    nodes.append(changing.get(node, 0))
-                    nodes.append(mask)
-            elif new:
-                key = derive(children[(new & -new).bit_length() - 1], self._nonce, PARENT)
-                fresh.add(node)
-            level[at : at + KEY_SIZE] = key
-        self._heights.append((nodes, keys, pads))
-        return fresh, listed
+    def _children(self, below: bytearray, node: int) -> tuple[bytes, ...]:
+        size = self._degree * KEY_SIZE
+        start = node * size
+        if start + size <= len(below):
+            return self._unpack(below, start)
+        return self._unpack(below[start:].ljust(size, b"\0"))
 
     def _rebuild(
         self, children: Sequence[bytes], new: int, keys: list[bytes], pads: list[bytes]
-    ) -> tuple[int, bytes]:
+    ) -> tuple[bytes, int]:
         """A key from that of the first child below which somebody stays, wrapped for others like it; and which these
-        are. `NO_KEY` where there are none. What `derive` does is written out: most of a large rekey's time is here."""
-        mask, key, wrap = 0, NO_KEY, self._wrap
-        for bit, child in zip(self._bits, children):
-            if child == NO_KEY or new & bit:
-                continue
-            if mask:
-                pads.append(sha256(_COUNTER + child + wrap).digest())
-                keys.append(key)
-            else:
-                key = derive(child, self._nonce, PARENT)
-            mask |= bit
-        return mask, key
+        are, as bits. `NO_KEY` where there are none. What `derive` does is written out: here a large rekey's time goes.
+        """
+        key, wrapped, bit, info = NO_KEY, 0, 1, self._nonce + WRAP
+        for child in children:
+            if child != NO_KEY and not new & bit:
+                if wrapped:
+                    pads.append(sha256(_COUNTER + child + info).digest())
+                    keys.append(key)
+                else:
+                    key = derive(child, self._nonce, PARENT)
+                wrapped |= bit
+            bit += bit
+        return key, wrapped
 
     def _age(self, children: Sequence[bytes], new: int, key: bytes) -> bytes:
         """What becomes of a key where nobody left; `NO_KEY` where nobody has it."""
-        if not any(child != NO_KEY and not new & bit for bit, child in zip(self._bits, children)):
+        if not any(child != NO_KEY and not new >> digit & 1 for digit, child in enumerate(children)):
             return NO_KEY
         return derive(bytes(key), self._nonce, AGED) if self._replace else bytes(key)
-
-
-def _children(marked: set[int], degree: int) -> dict[int, int]:
-    """Which children of which nodes are marked, as bits."""
-    bits: dict[int, int] = {}
-    for child in marked:
-        node, digit = divmod(child, degree)
-        bits[node] = bits.get(node, 0) | 1 << digit
-    return bits
