@@ -12,10 +12,9 @@ derives from its old one, and nothing is wrapped.
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
+from hashlib import blake2b, blake2s
 from struct import Struct
 
 from mcsa.keys import KEY_SIZE
@@ -27,17 +26,16 @@ NO_KEY = bytes(KEY_SIZE)
 BIT_COUNTS = bytes(byte.bit_count() for byte in range(256))
 WRAP_COUNTS = bytes(max(byte.bit_count() - 1, 0) for byte in range(256))  # the first child's is derived
 
-_COUNTER = (1).to_bytes(4, "big")
-PARENT, WRAP, AGED, GROWN, GROUP, CONFIRM, RECORD = b"par", b"wra", b"age", b"gro", b"grp", b"con", b"rec"
+PARENT, WRAP, AGED, GROWN, GROUP = b"parent", b"wrap", b"aged", b"grown", b"group"
 
 
 def derive(key: bytes, nonce: bytes, purpose: bytes) -> bytes:
-    """32 bytes from a key: the one-step derivation of NIST SP 800-56C with SHA-256.
+    """32 bytes from a key: BLAKE2s (RFC 7693) over key (32 bytes) || nonce (16) || purpose, one block of the hash.
 
-    The hash's input is counter (4 bytes) || key (32) || nonce (16) || purpose (3): lengths are fixed, and all of it is
-    one block of SHA-256. HMAC and HKDF take four, and there are 18,000 of them in a rekey after 1,000 leaves.
+    BLAKE2 has no length extension, so that with the key first it is a pseudorandom function. HMAC takes four blocks, HKDF
+    more, and there are 18,000 of them in a rekey after 1,000 leaves.
     """
-    return sha256(_COUNTER + key + nonce + purpose).digest()
+    return blake2s(key + nonce + purpose).digest()
 
 
 def grown(root: bytes) -> bytes:
@@ -45,9 +43,9 @@ def grown(root: bytes) -> bytes:
     return derive(root, bytes(NONCE_SIZE), GROWN)
 
 
-def confirm(key: bytes, nonce: bytes, purpose: bytes, raw: bytes) -> bytes:
-    """16 bytes that show that whoever wrote `raw` knows a key."""
-    return hmac.digest(derive(key, nonce, purpose), raw, "sha256")[:CONFIRMATION_SIZE]
+def confirm(root: bytes, nonce: bytes, raw: bytes) -> bytes:
+    """16 bytes that show that whoever wrote `raw` knows a root key: BLAKE2b's own key and salt."""
+    return blake2b(raw, digest_size=CONFIRMATION_SIZE, key=root, salt=nonce, person=b"mcsa lkh confirm").digest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,28 +57,24 @@ class Renewed:
 
 
 class KeyTree:
-    """See the module. The names of places are their positions."""
+    """See the module. Places are the leaves' positions."""
 
     def __init__(self, degree: int, root: bytes) -> None:
         if not 2 <= degree <= MAX_DEGREE:
             raise ValueError(f"a key tree's degree is 2 to {MAX_DEGREE}, not {degree}")
         self.degree = degree
+        self.places = 0  # leaves, those without a member included
         self.heights = [bytearray(), bytearray(root)]
 
     @classmethod
-    def load(cls, degree: int, heights: Sequence[bytes]) -> KeyTree:
+    def load(cls, degree: int, places: int, heights: Sequence[bytes]) -> KeyTree:
         """From `heights` as they were; `ValueError` where they are no tree's."""
         tree = cls(degree, NO_KEY)
-        tree.heights = [bytearray(level) for level in heights]
-        sizes = [tree.count(height, tree.places) * KEY_SIZE for height in range(len(heights))]
-        if len(heights) < 2 or [len(level) for level in heights] != sizes or len(heights[-1]) != KEY_SIZE:
+        tree.places, tree.heights = places, [bytearray(level) for level in heights]
+        sizes = [tree._size(height) for height in range(len(heights))]
+        if len(heights) < 2 or degree**tree.height < places or [len(level) for level in heights] != sizes:
             raise ValueError("not a tree")
         return tree
-
-    @property
-    def places(self) -> int:
-        """How many leaves there are, those without a member included."""
-        return len(self.heights[0]) // KEY_SIZE
 
     @property
     def height(self) -> int:
@@ -116,20 +110,23 @@ class KeyTree:
         """Makes room for so many places, or takes it away; those taken away are free."""
         if places == self.places:
             return
+        self.places = places
         while self.degree**self.height < places:
             self.heights.append(bytearray(grown(self.root)))
         while self.height > 1 and self.degree ** (self.height - 1) >= places:
             self.heights.pop()
         for height, level in enumerate(self.heights):
-            size = self.count(height, places) * KEY_SIZE
+            size = self._size(height)
             if size < len(level):
                 del level[size:]
             else:
                 level += bytes(size - len(level))
 
-    def count(self, height: int, places: int) -> int:
-        """How many nodes there are at a height above so many places."""
-        return max(-(-places // self.degree**height), int(height == self.height))
+    def _size(self, height: int) -> int:
+        """Bytes of a height: the children of all nodes of the height above."""
+        if height == self.height:
+            return KEY_SIZE
+        return -(-self.places // self.degree ** (height + 1)) * self.degree * KEY_SIZE
 
     def renew(self, broken: Iterable[int], joined: Iterable[int], nonce: bytes, *, replace: bool) -> Renewed:
         """New keys on the paths of these places: `broken` are those that somebody left or was moved to, `joined`
@@ -137,15 +134,14 @@ class KeyTree:
 
         Without `replace` nobody left, and only nodes get a key that had none.
         """
-        renewal = _Renewal(self.degree, nonce, replace=replace)
+        degree, below = self.degree, self.heights[0]
+        renewal = _Renewal(degree, nonce, replace=replace)
         marks: dict[int, int] = {}
         for place in broken:
-            node = place // self.degree
-            marks[node] = marks.get(node, 0) | BROKEN
+            marks[place // degree] = BROKEN
         for place in joined:
-            node, digit = divmod(place, self.degree)
+            node, digit = divmod(place, degree)
             marks[node] = marks.get(node, 0) | FRESH << digit
-        below = self.heights[0]
         for level in self.heights[1:]:
             if replace and level is self.heights[-1]:
                 marks.setdefault(0, 0)
@@ -167,65 +163,53 @@ class _Renewal:
         self._degree = degree
         self._unpack = Struct(f"{KEY_SIZE}s" * degree).unpack_from
         self._nonce = nonce
+        self._parent, self._wrap = nonce + PARENT, nonce + WRAP
         self._replace = replace
-        self._heights: list[tuple[bytearray, list[bytes], list[bytes]]] = []  # nodes, new keys, pads that hide them
+        self._nodes = bytearray()
+        self._keys: list[bytes] = []
+        self._pads: list[bytes] = []  # of each of these, what hides it
 
     def renew(self, below: bytearray, level: bytearray, marks: dict[int, int]) -> dict[int, int]:
         """The keys of a height, given the marks of its nodes; returns the marks of those above."""
         above: dict[int, int] = {}
-        nodes, keys, pads = bytearray(), list[bytes](), list[bytes]()
-        degree, end = self._degree, len(level)
-        for node, mark in sorted(marks.items()):
-            parent, digit = divmod(node, degree)
-            outcome, start = mark & BROKEN, node * KEY_SIZE
+        degree, width, end = self._degree, self._degree * KEY_SIZE, len(below)
+        for node in sorted(marks) if len(marks) > 1 else marks:
+            mark, parent = marks[node], node // degree
+            start, outcome = node * width, mark & BROKEN
             if start < end:  # or this part of the tree is gone
-                children, new = self._children(below, node), mark // FRESH & 255
+                children, new, own = self._unpack(below, start), mark // FRESH & 255, node * KEY_SIZE
                 if outcome:
-                    key, wrapped = self._rebuild(children, new, keys, pads)
+                    key, wrapped = self._rebuild(children, new)
                 else:
-                    key, wrapped = self._age(children, new, level[start : start + KEY_SIZE]), 0
+                    key, wrapped = self._age(children, new, level[own : own + KEY_SIZE]), 0
                 if key != NO_KEY:
-                    nodes.append(mark & 255)
-                    nodes.append(wrapped)
-                    outcome |= CHANGED << digit
+                    self._nodes.append(mark & 255)
+                    self._nodes.append(wrapped)
+                    outcome |= CHANGED << node % degree
                 elif new:
                     key = derive(children[(new & -new).bit_length() - 1], self._nonce, PARENT)
-                    outcome |= FRESH << digit
-                level[start : start + KEY_SIZE] = key
+                    outcome |= FRESH << node % degree
+                level[own : own + KEY_SIZE] = key
             above[parent] = above.get(parent, 0) | outcome
-        self._heights.append((nodes, keys, pads))
         return above
 
     def finish(self) -> Renewed:
-        """From the root down, and all keys wrapped at once: one exclusive or instead of thousands."""
-        self._heights.reverse()
-        nodes = b"".join([nodes for nodes, _, _ in self._heights])
-        keys = b"".join([key for _, keys, _ in self._heights for key in keys])
-        pads = b"".join([pad for _, _, pads in self._heights for pad in pads])
-        wrapped = int.from_bytes(keys, "little") ^ int.from_bytes(pads, "little")
-        return Renewed(nodes, wrapped.to_bytes(len(keys), "little"))
+        """All keys wrapped at once: one exclusive or instead of thousands."""
+        wrapped = int.from_bytes(b"".join(self._keys), "little") ^ int.from_bytes(b"".join(self._pads), "little")
+        return Renewed(bytes(self._nodes), wrapped.to_bytes(len(self._keys) * KEY_SIZE, "little"))
 
-    def _children(self, below: bytearray, node: int) -> tuple[bytes, ...]:
-        size = self._degree * KEY_SIZE
-        start = node * size
-        if start + size <= len(below):
-            return self._unpack(below, start)
-        return self._unpack(below[start:].ljust(size, b"\0"))
-
-    def _rebuild(
-        self, children: Sequence[bytes], new: int, keys: list[bytes], pads: list[bytes]
-    ) -> tuple[bytes, int]:
+    def _rebuild(self, children: Sequence[bytes], new: int) -> tuple[bytes, int]:
         """A key from that of the first child below which somebody stays, wrapped for others like it; and which these
         are, as bits. `NO_KEY` where there are none. What `derive` does is written out: here a large rekey's time goes.
         """
-        key, wrapped, bit, info = NO_KEY, 0, 1, self._nonce + WRAP
+        key, wrapped, bit = NO_KEY, 0, 1
         for child in children:
             if child != NO_KEY and not new & bit:
                 if wrapped:
-                    pads.append(sha256(_COUNTER + child + info).digest())
-                    keys.append(key)
+                    self._pads.append(blake2s(child + self._wrap).digest())
+                    self._keys.append(key)
                 else:
-                    key = derive(child, self._nonce, PARENT)
+                    key = blake2s(child + self._parent).digest()
                 wrapped |= bit
             bit += bit
         return key, wrapped

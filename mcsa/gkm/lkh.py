@@ -63,13 +63,13 @@ class KeyServer:
         """See `interface.Scheme.restore`."""
         try:
             message = LkhSnapshot.FromString(snapshot)
-            tree = KeyTree.load(message.degree, message.heights)
             places = Places.load(message.index_key, message.tags, message.slots)
+            tree = KeyTree.load(message.degree, places.size, message.heights)
             server = cls(random, tree, places, GroupKey(message.group_key))
         except (DecodeError, ValueError):
             raise Rejected("record", "malformed") from None
-        if tree.places != places.size or len(message.history) != key_tree.CONFIRMATION_SIZE:
-            raise Rejected("record", "tree and index don't fit")
+        if len(message.history) != key_tree.CONFIRMATION_SIZE:
+            raise Rejected("record", "malformed")
         server._generation, server._history = message.generation, message.history
         return server
 
@@ -168,7 +168,7 @@ class KeyServer:
     # ---- keys
 
     def _confirm(self, membership_change: bytes) -> bytes:
-        return confirm(self._tree.root, self._history, key_tree.RECORD, membership_change)
+        return confirm(self._tree.root, self._history, membership_change)
 
     def _carry_out(self, turnover: LkhMembershipChange, confirmation: bytes) -> tuple[bytes, int]:
         """What follows for the keys, once the places are as they will be; returns the rekey and its wraps."""
@@ -201,7 +201,7 @@ class KeyServer:
             wrapped_keys=renewed.wrapped_keys,
         )
         raw = change.SerializeToString()
-        rekey = LkhRekey(tree_change=raw, confirmation=confirm(tree.root, turnover.nonce, key_tree.CONFIRM, raw))
+        rekey = LkhRekey(tree_change=raw, confirmation=confirm(tree.root, turnover.nonce, raw))
         return rekey.SerializeToString(), len(renewed.wrapped_keys) // KEY_SIZE
 
     def _welcome(self, place: int) -> bytes:
@@ -247,7 +247,7 @@ class TreeMember:
         self._check_shape(change)
         place = self._new_place(change)
         path = self._new_path(change, place)
-        expected = confirm(path[-1], change.nonce, key_tree.CONFIRM, message.tree_change)
+        expected = confirm(path[-1], change.nonce, message.tree_change)
         if not hmac.compare_digest(message.confirmation, expected):
             if change.generation > self._generation + 1:
                 raise Excluded
@@ -318,23 +318,21 @@ def _steps(change: LkhTreeChange, place: int, degree: int) -> list[_Step]:
     """The nodes on a place's path that change, from the root down; `Rejected` where the whole isn't one tree."""
     steps: list[_Step] = []
     position: int | None = 0
-    offset, count, wraps = 0, 1, 0
+    end, count, wraps_end = len(change.nodes), 1, len(change.wrapped_keys) // KEY_SIZE
     for height in range(change.height, 0, -1):
-        level = change.nodes[offset : offset + 2 * count]
-        nodes, children = level[0::2], level[1::2]
-        if len(level) < 2 * count:
+        start = end - 2 * count
+        if start < 0:
             raise Rejected("rekey", "nodes are missing")
+        nodes, children = change.nodes[start:end:2], change.nodes[start + 1 : end : 2]
+        end, wraps_end = start, wraps_end - sum(children.translate(key_tree.WRAP_COUNTS))
         if position is not None:
             digit = place // degree ** (height - 1) % degree
-            before = sum(children[:position].translate(key_tree.WRAP_COUNTS))
-            steps.append(_Step(height, digit, children[position], wraps + before))
-            marked = nodes[position] & (1 << digit + 1) - 1
-            before = sum(nodes[:position].translate(key_tree.BIT_COUNTS))
-            position = before + marked.bit_count() - 1 if marked >> digit else None
-        offset += 2 * count
+            first_wrap = wraps_end + sum(children[:position].translate(key_tree.WRAP_COUNTS))
+            steps.append(_Step(height, digit, children[position], first_wrap))
+            marked, before = nodes[position], sum(nodes[:position].translate(key_tree.BIT_COUNTS))
+            position = before + (marked & (1 << digit) - 1).bit_count() if marked >> digit & 1 else None
         count = sum(nodes.translate(key_tree.BIT_COUNTS))
-        wraps += sum(children.translate(key_tree.WRAP_COUNTS))
-    if count or offset != len(change.nodes) or wraps * KEY_SIZE != len(change.wrapped_keys):
+    if count or end or wraps_end:
         raise Rejected("rekey", "sizes")
     return steps
 

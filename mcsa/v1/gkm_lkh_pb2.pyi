@@ -67,7 +67,7 @@ class LkhRekey(_message.Message):
     tree_change: _builtins.bytes
     """An LkhTreeChange, serialised."""
     confirmation: _builtins.bytes
-    """First 16 bytes of HMAC-SHA-256 over it, under a key derived from the new root key."""
+    """16 bytes: keyed BLAKE2b over it, with the new root key and the nonce."""
     def __init__(
         self,
         *,
@@ -101,9 +101,9 @@ class LkhTreeChange(_message.Message):
     height: _builtins.int
     """Of the root above the leaves."""
     nodes: _builtins.bytes
-    """The nodes whose key changes, from the root down, each height from left to right: two bytes each, of which bit n
-    speaks of the n-th child. First: children that are nodes whose key changes. Second: children from whose key the
-    node's new key comes, derived from the first's, wrapped for each other; 0 where it derives from the node's old key.
+    """The nodes whose key changes, from the leaves up, the root last, each height from left to right: two bytes each, of
+    which bit n speaks of the n-th child. First: children that are among these nodes. Second: children from whose key
+    the node's new key comes, derived from the first's, wrapped for each other; 0 where it derives from its old key.
     """
     wrapped_keys: _builtins.bytes
     """New keys, wrapped, 32 bytes each, in the order of the second bytes' bits."""
@@ -140,7 +140,7 @@ class LkhRecord(_message.Message):
     membership_change: _builtins.bytes
     """An LkhMembershipChange, serialised."""
     confirmation: _builtins.bytes
-    """First 16 bytes of HMAC-SHA-256 over it, under a key derived from the root key before and the confirmation before."""
+    """16 bytes: keyed BLAKE2b over it, with the root key and the confirmation before."""
     def __init__(
         self,
         *,
