@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from hashlib import blake2b, blake2s
 from struct import Struct
 
@@ -32,8 +33,8 @@ PARENT, WRAP, AGED, GROWN, GROUP = b"parent", b"wrap", b"aged", b"grown", b"grou
 def derive(key: bytes, nonce: bytes, purpose: bytes) -> bytes:
     """32 bytes from a key: BLAKE2s (RFC 7693) over key (32 bytes) || nonce (16) || purpose, one block of the hash.
 
-    BLAKE2 has no length extension, so that with the key first it is a pseudorandom function. HMAC takes four blocks, HKDF
-    more, and there are 18,000 of them in a rekey after 1,000 leaves.
+    BLAKE2 has no length extension, so that with the key first it is a pseudorandom function. HMAC takes four blocks,
+    HKDF more, and there are 18,000 of these in a rekey after 1,000 leaves.
     """
     return blake2s(key + nonce + purpose).digest()
 
@@ -116,17 +117,18 @@ class KeyTree:
         while self.height > 1 and self.degree ** (self.height - 1) >= places:
             self.heights.pop()
         for height, level in enumerate(self.heights):
-            size = self._size(height)
-            if size < len(level):
-                del level[size:]
-            else:
-                level += bytes(size - len(level))
+            del level[self._count(height) * KEY_SIZE :]  # what is left of the children of one node is zeros
+            level.extend(bytes(self._size(height) - len(level)))
+
+    def _count(self, height: int) -> int:
+        """Nodes of a height."""
+        return max(-(-self.places // int(self.degree**height)), int(height == self.height))
 
     def _size(self, height: int) -> int:
-        """Bytes of a height: the children of all nodes of the height above."""
+        """Bytes of a height: all children of all nodes of the height above."""
         if height == self.height:
             return KEY_SIZE
-        return -(-self.places // self.degree ** (height + 1)) * self.degree * KEY_SIZE
+        return -(-self._count(height) // self.degree) * self.degree * KEY_SIZE
 
     def renew(self, broken: Iterable[int], joined: Iterable[int], nonce: bytes, *, replace: bool) -> Renewed:
         """New keys on the paths of these places: `broken` are those that somebody left or was moved to, `joined`
@@ -156,12 +158,17 @@ FRESH = 1 << MAX_DEGREE  # shifted by a child's digit: below the child there are
 BROKEN = 1 << 2 * MAX_DEGREE  # somebody left below, or was moved to there
 
 
+@cache
+def _keys_of(degree: int) -> Struct:
+    return Struct(f"{KEY_SIZE}s" * degree)
+
+
 class _Renewal:
     """New keys for marked nodes, height by height from the leaves up."""
 
     def __init__(self, degree: int, nonce: bytes, *, replace: bool) -> None:
         self._degree = degree
-        self._unpack = Struct(f"{KEY_SIZE}s" * degree).unpack_from
+        self._unpack = _keys_of(degree).unpack_from
         self._nonce = nonce
         self._parent, self._wrap = nonce + PARENT, nonce + WRAP
         self._replace = replace
@@ -173,18 +180,19 @@ class _Renewal:
         """The keys of a height, given the marks of its nodes; returns the marks of those above."""
         above: dict[int, int] = {}
         degree, width, end = self._degree, self._degree * KEY_SIZE, len(below)
-        for node in sorted(marks) if len(marks) > 1 else marks:
-            mark, parent = marks[node], node // degree
-            start, outcome = node * width, mark & BROKEN
+        rebuild, nodes = self._rebuild, self._nodes
+        for node in sorted(marks):
+            mark, parent, start = marks[node], node // degree, node * width
+            outcome = mark & BROKEN
             if start < end:  # or this part of the tree is gone
                 children, new, own = self._unpack(below, start), mark // FRESH & 255, node * KEY_SIZE
                 if outcome:
-                    key, wrapped = self._rebuild(children, new)
+                    key, wrapped = rebuild(children, new)
                 else:
-                    key, wrapped = self._age(children, new, level[own : own + KEY_SIZE]), 0
+                    key, wrapped = self._age(children, new, bytes(level[own : own + KEY_SIZE])), 0
                 if key != NO_KEY:
-                    self._nodes.append(mark & 255)
-                    self._nodes.append(wrapped)
+                    nodes.append(mark & 255)
+                    nodes.append(wrapped)
                     outcome |= CHANGED << node % degree
                 elif new:
                     key = derive(children[(new & -new).bit_length() - 1], self._nonce, PARENT)
@@ -202,12 +210,12 @@ class _Renewal:
         """A key from that of the first child below which somebody stays, wrapped for others like it; and which these
         are, as bits. `NO_KEY` where there are none. What `derive` does is written out: here a large rekey's time goes.
         """
-        key, wrapped, bit = NO_KEY, 0, 1
+        key, wrapped, bit, info, keys, pads = NO_KEY, 0, 1, self._wrap, self._keys, self._pads
         for child in children:
             if child != NO_KEY and not new & bit:
                 if wrapped:
-                    self._pads.append(blake2s(child + self._wrap).digest())
-                    self._keys.append(key)
+                    pads.append(blake2s(child + info).digest())
+                    keys.append(key)
                 else:
                     key = blake2s(child + self._parent).digest()
                 wrapped |= bit
@@ -218,4 +226,4 @@ class _Renewal:
         """What becomes of a key where nobody left; `NO_KEY` where nobody has it."""
         if not any(child != NO_KEY and not new >> digit & 1 for digit, child in enumerate(children)):
             return NO_KEY
-        return derive(bytes(key), self._nonce, AGED) if self._replace else bytes(key)
+        return derive(key, self._nonce, AGED) if self._replace else key

@@ -1,4 +1,4 @@
-"""LKH, a logical key hierarchy: RFC 2627, section 5.4; Wong, Gouda and Lam, "Secure group communications using key graphs".
+"""LKH, a logical key hierarchy: RFC 2627, section 5.4; Wong, Gouda, Lam, "Secure Group Communications Using Key Graphs"
 
 Each member has the keys from its own leaf up to the root of a key tree (`mcsa.gkm.key_tree`); the group key derives
 from the root's. A leaf key is the Authorizer's draw, known to it and that member only. Whatever comes and goes in a
@@ -52,7 +52,7 @@ class KeyServer:
 
     def __init__(self, random: Random, tree: KeyTree, places: Places, group_key: GroupKey) -> None:
         self._random = random
-        self._tree = tree
+        self.tree = tree  # for those that measure it
         self._places = places
         self._key = group_key
         self._generation = 1
@@ -78,11 +78,6 @@ class KeyServer:
         """See `interface.Authority.key`."""
         return self._key
 
-    @property
-    def height(self) -> int:
-        """Of the root above the leaves."""
-        return self._tree.height
-
     def check_contribution(self, contribution: bytes) -> None:
         """Nothing is asked of a member: its leaf key travels in the welcome."""
         if contribution:
@@ -90,7 +85,8 @@ class KeyServer:
 
     def change(self, joins: Mapping[str, bytes], leaves: Sequence[str], *, replace_key: bool) -> Change:
         """See `interface.Authority.change`."""
-        left = self._places_of([*leaves, *joins])
+        tags = [self._places.tag(name) for name in joins]
+        left = self._places_of([*(self._places.tag(name) for name in leaves), *tags])
         staying = self._places.members - len(left)
         turnover = LkhMembershipChange(
             nonce=self._random(NONCE_SIZE),
@@ -100,8 +96,8 @@ class KeyServer:
             leaf_keys=self._random(KEY_SIZE * len(joins)),
             empty_root=b"" if staying or joins else self._random(KEY_SIZE),
         )
-        turnover.joined.extend(self._settle(self._places.tag(name)) for name in joins)
-        turnover.tags = b"".join(self._places.tag_at(place) for place in turnover.joined)
+        turnover.joined.extend(self._settle(tag) for tag in tags)
+        turnover.tags = b"".join(tags)
         raw = turnover.SerializeToString()
         record = LkhRecord(membership_change=raw, confirmation=self._confirm(raw))
         rekey, wraps = self._carry_out(turnover, record.confirmation)
@@ -130,11 +126,11 @@ class KeyServer:
         """See `interface.Authority.snapshot`."""
         index_key, tags, slots = self._places.dump()
         message = LkhSnapshot(
-            degree=self._tree.degree,
+            degree=self.tree.degree,
             generation=self._generation,
             group_key=self._key.reveal(),
             history=self._history,
-            heights=[bytes(level) for level in self._tree.heights],
+            heights=[bytes(level) for level in self.tree.heights],
             index_key=index_key,
             tags=tags,
             slots=slots,
@@ -143,8 +139,8 @@ class KeyServer:
 
     # ---- who has which place
 
-    def _places_of(self, names: Iterable[str]) -> list[int]:
-        found = (self._places.find(self._places.tag(name)) for name in names)
+    def _places_of(self, tags: Iterable[bytes]) -> list[int]:
+        found = map(self._places.find, tags)
         return list(dict.fromkeys(place for place in found if place is not None))
 
     def _vacate(self, left: Sequence[int], members: int) -> list[int]:
@@ -168,11 +164,11 @@ class KeyServer:
     # ---- keys
 
     def _confirm(self, membership_change: bytes) -> bytes:
-        return confirm(self._tree.root, self._history, membership_change)
+        return confirm(self.tree.root, self._history, membership_change)
 
     def _carry_out(self, turnover: LkhMembershipChange, confirmation: bytes) -> tuple[bytes, int]:
         """What follows for the keys, once the places are as they will be; returns the rekey and its wraps."""
-        tree, moves = self._tree, turnover.moves
+        tree, moves = self.tree, turnover.moves
         tree.resize(max(tree.places, self._places.size))
         for place in turnover.left:
             tree.set_leaf(place, NO_KEY)
@@ -182,9 +178,7 @@ class KeyServer:
         for place, key in zip(turnover.joined, _cut(turnover.leaf_keys, KEY_SIZE)):
             tree.set_leaf(place, key)
         tree.resize(self._places.size)
-        renewed = tree.renew(
-            [*turnover.left, *moves], turnover.joined, turnover.nonce, replace=turnover.replace_key
-        )
+        renewed = tree.renew([*turnover.left, *moves], turnover.joined, turnover.nonce, replace=turnover.replace_key)
         if turnover.empty_root:
             tree.root = turnover.empty_root
         self._history = confirmation
@@ -206,10 +200,10 @@ class KeyServer:
 
     def _welcome(self, place: int) -> bytes:
         welcome = LkhWelcome(
-            degree=self._tree.degree,
+            degree=self.tree.degree,
             place=place,
             generation=self._generation,
-            path=self._tree.path(place),
+            path=self.tree.path(place),
             group_key=self._key.reveal(),
         )
         return welcome.SerializeToString()

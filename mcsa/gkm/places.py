@@ -155,7 +155,8 @@ class Places:
         length = len(slots) // 4
         sizes_fit = len(key) == 32 and len(tags) % TAG_SIZE == 0 and len(slots) == 4 * length
         table_fits = length >= _FIRST_SLOTS and length & (length - 1) == 0 and places.members * 3 <= length * 2
-        if not (sizes_fit and table_fits and places.members + len(free) == places.size >= max(places._slots)):
+        counts_fit = places.members + len(free) == places.size >= max(places._slots, default=0)
+        if not (sizes_fit and table_fits and counts_fit and places.size - 1 not in free[-1:]):
             raise Rejected("record", "the index doesn't fit")
         places._free = array("I", reversed(free))  # the first come first
         return places
