@@ -86,6 +86,8 @@ def test_costs_are_those_of_the_table(users: int, degree: int, keys: int, transm
     welcome = server.change({"last": b""}, [], replace_key=True).welcomes["last"]
     assert scheme.begin(seeded(1)).finish(welcome).keys_held == keys + 1  # and the group key
     assert server.change({}, ["m3"], replace_key=True).wraps == transmissions - 1
+    server.change({"m3": b""}, [], replace_key=True)
+    assert server.change({"new": b""}, ["m5"], replace_key=True).wraps == transmissions - 1  # newcomers need none
 
 
 @DEGREES
@@ -150,7 +152,36 @@ def test_under_churn_the_tree_stays_low_and_all_follow(degree: int, seed: int, s
         assert all_agree(crowd)
         assert tree.places <= 2 * members
         assert tree.height <= max(math.log(max(members, 1), degree) + 2, 1)
-        assert not {NO_KEY} & {key for member in crowd.present.values() for key in keys_of(member)}
+        check_keys(crowd)
+
+
+def check_keys(crowd: Crowd) -> None:
+    """A node has a key where a member is below it, which is the one that the member has; zeros elsewhere."""
+    tree = server_of(crowd).tree
+    expected: dict[tuple[int, int], bytes] = {}
+    for name in crowd.present:
+        member = member_of(crowd, name)
+        path = list(member._path)
+        while len(path) <= tree.height:
+            path.append(grown(path[-1]))
+        for height, key in enumerate(path):
+            node = height, member._place // tree.degree**height
+            assert expected.setdefault(node, key) == key != NO_KEY
+    if crowd.present:
+        assert expected == {
+            (height, at // KEY_SIZE): bytes(level[at : at + KEY_SIZE])
+            for height, level in enumerate(tree.heights)
+            for at in range(0, len(level), KEY_SIZE)
+            if level[at : at + KEY_SIZE] != NO_KEY
+        }
+
+
+@pytest.mark.parametrize("size", [18, 24, 33, 64])
+def test_the_keys_of_a_part_of_the_tree_that_is_gone_are_gone(size: int):
+    crowd = crowd_of(size)
+    for number in reversed(range(1, size)):
+        crowd.change([], [f"m{number}"])
+        check_keys(crowd)
 
 
 def test_a_tree_that_empties_one_by_one_shrinks_and_is_filled_again():
@@ -297,6 +328,17 @@ def test_who_gave_its_place_to_a_moved_member_is_excluded():
     for member in gone:
         with pytest.raises(Excluded):
             member.process(rekey)
+
+
+def test_a_moved_member_that_leaves_has_no_key_of_where_it_was():
+    crowd = Watched(4, 1)
+    crowd.step([f"m{number}" for number in range(64)], [])
+    moved = member_of(crowd, "m63")
+    crowd.step([], [f"m{number}" for number in range(33)])
+    assert moved._place < 62 <= server_of(crowd).tree.places
+    crowd.step([], ["m63"])
+    gone = set().union(*(keys for name, keys in crowd.had.items() if name not in crowd.present))
+    assert not everything_from(gone, crowd.rekeys, crowd.real) & crowd.live()
 
 
 def test_who_missed_rekeys_follows_where_it_can_and_knows_where_not():
