@@ -1,7 +1,8 @@
 """`python -m bench NAME` measures one figure, `python -m bench all` all of them; `--json` leaves out the table.
 
-A figure is a module of this package with `FIGURES` (name to what it is) and `run()`. The last line on standard
-output is one JSON object: of names to values, or for `all` of modules to such objects.
+A figure is a module of this package with `FIGURES` (name to what it is) and `run()`; with `add_options`, it has options
+of its own, which `run` is given, and with `table` a table of its own. The last line on standard output is one JSON
+object: of names to values, or for `all` of modules to such objects.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import os
 import pkgutil
 import platform
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -41,14 +44,26 @@ def _lines(path: str) -> list[str]:
         return []
 
 
-def _table(name: str, values: dict[str, float | str], meanings: dict[str, str]) -> Table:
-    table = Table(title=f"{name}: {machine()}", title_justify="left")
+def _table(module: ModuleType, name: str, values: dict[str, Any]) -> Table:
+    title = f"{name}: {machine()}"
+    if hasattr(module, "table"):
+        own: Table = module.table(values, title)
+        return own
+    table = Table(title=title, title_justify="left")
     table.add_column("figure")
     table.add_column("value", justify="right")
     table.add_column("what it is")
     for figure, value in values.items():
-        table.add_row(figure, str(value), meanings.get(figure, ""))
+        table.add_row(figure, str(value), module.FIGURES.get(figure, ""))
     return table
+
+
+def _options(name: str, rest: list[str]) -> dict[str, Any]:
+    """What a figure of its own is asked for; ends the program where it doesn't know that."""
+    parser = argparse.ArgumentParser(prog=f"python -m bench {name}")
+    if name != "all" and hasattr(module := importlib.import_module(f"bench.{name}"), "add_options"):
+        module.add_options(parser)
+    return vars(parser.parse_args(rest))
 
 
 def main() -> None:
@@ -57,14 +72,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measures what we publish.")
     parser.add_argument("name", choices=[*known, "all"])
     parser.add_argument("--json", action="store_true", help="no table")
-    arguments = parser.parse_args()
+    arguments, rest = parser.parse_known_args()
+    options = _options(arguments.name, rest)
     reexec_in_user_namespace()
     results = {}
     for name in known if arguments.name == "all" else [arguments.name]:
         module = importlib.import_module(f"bench.{name}")
-        results[name] = module.run()
+        results[name] = module.run(**options)
         if not arguments.json:
-            Console().print(_table(name, results[name], module.FIGURES))
+            Console().print(_table(module, name, results[name]))
     print(json.dumps(results if arguments.name == "all" else results[arguments.name]))
 
 
