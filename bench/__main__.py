@@ -17,7 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.table import Table
 
 import bench
@@ -44,10 +44,10 @@ def _lines(path: str) -> list[str]:
         return []
 
 
-def _table(module: ModuleType, name: str, values: dict[str, Any]) -> Table:
+def _table(module: ModuleType, name: str, values: dict[str, Any]) -> RenderableType:
     title = f"{name}: {machine()}"
     if hasattr(module, "table"):
-        own: Table = module.table(values, title)
+        own: RenderableType = module.table(values, title)
         return own
     table = Table(title=title, title_justify="left")
     table.add_column("figure")

@@ -20,9 +20,11 @@ import types
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from statistics import median
+from statistics import median, quantiles
 from typing import Any
 
+from rich.console import Group as RenderableGroup
+from rich.console import RenderableType
 from rich.table import Table
 
 from mcsa.gkm import Authority, Change, Scheme, scheme_named, schemes
@@ -32,6 +34,7 @@ from tests.world import NOW, World
 
 FIGURES = {
     "leave_ms": "a hostile leave: new keys, the update sealed and signed; the median",
+    "leave_p10_ms": "the same, what a tenth of them stay below: with nothing in the way",
     "leave_wraps": "keys wrapped for that",
     "leave_bytes": "size of that update, signature and certificate included",
     "join_ms": "a join with a new key, likewise, and the newcomer's welcome",
@@ -77,19 +80,28 @@ def run(gkm: str | None = None, members: int = 1_000) -> dict[str, Any]:
     return {f"{name}-{size}": Measurement(scheme_named(name), size).figures() for name, size in sizes}
 
 
-def table(values: dict[str, Any], title: str) -> Table:
-    """One protocol down, or all of them across."""
-    columns = values if isinstance(next(iter(values.values())), dict) else {"value": values}
+def table(values: dict[str, Any], title: str) -> RenderableType:
+    """One size down, or each protocol's sizes across."""
+    if "leave_ms" in values:
+        return _table(title, {"value": values}, meanings=True)
+    columns: dict[str, dict[str, Any]] = {}
+    for name, figures in values.items():
+        gkm, size = name.rsplit("-", 1)
+        columns.setdefault(gkm, {})[f"{int(size):,}"] = figures
+    return RenderableGroup(*(_table(f"{gkm}: {title}", sizes, meanings=False) for gkm, sizes in columns.items()))
+
+
+def _table(title: str, columns: dict[str, dict[str, Any]], *, meanings: bool) -> Table:
     rows = Table(title=title, title_justify="left")
-    rows.add_column("figure")
+    rows.add_column("figure", no_wrap=True)
     for name in columns:
-        rows.add_column(name.replace("-", "\n"), justify="right")
-    if len(columns) == 1:
+        rows.add_column(name, justify="right", no_wrap=True)
+    if meanings:
         rows.add_column("what it is")
     for figure, meaning in FIGURES.items():
-        if any(figure in column for column in columns.values()):
-            cells = [f"{column[figure]:,}" if figure in column else "" for column in columns.values()]
-            rows.add_row(figure, *cells, *([meaning] if len(columns) == 1 else []))
+        cells = [f"{figures[figure]:,}" if figure in figures else "" for figures in columns.values()]
+        if any(cells):
+            rows.add_row(figure, *cells, *([meaning] if meanings else []))
     return rows
 
 
@@ -153,6 +165,7 @@ class Measurement:
         followed = [_seconds(partial(member.process, change.rekey)) for change in changes][: self._run]
         return {
             **_costs("leave", leaves),
+            "leave_p10_ms": round(quantiles([each.seconds for each in leaves], n=10)[0] * 1e3, 4),
             **_costs("join", joins),
             "join_unicasts": len(joins[-1].change.welcomes),
             "welcome_bytes": len(next(iter(joins[-1].change.welcomes.values()))),
