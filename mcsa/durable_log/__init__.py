@@ -37,10 +37,12 @@ from mcsa.durable_log.ratchet import StorageKeys
 from mcsa.durable_log.record import PART_SIZE, check_log_name
 from mcsa.durable_log.replay import Replay, Replayed
 from mcsa.durable_log.snapshot import Snapshot
+from mcsa.durable_log.store import Conflict, Stored
 
 __all__ = [
     "PART_SIZE",
     "Chain",
+    "Conflict",
     "Mark",
     "Marks",
     "Opened",
@@ -48,5 +50,6 @@ __all__ = [
     "Replayed",
     "Snapshot",
     "StorageKeys",
+    "Stored",
     "check_log_name",
 ]

@@ -9,7 +9,7 @@ import pytest
 
 from mcsa.durable_log import Chain, Mark, Marks, StorageKeys
 from mcsa.errors import Refused
-from mcsa.shell import storage_key
+from mcsa.shell.sealed_file import write_atomically
 from mcsa.shell.storage_key import StorageKeyAtRest
 from tests.durable_log.parts import append, append_snapshot, replay
 
@@ -78,14 +78,13 @@ def test_a_crash_around_the_writing_loses_nothing(at_rest, step, monkeypatch):
     snapshot = append_snapshot(stored, chain, b"state")
     append(stored, chain, b"2")
     marks.set(snapshot.mark)
-    write = storage_key.write_atomically
 
     def crash(path: Path, content: bytes) -> None:
         if step == "after":
-            write(path, content)
+            write_atomically(path, content)
         raise CrashError
 
-    monkeypatch.setattr(storage_key, "write_atomically", crash)
+    monkeypatch.setattr("mcsa.shell.storage_key.write_atomically", crash)
     with pytest.raises(CrashError):
         at_rest.save(keys, marks)
     monkeypatch.undo()
