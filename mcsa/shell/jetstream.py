@@ -31,7 +31,7 @@ _T = TypeVar("_T")
 class Patience:
     """Seconds."""
 
-    answer: float = 5.0  # for one answer
+    answer: float = 1.0  # for one answer; then it is looked up
     within: float = 20.0  # for all tries together; a replicated stream was without a leader for 6
     again_after: float = 0.05  # doubles up to the next; varied by a half
     again_at_most: float = 1.0
