@@ -8,6 +8,9 @@ is in the subjects it may publish to, so nobody can speak in another's place. Ev
 Requests go down, events go up, nobody skips a floor (design, R1):
 
     csm-h publishes to mcsa.v1.msm.h.*        msm-h publishes to mcsa.v1.{authorizer,sd,csm}.h.*
+
+Of JetStream an Authorizer may use the one stream that holds its logs: append, read, purge. It can't make a stream, or
+change what one takes in: who can, can have the broker collect what others say. A storekeeper does that, once.
 """
 
 from __future__ import annotations
@@ -17,9 +20,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from mcsa.envelope import MAX_LIFETIME
-from mcsa.subjects import AUTHORIZER, CSM, GROUP, MSM, SD, subject
+from mcsa.subjects import AUTHORIZER, CSM, GROUP, LOG, MSM, SD, subject
 
 ANY = "*"
+STOREKEEPER = "storekeeper"
 INBOX = "_INBOX_"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,127}")
 _NKEY = re.compile(r"U[A-Z2-7]{55}")  # public user nkey: base32 of prefix, 32 bytes of key, CRC-16
@@ -71,9 +75,16 @@ def micro_name(service: str) -> str:
     return f"mcsa-{service}"
 
 
+def log_stream(authorizer: str) -> str:
+    """The JetStream stream of an Authorizer's logs."""
+    return f"MCSA_AUTHORIZER_{authorizer}"
+
+
 def authorizer_grant(token: str, nkey_public: str) -> Grant:
-    """An Authorizer (and its replicas): is asked by MSMs, tells groups."""
-    return _service_grant(AUTHORIZER, token, nkey_public, [subject(GROUP, token, ANY)], [subject(AUTHORIZER, ANY, ANY)])
+    """An Authorizer (and its replicas): is asked by MSMs, tells groups, keeps its own logs."""
+    store = [f"$JS.API.STREAM.{verb}.{log_stream(token)}" for verb in ("INFO", "MSG.GET", "PURGE")]
+    publish = [subject(GROUP, token, ANY), subject(LOG, token, ANY), *store]
+    return _service_grant(AUTHORIZER, token, nkey_public, publish, [subject(AUTHORIZER, ANY, ANY)])
 
 
 def sd_grant(token: str, nkey_public: str) -> Grant:
@@ -90,6 +101,13 @@ def msm_grant(host: str, nkey_public: str) -> Grant:
 def csm_grant(host: str, nkey_public: str) -> Grant:
     """The CSM of a host: asks its MSM, hears from it, and from nobody else."""
     return _service_grant(CSM, host, nkey_public, [subject(MSM, host, ANY)], [subject(CSM, host, ANY)])
+
+
+def storekeeper_grant(authorizers: Iterable[str], nkey_public: str, name: str = STOREKEEPER) -> Grant:
+    """Makes the streams of these Authorizers, and changes them; can't read, write or empty them."""
+    verbs = ("CREATE", "UPDATE")
+    publish = [f"$JS.API.STREAM.{verb}.{log_stream(token)}" for token in authorizers for verb in verbs]
+    return Grant(nkey_public, name, publish, [])
 
 
 def operator_grant(nkey_public: str, name: str = "operator") -> Grant:

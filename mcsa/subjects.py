@@ -8,6 +8,7 @@ caller's token is in the subject because the broker can enforce it there; the si
     mcsa.v1.msm.<host>.join-group           a CSM asks the MSM of its own host
     mcsa.v1.csm.<host>.group-changed        an MSM tells the CSM of its own host
     mcsa.v1.group.<authorizer>.<group id>   the Authorizer tells the members of a group
+    mcsa.v1.log.<authorizer>.<log>          the Authorizer has JetStream keep a record of a log
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def _methods(service: str, descriptor: ServiceDescriptor) -> dict[str, Method]:
     return found
 
 
-AUTHORIZER, SD, MSM, CSM, GROUP = "authorizer", "sd", "msm", "csm", "group"
+AUTHORIZER, SD, MSM, CSM, GROUP, LOG = "authorizer", "sd", "msm", "csm", "group", "log"
 
 SERVICES: dict[str, dict[str, Method]] = {
     AUTHORIZER: _methods(AUTHORIZER, authorizer_pb2.DESCRIPTOR.services_by_name["AuthorizerService"]),
@@ -66,6 +67,11 @@ def subject(service: str, caller: str, verb: str) -> str:
 def group_subject(authorizer: str, group_id: bytes) -> str:
     """Where an Authorizer tells the members of a group."""
     return subject(GROUP, authorizer, group_id.hex())
+
+
+def log_subject(authorizer: str, log: str) -> str:
+    """Where the records of one of an Authorizer's logs are kept."""
+    return subject(LOG, authorizer, log)
 
 
 def parse_subject(text: str) -> tuple[str, str, str]:

@@ -19,6 +19,7 @@ from mcsa.broker import (
     msm_grant,
     operator_grant,
     sd_grant,
+    storekeeper_grant,
 )
 from mcsa.shell.broker_process import find_server
 from mcsa.shell.nkeys import NkeySeed
@@ -27,7 +28,7 @@ NKEY = NkeySeed.draw(os.urandom).public
 
 
 def test_the_server_accepts_what_all_roles_together_give(tmp_path: Path) -> None:
-    keys = [NkeySeed.draw(os.urandom).public for _ in range(7)]
+    keys = [NkeySeed.draw(os.urandom).public for _ in range(8)]
     grants = [
         authorizer_grant("main", keys[0]),
         sd_grant("main", keys[1]),
@@ -35,6 +36,7 @@ def test_the_server_accepts_what_all_roles_together_give(tmp_path: Path) -> None
         csm_grant("a", keys[3]),
         operator_grant(keys[4]),
         auditor_grant(keys[5]),
+        storekeeper_grant(["main", "other"], keys[7]),
     ]
     configuration = tmp_path / "nats-server.conf"
     configuration.write_text(broker_configuration(grants, str(tmp_path), system_nkeys=[keys[6]]))
@@ -56,8 +58,26 @@ def test_a_configuration_without_identities_is_a_mistake() -> None:
 def test_nobody_skips_a_floor() -> None:
     assert csm_grant("a", NKEY).publish == ["mcsa.v1.msm.a.*"]
     assert sorted(msm_grant("a", NKEY).publish) == ["mcsa.v1.authorizer.a.*", "mcsa.v1.csm.a.*", "mcsa.v1.sd.a.*"]
-    assert authorizer_grant("main", NKEY).publish == ["mcsa.v1.group.main.*"]
+    assert [s for s in authorizer_grant("main", NKEY).publish if not s.startswith("$JS.")] == [
+        "mcsa.v1.group.main.*",
+        "mcsa.v1.log.main.*",
+    ]
     assert sd_grant("main", NKEY).publish == []
+
+
+def test_the_store_is_the_authorizers_alone_and_its_shape_is_not():
+    of_stream = [text for text in authorizer_grant("main", NKEY).publish if text.startswith("$JS.")]
+    assert sorted(of_stream) == [
+        "$JS.API.STREAM.INFO.MCSA_AUTHORIZER_main",
+        "$JS.API.STREAM.MSG.GET.MCSA_AUTHORIZER_main",
+        "$JS.API.STREAM.PURGE.MCSA_AUTHORIZER_main",
+    ]
+    others = [csm_grant("a", NKEY), msm_grant("a", NKEY), sd_grant("main", NKEY), operator_grant(NKEY)]
+    assert not [text for grant in others for text in grant.publish if text.startswith("$JS.") or ".log." in text]
+    assert sorted(storekeeper_grant(["main"], NKEY).publish) == [
+        "$JS.API.STREAM.CREATE.MCSA_AUTHORIZER_main",
+        "$JS.API.STREAM.UPDATE.MCSA_AUTHORIZER_main",
+    ]
 
 
 def test_each_identity_has_an_inbox_of_its_own() -> None:

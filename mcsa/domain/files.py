@@ -13,7 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from mcsa.authority import CertificationAuthority
-from mcsa.broker import Grant, authorizer_grant, bus_name, csm_grant, msm_grant, operator_grant, sd_grant
+from mcsa.broker import (
+    Grant,
+    authorizer_grant,
+    bus_name,
+    csm_grant,
+    msm_grant,
+    operator_grant,
+    sd_grant,
+    storekeeper_grant,
+)
 from mcsa.errors import Refused
 from mcsa.identity import Credentials
 from mcsa.key_files import load_authority, load_credentials, save_anchors, save_authority, save_credentials
@@ -59,12 +68,18 @@ class DomainFiles:
         load_or_make_nkey(path)
         return path
 
+    @property
+    def storekeeper_nkey(self) -> Path:
+        """The broker key of who makes the Authorizer's stream."""
+        return self.folder / "storekeeper.nkey"
+
     def grants(self, hosts: list[str]) -> list[Grant]:
         """What everybody may do on the bus."""
         return [
             authorizer_grant(AUTHORIZER_NAME, self._public(AUTHORIZER, AUTHORIZER_NAME)),
             sd_grant(DIRECTORY_NAME, self._public(SD, DIRECTORY_NAME)),
             operator_grant(load_or_make_nkey(self.folder / "operator.nkey").public),
+            storekeeper_grant([AUTHORIZER_NAME], load_or_make_nkey(self.storekeeper_nkey).public),
             *(msm_grant(host, self._public(MSM, host)) for host in hosts),
             *(csm_grant(host, self._public(CSM, host)) for host in hosts),
         ]

@@ -19,7 +19,8 @@ _NO_RESPONDERS = "503"  # the server's answer where nobody subscribes to what wa
 
 class BusUnavailable(Refused):
     """Could not be carried, or wasn't answered. `rule` is one of "down", "lost", "backlog", "timeout", "denied",
-    "no-responders", "too-large". In "lost" and "timeout" the other side may have got it."""
+    "no-responders", "too-large", "store" (JetStream refuses). In "lost" and "timeout" the other side may have got it.
+    """
 
     def __init__(self, cause: str, sentence: str) -> None:
         super().__init__("bus-unavailable", cause, sentence)

@@ -21,6 +21,7 @@ from mcsa.broker import (
     msm_grant,
     operator_grant,
     sd_grant,
+    storekeeper_grant,
 )
 from mcsa.shell.broker_process import BrokerProcess
 from mcsa.shell.bus import Bus, Pace
@@ -33,7 +34,7 @@ class Domain:
     """A broker with an Authorizer, a directory and two hosts, and whatever buses a test opens."""
 
     def __init__(self, directory: Path) -> None:
-        names = ["authorizer-main", "sd-main", "msm-a", "csm-a", "msm-b", "csm-b", "operator", "auditor"]
+        names = ["authorizer-main", "sd-main", "msm-a", "csm-a", "msm-b", "csm-b", "operator", "storekeeper", "auditor"]
         self.seeds = {name: NkeySeed.draw(os.urandom) for name in names}
         self.broker = BrokerProcess(directory, self.grants())
         self.buses: list[Bus] = []
@@ -46,12 +47,13 @@ class Domain:
             *(msm_grant(host, public[bus_name("msm", host)]) for host in "ab"),
             *(csm_grant(host, public[bus_name("csm", host)]) for host in "ab"),
             operator_grant(public["operator"]),
+            storekeeper_grant(["main"], public["storekeeper"]),
             auditor_grant(public["auditor"]),
         ]
         return [grant for grant in grants if grant.name not in without]
 
-    def bus(self, name: str, pace: Pace = QUICK, **options: Any) -> Bus:
-        bus = Bus([self.broker.url], name, self.seeds[name], pace=pace, **options)
+    def bus(self, name: str, pace: Pace = QUICK, *, url: str | None = None, **options: Any) -> Bus:
+        bus = Bus([url or self.broker.url], name, self.seeds[name], pace=pace, **options)
         self.buses.append(bus)
         return bus
 
