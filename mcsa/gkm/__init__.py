@@ -3,11 +3,14 @@
 from mcsa.gkm.interface import (
     Authority,
     Change,
+    Distributing,
+    Distributor,
     Excluded,
     Joining,
     Member,
     Promises,
     Scheme,
+    Subordinate,
     scheme_named,
     schemes,
 )
@@ -15,11 +18,14 @@ from mcsa.gkm.interface import (
 __all__ = [
     "Authority",
     "Change",
+    "Distributing",
+    "Distributor",
     "Excluded",
     "Joining",
     "Member",
     "Promises",
     "Scheme",
+    "Subordinate",
     "scheme_named",
     "schemes",
 ]

@@ -13,7 +13,7 @@ import pkgutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from mcsa.errors import Refused
 from mcsa.keys import GroupKey, Random
@@ -52,7 +52,8 @@ class Authority(Protocol):
 
         `joins` maps a member's name to what its half contributed. Whoever leaves, the key is replaced; with
         `replace_key` also when nobody does (a join with backward secrecy, or the key's age). A name in both leaves as
-        the old and joins as the new. Contributions were checked before. Who leaves and was no member is ignored.
+        the old and joins as the new. Contributions were checked before. Who leaves and was no member is ignored; only
+        where members serve joins too it counts as one that left, since it may have been welcomed and not yet adopted.
         """
 
     def check_contribution(self, contribution: bytes) -> None:
@@ -69,12 +70,40 @@ class Authority(Protocol):
         """All of its state, for `Scheme.restore`; secret, to be sealed."""
 
 
+@runtime_checkable
 class Distributing(Protocol):
-    """An authority of a scheme in which members serve joins too (`Scheme.distributors`)."""
+    """An authority of a scheme in which members serve joins too (`Scheme.distributors`).
+
+    Whom to believe that somebody was welcomed, and that the contribution is that one's and not the distributor's own,
+    is the caller's to find out before: an adopted contribution follows the group until its name leaves.
+    """
 
     def adopt(self, joined: Mapping[str, bytes]) -> bytes:
         """Takes over members that a distributor has welcomed, with what they contributed; returns the record for
-        `Authority.apply`. The group key stays."""
+        `Authority.apply`. The group key stays.
+
+        Until then such a member follows rekeys where nobody left; one where somebody left excludes it. The same
+        members again change nothing; a name that is a member's already takes its place. Raises
+        `Rejected("contribution")` where one of them can't be used, and adopts none.
+        """
+
+
+@runtime_checkable
+class Subordinate(Protocol):
+    """An authority whose group keys can come from above.
+
+    A second domain's Authorizer is a member of a group of the first's, and distributes that group's key to members of
+    its own, under KEKs of its own.
+    """
+
+    def impose(self, key: GroupKey) -> None:
+        """The next `change` takes this group key in place of a fresh one, and replaces the key whatever else it does.
+
+        The present key again imposes nothing. From the first time on the authority never draws a group key itself:
+        a change that replaces the key (somebody left, `replace_key`) without one imposed raises `RuntimeError` and
+        changes nothing; who left here, the authority above has to be told first. An imposed key is in no record and
+        no snapshot before the change that takes it.
+        """
 
 
 class Member(Protocol):
@@ -96,8 +125,12 @@ class Member(Protocol):
         """
 
 
+@runtime_checkable
 class Distributor(Protocol):
-    """A member's half in a scheme in which members serve joins too."""
+    """A member's half in a scheme in which members serve joins too.
+
+    It can welcome as long as it follows the group. Whether it may, and whom, is the caller's to know.
+    """
 
     def welcome(self, contribution: bytes) -> bytes:
         """For a newcomer near by, with the present group key; secret, to be sealed to it. The key stays.
