@@ -20,6 +20,7 @@ DEFAULTS = GroupPolicy(
     beacon_silence_ms=15_000,
     rekey_s=3_600,
     replay_window=1_024,  # design, section 7
+    lease_s=60,  # a host is missed for a minute at most; members renew after a third of it
 )
 
 _CHOICES = {
@@ -38,6 +39,7 @@ _RANGES = {
     "beacon_silence_ms": (300, 600_000),
     "rekey_s": (1, 86_400),
     "replay_window": (64, 65_536),
+    "lease_s": (3, 604_800),
 }
 
 

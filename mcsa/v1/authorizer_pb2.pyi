@@ -132,6 +132,8 @@ class RegisterRequest(_message.Message):
     SENDER_FIELD_NUMBER: _builtins.int
     ADDRESS_FIELD_NUMBER: _builtins.int
     GKM_CONTRIBUTION_FIELD_NUMBER: _builtins.int
+    ANOTHER_USER_FIELD_NUMBER: _builtins.int
+    LAST_BEACON_FIELD_NUMBER: _builtins.int
     group_id: _builtins.bytes
     """16 bytes."""
     hpke_public_key: _builtins.bytes
@@ -144,6 +146,10 @@ class RegisterRequest(_message.Message):
     """Address that the host's packets will come from."""
     gkm_contribution: _builtins.bytes
     """What the member half of the GKM plug-in contributes, sealed to nobody: public values only."""
+    another_user: _builtins.bool
+    """The host is a member already and only speaks for one user more: it keeps its keys."""
+    last_beacon: _builtins.bytes
+    """The last Beacon's Envelope as received, where the member has reason to think that the Authorizer lost its past."""
     @_builtins.property
     def user_statement(self) -> _types_pb2.SignedStatement:
         """The user's statement, label "mcsa user statement v1"; empty where a host joins for itself."""
@@ -158,10 +164,12 @@ class RegisterRequest(_message.Message):
         sender: _builtins.bool = ...,
         address: _builtins.str = ...,
         gkm_contribution: _builtins.bytes = ...,
+        another_user: _builtins.bool = ...,
+        last_beacon: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["user_statement", b"user_statement"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "gkm_contribution", b"gkm_contribution", "group_id", b"group_id", "hpke_public_key", b"hpke_public_key", "hpke_suite", b"hpke_suite", "sender", b"sender", "user_statement", b"user_statement"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "another_user", b"another_user", "gkm_contribution", b"gkm_contribution", "group_id", b"group_id", "hpke_public_key", b"hpke_public_key", "hpke_suite", b"hpke_suite", "last_beacon", b"last_beacon", "sender", b"sender", "user_statement", b"user_statement"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -382,6 +390,7 @@ class Beacon(_message.Message):
     EPOCH_FIELD_NUMBER: _builtins.int
     UPDATE_NUMBER_FIELD_NUMBER: _builtins.int
     TIME_MS_FIELD_NUMBER: _builtins.int
+    NEXT_SENDER_ID_FIELD_NUMBER: _builtins.int
     group_id: _builtins.bytes
     """16 bytes."""
     epoch: _builtins.int
@@ -390,6 +399,8 @@ class Beacon(_message.Message):
     """Number of the last update."""
     time_ms: _builtins.int
     """Milliseconds since 1970 at the Authorizer."""
+    next_sender_id: _builtins.int
+    """The first sender ID that was not yet given."""
     def __init__(
         self,
         *,
@@ -397,10 +408,11 @@ class Beacon(_message.Message):
         epoch: _builtins.int = ...,
         update_number: _builtins.int = ...,
         time_ms: _builtins.int = ...,
+        next_sender_id: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "group_id", b"group_id", "time_ms", b"time_ms", "update_number", b"update_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "group_id", b"group_id", "next_sender_id", b"next_sender_id", "time_ms", b"time_ms", "update_number", b"update_number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -459,6 +471,50 @@ class RepairResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RepairResponse: _TypeAlias = RepairResponse  # noqa: Y015
+
+@_typing.final
+class RenewRequest(_message.Message):
+    """RenewRequest renews the lease of a host's membership."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUP_ID_FIELD_NUMBER: _builtins.int
+    group_id: _builtins.bytes
+    """16 bytes."""
+    def __init__(
+        self,
+        *,
+        group_id: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["group_id", b"group_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RenewRequest: _TypeAlias = RenewRequest  # noqa: Y015
+
+@_typing.final
+class RenewResponse(_message.Message):
+    """RenewResponse confirms."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REGISTER_AGAIN_FIELD_NUMBER: _builtins.int
+    register_again: _builtins.bool
+    """True where the host is no member: register again."""
+    def __init__(
+        self,
+        *,
+        register_again: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["register_again", b"register_again"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RenewResponse: _TypeAlias = RenewResponse  # noqa: Y015
 
 @_typing.final
 class LeaveRequest(_message.Message):

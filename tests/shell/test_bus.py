@@ -7,6 +7,7 @@ import json
 import os
 import signal
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -92,11 +93,18 @@ async def test_3_a_request_that_waits_when_the_connection_is_lost_fails_at_once(
     assert refused.value.rule == "lost"
 
 
+async def stop(process_id: int) -> None:
+    """SIGSTOP, and until it stands: a thread that was running may have answered in between."""
+    os.kill(process_id, signal.SIGSTOP)
+    threads = Path(f"/proc/{process_id}/task")
+    await until(lambda: all(") T " in (thread / "stat").read_text() for thread in threads.iterdir()))
+
+
 async def test_4_and_5_a_broker_that_is_stopped_is_noticed_and_memory_stays_bounded(domain: Domain) -> None:
     """It neither reads nor closes. nats-py would wait in `drain` without end."""
     authorizer = await domain.open("authorizer-main", replace(QUICK, ping_every=1.0))
     msm = await domain.open("msm-a")
-    os.kill(domain.broker.process_id, signal.SIGSTOP)
+    await stop(domain.broker.process_id)
     try:
         with pytest.raises(BusUnavailable) as refused:
             for _ in range(100):
@@ -111,7 +119,7 @@ async def test_4_and_5_a_broker_that_is_stopped_is_noticed_and_memory_stays_boun
 
 async def test_5_a_stopped_broker_answers_no_request_and_none_waits_longer_than_it_said(domain: Domain) -> None:
     msm = await domain.open("msm-a", replace(QUICK, ping_every=60.0))
-    os.kill(domain.broker.process_id, signal.SIGSTOP)
+    await stop(domain.broker.process_id)
     try:
         with pytest.raises(BusUnavailable) as refused:
             await msm.request(ASKED, b"", timeout=0.2)
