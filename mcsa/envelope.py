@@ -82,6 +82,11 @@ class Received:
         """For matching an answer with its request before verifying it."""
         return self._envelope.request_id
 
+    @property
+    def deadline_at(self) -> float:
+        """Seconds since 1970, as it says itself."""
+        return self._envelope.deadline_ms / 1000
+
     def verify(self, trust: Trust, expected: Expected, now: float) -> Verified:
         """The message; raises `Rejected` with the causes above."""
         envelope = self._envelope

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from google.protobuf.message import DecodeError
 
 from mcsa.encoding import encode_parts
-from mcsa.envelope import Expected, parse_envelope, sign_envelope, type_name
+from mcsa.envelope import Expected, Received, parse_envelope, sign_envelope, type_name
 from mcsa.errors import Rejected
 from mcsa.identity import Credentials
 from mcsa.keys import GroupKey, Random, UpdateKey
@@ -25,7 +25,7 @@ from mcsa.v1.authorizer_pb2 import Beacon, GroupUpdate, SealedUpdate
 LABEL = "mcsa group update v1"
 KEY_LABEL = "mcsa update key v1"
 NONCE_SIZE = 12
-UPDATE_LIFETIME = 60.0  # seconds an update stays believable; who comes later repairs or registers again
+UPDATE_LIFETIME = 60.0  # seconds that a beacon stays believable; an update is numbered, and stays
 PORT = 848  # inner UDP port of updates and beacons inside the group itself; IANA's of GDOI and G-IKEv2
 
 
@@ -68,7 +68,8 @@ def parse_update(raw: bytes) -> SealedUpdate:
 
 
 def open_update(sealed: SealedUpdate, key: UpdateKey, trust: Trust, authorizer: str, now: float) -> GroupUpdate:
-    """The update, once it opened and its signature is the Authorizer's.
+    """The update, once it opened and its signature is the Authorizer's, however old it is: what it leads to is the next
+    number and nothing else, and whether there is a later one, beacons tell.
 
     Raises `Rejected`: "integrity" (another key, or changed on the way), and those of `mcsa.envelope`.
     """
@@ -78,7 +79,8 @@ def open_update(sealed: SealedUpdate, key: UpdateKey, trust: Trust, authorizer: 
     except InvalidTag:
         raise Rejected("integrity", "update") from None
     expected = Expected([group_recipient(sealed.group_id)], {type_name(GroupUpdate): GroupUpdate}, ["authorizer"])
-    verified = parse_envelope(envelope).verify(trust, expected, now)
+    received = parse_envelope(envelope)
+    verified = received.verify(trust, expected, min(now, received.deadline_at))
     if str(verified.sender.id) != authorizer:
         raise Rejected("sender", "not this group's Authorizer")
     update = verified.message
@@ -90,8 +92,19 @@ def open_update(sealed: SealedUpdate, key: UpdateKey, trust: Trust, authorizer: 
 
 def open_beacon(raw: bytes, group_id: bytes, trust: Trust, authorizer: str, now: float) -> Beacon:
     """A beacon that the Authorizer signed for this group; `Rejected` otherwise."""
+    return _open_beacon(parse_envelope(raw), group_id, trust, authorizer, now)
+
+
+def open_old_beacon(raw: bytes, group_id: bytes, trust: Trust, authorizer: str, now: float) -> Beacon:
+    """The same, however long ago it was signed: evidence of what was said then. `Rejected` also where it is of the
+    future."""
+    received = parse_envelope(raw)
+    return _open_beacon(received, group_id, trust, authorizer, min(now, received.deadline_at))
+
+
+def _open_beacon(received: Received, group_id: bytes, trust: Trust, authorizer: str, now: float) -> Beacon:
     expected = Expected([group_recipient(group_id)], {type_name(Beacon): Beacon}, ["authorizer"])
-    verified = parse_envelope(raw).verify(trust, expected, now)
+    verified = received.verify(trust, expected, now)
     if str(verified.sender.id) != authorizer:
         raise Rejected("sender", "not this group's Authorizer")
     beacon = verified.message

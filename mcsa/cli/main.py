@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from mcsa import __version__
-from mcsa.cli import ca, conference, doctor, domain, record
+from mcsa.cli import ca, conference, doctor, domain, record, store
 from mcsa.cli.showing import complaints, refuse
 from mcsa.errors import Refused, Rejected
 
@@ -24,6 +24,7 @@ app = typer.Typer(
 app.add_typer(ca.app, name="ca")
 app.add_typer(conference.app, name="conference")
 app.add_typer(record.app, name="record")
+app.add_typer(store.app, name="store")
 app.command("sessions")(conference.sessions)
 app.command("doctor")(doctor.doctor)
 app.command("up")(domain.up)

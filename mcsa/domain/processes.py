@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mcsa.domain.files import DomainFiles
+from mcsa.domain.files import AUTHORIZER_NAME, DomainFiles
 from mcsa.errors import Refused
 from mcsa.laboratory.namespaces import Host, Laboratory
 from mcsa.shell.broker_process import BrokerProcess
+from mcsa.shell.nkeys import load_nkey
+from mcsa.shell.stream import prepare_stream
 
 READY_WITHIN = 20.0  # seconds
 STOP_WITHIN = 5.0  # seconds between SIGTERM and SIGKILL
@@ -119,6 +123,7 @@ class DomainProcesses:
     def start(self) -> None:
         """Everything; returns once all serve."""
         self.broker.start()
+        self._prepare_stream()
         infrastructure = self.laboratory[INFRASTRUCTURE]
         bus = self.broker.url
         files, pool = self.files, str(self.laboratory.plan.groups)
@@ -136,6 +141,19 @@ class DomainProcesses:
         until = time.monotonic() + READY_WITHIN
         for service in self.services.values():
             service.wait_ready(until)
+
+    def _prepare_stream(self) -> None:
+        """The place of the Authorizer's logs, made by the storekeeper, from where the broker can be reached."""
+        if "authorizer" not in self._kinds:
+            return
+        seed = load_nkey(self.files.storekeeper_nkey)
+
+        def prepare() -> None:
+            with self.laboratory[INFRASTRUCTURE].inside():
+                asyncio.run(prepare_stream([self.broker.url], seed, AUTHORIZER_NAME))
+
+        with ThreadPoolExecutor(1) as thread:  # one of its own: this one may have an event loop
+            thread.submit(prepare).result()
 
     def _add(self, kind: str, host: Host, config: Path) -> None:
         name = kind if host.name == INFRASTRUCTURE else f"{kind}-{host.name}"

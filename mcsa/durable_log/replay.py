@@ -56,12 +56,13 @@ class Replay:
         self._entries: list[bytes] = []
         self._parts: _Parts | None = None
 
-    def feed(self, raw: bytes) -> None:
-        """The next record. `Rejected("log")` where it isn't one that can follow; what was fed before still counts."""
+    def feed(self, raw: bytes) -> int:
+        """The next record; its number. `Rejected("log")` where it isn't one that can follow; what was fed before still
+        counts."""
         record = parse_record(raw)
         self._fed = True
         if self._chain is None and record.generation < self._keys.generation:
-            return
+            return record.number
         chain = self._chain or Chain(self._log, self._keys, generation=self._keys.generation)
         late = _begins_snapshot(record) and record.number > chain.number + 1
         if late:
@@ -72,11 +73,16 @@ class Replay:
             self._begins_late = True
             self._snapshot, self._entries, self._parts = None, [], None
         self._take(opened)
+        return opened.number
 
     def finish(self) -> Replayed:
         """All that was fed; `Rejected("log")` where that can't be all of it. No records are a new log."""
         if (self._begins_late and self._snapshot is None) or (self._fed and self._chain is None):
             raise Rejected("log", f"{self._log} begins with nothing that can be read")
+        return self.so_far()
+
+    def so_far(self) -> Replayed:
+        """What could be read, be it all or not."""
         chain = self._chain or Chain(self._log, self._keys)
         first, generation = self._needed_from
         return Replayed(

@@ -8,7 +8,7 @@ Everything here happens on one event loop; what other threads have to tell comes
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
 import structlog
@@ -36,10 +36,12 @@ class RunningService:
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def start(self, within: float = 10.0) -> None:
-        """Connects, and serves the endpoint's verbs."""
+    async def start(self, within: float = 10.0, first: Callable[[], Awaitable[None]] | None = None) -> None:
+        """Connects, waits for `first`, and serves the endpoint's verbs."""
         endpoint = self.endpoint
         await self._bus.start(within)
+        if first is not None:
+            await first()
         if endpoint.verbs:
             # an MSM serves its own host only; the others whoever calls
             caller = endpoint.caller if endpoint.service == subjects.MSM else "*"
@@ -92,11 +94,11 @@ class RunningService:
         for output in outputs:
             match output:
                 case OutgoingRequest():
-                    self._spawn(self._ask(output))
+                    self.spawn(self._ask(output))
                 case OutgoingAnswer():
-                    self._spawn(self._answer(output))
+                    self.spawn(self._answer(output))
                 case OutgoingPublication():
-                    self._spawn(self.publish(output.subject, output.raw, output.traceparent))
+                    self.spawn(self.publish(output.subject, output.raw, output.traceparent))
                 case _:
                     self._perform(output)
         self._schedule()
@@ -121,9 +123,10 @@ class RunningService:
 
     def publish_soon(self, subject: str, raw: bytes, traceparent: str | None = None) -> None:
         """The same, from where nothing can be awaited."""
-        self._spawn(self.publish(subject, raw, traceparent))
+        self.spawn(self.publish(subject, raw, traceparent))
 
-    def _spawn(self, coroutine: Any) -> None:
+    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Runs something that waits, until it is done or the service ends; what it raises is a bug of ours."""
         task = self._loop.create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._done)

@@ -22,7 +22,9 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class ConferenceRecord(_message.Message):
-    """ConferenceRecord is one entry of a conference's log at its Authorizer. All of it is sealed before it is written."""
+    """ConferenceRecord is one entry of a conference's log at its Authorizer, or its snapshot. Entries add up: what several of
+    them say may stand in one. All of it is sealed before it is written.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -32,7 +34,7 @@ class ConferenceRecord(_message.Message):
     COUNTERSIGNED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def created(self) -> _authorizer_pb2.CreateRequest:
-        """The conference began; also a snapshot, with the access lists as they were then."""
+        """The conference began."""
 
     @_builtins.property
     def groups(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.GroupDescription]:
@@ -43,8 +45,8 @@ class ConferenceRecord(_message.Message):
         """Hosts and users that were thrown out, and may not join again."""
 
     @_builtins.property
-    def countersigned(self) -> _authorizer_pb2.Countersignature:
-        """A countersignature that was given."""
+    def countersigned(self) -> _containers.RepeatedCompositeFieldContainer[_authorizer_pb2.Countersignature]:
+        """Countersignatures that were given."""
 
     def __init__(
         self,
@@ -52,9 +54,9 @@ class ConferenceRecord(_message.Message):
         created: _authorizer_pb2.CreateRequest | None = ...,
         groups: _abc.Iterable[_types_pb2.GroupDescription] | None = ...,
         banned: _abc.Iterable[_builtins.str] | None = ...,
-        countersigned: _authorizer_pb2.Countersignature | None = ...,
+        countersigned: _abc.Iterable[_authorizer_pb2.Countersignature] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["countersigned", b"countersigned", "created", b"created"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created", b"created"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal["banned", b"banned", "countersigned", b"countersigned", "created", b"created", "groups", b"groups"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
@@ -64,7 +66,7 @@ Global___ConferenceRecord: _TypeAlias = ConferenceRecord  # noqa: Y015
 
 @_typing.final
 class GroupRecord(_message.Message):
-    """GroupRecord is one entry of a group's log: a snapshot, a change, or both, the snapshot first."""
+    """GroupRecord is one entry of a group's log, or its snapshot."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -84,13 +86,53 @@ class GroupRecord(_message.Message):
         snapshot: Global___GroupSnapshot | None = ...,
         flushed: Global___GroupFlushed | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["flushed", b"flushed", "snapshot", b"snapshot"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["flushed", b"flushed", "snapshot", b"snapshot", "what", b"what"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["flushed", b"flushed", "snapshot", b"snapshot"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["flushed", b"flushed", "snapshot", b"snapshot", "what", b"what"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_what: _TypeAlias = _typing.Literal["snapshot", "flushed"]  # noqa: Y015
+    _WhichOneofArgType_what: _TypeAlias = _typing.Literal["what", b"what"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_what) -> _WhichOneofReturnType_what | None: ...
+
+Global___GroupRecord: _TypeAlias = GroupRecord  # noqa: Y015
+
+@_typing.final
+class GroupCounters(_message.Message):
+    """GroupCounters are what never goes back in the life of a group."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EPOCH_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    NEXT_SENDER_ID_FIELD_NUMBER: _builtins.int
+    OWN_SENDER_ID_FIELD_NUMBER: _builtins.int
+    REKEY_MS_FIELD_NUMBER: _builtins.int
+    epoch: _builtins.int
+    """Of the group key."""
+    number: _builtins.int
+    """Of the last update."""
+    next_sender_id: _builtins.int
+    """The first sender ID that was not yet given."""
+    own_sender_id: _builtins.int
+    """The Authorizer's own."""
+    rekey_ms: _builtins.int
+    """Milliseconds since 1970 at which the key has to be replaced."""
+    def __init__(
+        self,
+        *,
+        epoch: _builtins.int = ...,
+        number: _builtins.int = ...,
+        next_sender_id: _builtins.int = ...,
+        own_sender_id: _builtins.int = ...,
+        rekey_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "next_sender_id", b"next_sender_id", "number", b"number", "own_sender_id", b"own_sender_id", "rekey_ms", b"rekey_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GroupRecord: _TypeAlias = GroupRecord  # noqa: Y015
+Global___GroupCounters: _TypeAlias = GroupCounters  # noqa: Y015
 
 @_typing.final
 class GroupSnapshot(_message.Message):
@@ -99,54 +141,38 @@ class GroupSnapshot(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     GKM_FIELD_NUMBER: _builtins.int
-    EPOCH_FIELD_NUMBER: _builtins.int
-    NUMBER_FIELD_NUMBER: _builtins.int
-    NEXT_SENDER_ID_FIELD_NUMBER: _builtins.int
-    OWN_SENDER_ID_FIELD_NUMBER: _builtins.int
+    COUNTERS_FIELD_NUMBER: _builtins.int
     MEMBERS_FIELD_NUMBER: _builtins.int
     UPDATES_FIELD_NUMBER: _builtins.int
-    REKEY_MS_FIELD_NUMBER: _builtins.int
-    BLOCKS_FIELD_NUMBER: _builtins.int
+    ADMISSIONS_FIELD_NUMBER: _builtins.int
     gkm: _builtins.bytes
     """Snapshot of the GKM plug-in's authority half."""
-    epoch: _builtins.int
-    """As in GroupUpdate."""
-    number: _builtins.int
-    """Number of the last update."""
-    next_sender_id: _builtins.int
-    """The first sender ID that was not yet given."""
-    own_sender_id: _builtins.int
-    """The Authorizer's own."""
-    rekey_ms: _builtins.int
-    """Milliseconds since 1970 at which the key has to be replaced."""
+    members: _builtins.bytes
+    """Everybody in the group (services/authorizer/members.py)."""
     @_builtins.property
-    def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___MemberRecord]:
-        """Everybody in the group."""
+    def counters(self) -> Global___GroupCounters:
+        """As they are."""
 
     @_builtins.property
-    def updates(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
-        """The last updates, for members that missed some; the last is number `number`."""
+    def updates(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeptUpdate]:
+        """The last updates, for members that missed some; the last is number `counters.number`."""
 
     @_builtins.property
-    def blocks(self) -> _containers.RepeatedCompositeFieldContainer[Global___SenderBlock]:
-        """Sender IDs that delegates may give."""
+    def admissions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Admission]:
+        """Registrations of the last minutes."""
 
     def __init__(
         self,
         *,
         gkm: _builtins.bytes = ...,
-        epoch: _builtins.int = ...,
-        number: _builtins.int = ...,
-        next_sender_id: _builtins.int = ...,
-        own_sender_id: _builtins.int = ...,
-        members: _abc.Iterable[Global___MemberRecord] | None = ...,
-        updates: _abc.Iterable[_builtins.bytes] | None = ...,
-        rekey_ms: _builtins.int = ...,
-        blocks: _abc.Iterable[Global___SenderBlock] | None = ...,
+        counters: Global___GroupCounters | None = ...,
+        members: _builtins.bytes = ...,
+        updates: _abc.Iterable[Global___KeptUpdate] | None = ...,
+        admissions: _abc.Iterable[Global___Admission] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["counters", b"counters"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocks", b"blocks", "epoch", b"epoch", "gkm", b"gkm", "members", b"members", "next_sender_id", b"next_sender_id", "number", b"number", "own_sender_id", b"own_sender_id", "rekey_ms", b"rekey_ms", "updates", b"updates"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["admissions", b"admissions", "counters", b"counters", "gkm", b"gkm", "members", b"members", "updates", b"updates"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -159,30 +185,19 @@ class GroupFlushed(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     GKM_FIELD_NUMBER: _builtins.int
-    EPOCH_FIELD_NUMBER: _builtins.int
-    NUMBER_FIELD_NUMBER: _builtins.int
-    NEXT_SENDER_ID_FIELD_NUMBER: _builtins.int
-    OWN_SENDER_ID_FIELD_NUMBER: _builtins.int
+    COUNTERS_FIELD_NUMBER: _builtins.int
     REMOVED_FIELD_NUMBER: _builtins.int
     CHANGED_FIELD_NUMBER: _builtins.int
     UPDATE_FIELD_NUMBER: _builtins.int
-    ANSWERS_FIELD_NUMBER: _builtins.int
-    REKEY_MS_FIELD_NUMBER: _builtins.int
-    BLOCKS_FIELD_NUMBER: _builtins.int
+    ADMISSIONS_FIELD_NUMBER: _builtins.int
     gkm: _builtins.bytes
     """Record of the GKM plug-in's authority half; empty where nothing changed in it."""
-    epoch: _builtins.int
-    """After this flush."""
-    number: _builtins.int
-    """After this flush."""
-    next_sender_id: _builtins.int
-    """After this flush."""
-    own_sender_id: _builtins.int
-    """After this flush."""
     update: _builtins.bytes
     """The SealedUpdate, serialised, as it is published; recovery publishes the same bytes."""
-    rekey_ms: _builtins.int
-    """Milliseconds since 1970 at which the key has to be replaced."""
+    @_builtins.property
+    def counters(self) -> Global___GroupCounters:
+        """After this flush."""
+
     @_builtins.property
     def removed(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Hosts that went; they go first."""
@@ -192,31 +207,22 @@ class GroupFlushed(_message.Message):
         """Members that came or changed, as they are now."""
 
     @_builtins.property
-    def answers(self) -> _containers.RepeatedCompositeFieldContainer[Global___RegistrationAnswer]:
-        """Answers that this flush decided."""
-
-    @_builtins.property
-    def blocks(self) -> _containers.RepeatedCompositeFieldContainer[Global___SenderBlock]:
-        """Sender IDs that delegates may give from now on."""
+    def admissions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Admission]:
+        """Registrations that this flush decided."""
 
     def __init__(
         self,
         *,
         gkm: _builtins.bytes = ...,
-        epoch: _builtins.int = ...,
-        number: _builtins.int = ...,
-        next_sender_id: _builtins.int = ...,
-        own_sender_id: _builtins.int = ...,
+        counters: Global___GroupCounters | None = ...,
         removed: _abc.Iterable[_builtins.str] | None = ...,
         changed: _abc.Iterable[Global___MemberRecord] | None = ...,
         update: _builtins.bytes = ...,
-        answers: _abc.Iterable[Global___RegistrationAnswer] | None = ...,
-        rekey_ms: _builtins.int = ...,
-        blocks: _abc.Iterable[Global___SenderBlock] | None = ...,
+        admissions: _abc.Iterable[Global___Admission] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["counters", b"counters"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers", "blocks", b"blocks", "changed", b"changed", "epoch", b"epoch", "gkm", b"gkm", "next_sender_id", b"next_sender_id", "number", b"number", "own_sender_id", b"own_sender_id", "rekey_ms", b"rekey_ms", "removed", b"removed", "update", b"update"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["admissions", b"admissions", "changed", b"changed", "counters", b"counters", "gkm", b"gkm", "removed", b"removed", "update", b"update"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -261,61 +267,63 @@ class MemberRecord(_message.Message):
 Global___MemberRecord: _TypeAlias = MemberRecord  # noqa: Y015
 
 @_typing.final
-class RegistrationAnswer(_message.Message):
-    """RegistrationAnswer is kept so that a request that is repeated gets the same answer, and the same sender ID."""
+class KeptUpdate(_message.Message):
+    """KeptUpdate is an update that members may still ask for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EPOCH_FIELD_NUMBER: _builtins.int
+    SEALED_FIELD_NUMBER: _builtins.int
+    epoch: _builtins.int
+    """Epoch after it."""
+    sealed: _builtins.bytes
+    """The SealedUpdate, serialised."""
+    def __init__(
+        self,
+        *,
+        epoch: _builtins.int = ...,
+        sealed: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "sealed", b"sealed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KeptUpdate: _TypeAlias = KeptUpdate  # noqa: Y015
+
+@_typing.final
+class Admission(_message.Message):
+    """Admission is kept so that a registration that is repeated, to an Authorizer that has restarted, gets the same
+    sender ID.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REQUEST_HASH_FIELD_NUMBER: _builtins.int
-    SEALED_GSA_FIELD_NUMBER: _builtins.int
+    HOST_FIELD_NUMBER: _builtins.int
+    SENDER_ID_FIELD_NUMBER: _builtins.int
     TIME_MS_FIELD_NUMBER: _builtins.int
     request_hash: _builtins.bytes
     """SHA-256 of the request's payload."""
-    sealed_gsa: _builtins.bytes
-    """As in RegisterResponse."""
+    host: _builtins.str
+    """SPIFFE ID of the host that made it."""
+    sender_id: _builtins.int
+    """What it was given; 0 for a receiver."""
     time_ms: _builtins.int
     """Milliseconds since 1970."""
     def __init__(
         self,
         *,
         request_hash: _builtins.bytes = ...,
-        sealed_gsa: _builtins.bytes = ...,
+        host: _builtins.str = ...,
+        sender_id: _builtins.int = ...,
         time_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_hash", b"request_hash", "sealed_gsa", b"sealed_gsa", "time_ms", b"time_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["host", b"host", "request_hash", b"request_hash", "sender_id", b"sender_id", "time_ms", b"time_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___RegistrationAnswer: _TypeAlias = RegistrationAnswer  # noqa: Y015
-
-@_typing.final
-class SenderBlock(_message.Message):
-    """SenderBlock is a range of sender IDs that only one delegate gives; forfeited when it restarts."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    DELEGATE_FIELD_NUMBER: _builtins.int
-    FIRST_FIELD_NUMBER: _builtins.int
-    COUNT_FIELD_NUMBER: _builtins.int
-    delegate: _builtins.str
-    """SPIFFE ID of the delegate."""
-    first: _builtins.int
-    """First of the block."""
-    count: _builtins.int
-    """How many."""
-    def __init__(
-        self,
-        *,
-        delegate: _builtins.str = ...,
-        first: _builtins.int = ...,
-        count: _builtins.int = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "delegate", b"delegate", "first", b"first"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___SenderBlock: _TypeAlias = SenderBlock  # noqa: Y015
+Global___Admission: _TypeAlias = Admission  # noqa: Y015

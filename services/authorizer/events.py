@@ -1,4 +1,4 @@
-"""What the Authorizer's core wants done, beside what every core can (`mcsa.endpoint`)."""
+"""What passes between the Authorizer's core and its doors, beside what every core has (`mcsa.endpoint`)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from mcsa.keys import GroupKey
 from mcsa.v1.types_pb2 import GroupDescription
+
+# ---- effects
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +30,7 @@ class DropSender:
 
 @dataclass(frozen=True, slots=True)
 class SendToGroup:
-    """Send an update or a beacon to the group itself, sealed under this epoch."""
+    """Send an update or a beacon to the group itself, sealed under this epoch; not where that isn't installed."""
 
     group_id: bytes
     epoch: int
@@ -45,11 +47,37 @@ class Tell:
 
 
 @dataclass(frozen=True, slots=True)
-class Remember:
-    """Write a conference down (sealed), so that a restarted Authorizer knows it; empty bytes forget it."""
+class Append:
+    """Store an entry at the end of a log; `Appended` or `Fenced` follows. One at a time for each log.
 
-    conference_id: bytes
-    state: bytes
+    `whole`: the entry takes the place of all that was before, which may be damaged.
+    """
+
+    log: str
+    plaintext: bytes
+    whole: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TakeSnapshot:
+    """Store all that a log amounts to, so that what was before it can go. Entries that come later are stored later."""
+
+    log: str
+    plaintext: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class EndLog:
+    """Remove a log."""
+
+    log: str
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Read a log again; `Loaded` follows."""
+
+    log: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,3 +89,40 @@ class Decided:
     resource: str
     allowed: bool
     rule: str
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """Something that an operator must look at; `what` is one of a fixed set."""
+
+    what: str
+    resource: str
+    sentence: str
+
+
+# ---- events
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """The entry is stored."""
+
+    log: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fenced:
+    """It isn't, and can't be: the log goes on, or ends, elsewhere than this process thought."""
+
+    log: str
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What a log said when it was read. `whole` is False where its end is missing, or can't be read: what was decided
+    there is unknown."""
+
+    log: str
+    snapshot: bytes | None
+    entries: tuple[bytes, ...]
+    whole: bool = True

@@ -99,6 +99,18 @@ class Members:
         self._lease_ends[place] = _whole_seconds(lease_ends_at)
         return True
 
+    def renew_all(self, lease_ends_at: float) -> None:
+        """Sets when everybody's lease ends."""
+        end = _whole_seconds(lease_ends_at)
+        for place, _ in self._rows.walk():
+            self._lease_ends[place] = end
+
+    def senders(self) -> Iterator[Member]:
+        """Those with a sender ID."""
+        for place, sender_id in enumerate(self._sender_ids):
+            if sender_id != _NONE:
+                yield self._member(place, self._rows[place])
+
     def lapsed(self, now: float) -> list[str]:
         """The hosts whose lease ended at `now` or before."""
         found = []

@@ -1,36 +1,52 @@
-"""The Authorizer as a process: its core on the bus, its own sender on the multicast, conferences on disk, sealed."""
+"""The Authorizer as a process: its core on the bus, its logs in JetStream, its own sender on the multicast."""
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import os
-from pathlib import Path
 from typing import Any
 
 import structlog
 
 from mcsa import subjects
 from mcsa.broker import bus_name
+from mcsa.durable_log import Conflict
 from mcsa.endpoint import Endpoint
 from mcsa.errors import Refused
 from mcsa.esp.derive import derive_traffic_key
 from mcsa.esp.outbound import OutboundAssociation
 from mcsa.esp.suite import suite_named
-from mcsa.keys import StorageKey
 from mcsa.shell.assembly import Assembly
 from mcsa.shell.clock import system_now
 from mcsa.shell.multicast import ESP_PORT, GroupSocket
-from mcsa.shell.sealed_file import open_sealed_file, read_private_file, seal_file, write_atomically
+from mcsa.shell.requests import BusUnavailable
 from mcsa.shell.service import RunningService
+from mcsa.shell.storage_key import StorageKeyAtRest
+from mcsa.shell.stream import LogStream
 from mcsa.updates import PORT as UPDATE_PORT
 from services.authorizer.config import AuthorizerSettings
 from services.authorizer.core import AuthorizerCore, Settings
-from services.authorizer.events import Decided, DropSender, InstallSender, Remember, SendToGroup, Tell
+from services.authorizer.events import (
+    Alarm,
+    Append,
+    Appended,
+    Decided,
+    DropSender,
+    EndLog,
+    Fenced,
+    InstallSender,
+    Load,
+    SendToGroup,
+    TakeSnapshot,
+    Tell,
+)
+from services.authorizer.logs import AGAIN_AFTER, Logs
 from services.authorizer.rules import DEFAULT_RULES, Rules
 
 audit = structlog.get_logger()
 
-CONFERENCE_LABEL = "mcsa authorizer conference v1"
+STORAGE_KEY = "storage.key"  # in the folder of the state
 
 
 class AuthorizerService:
@@ -58,14 +74,19 @@ class AuthorizerService:
         )
         bus = assembly.bus(bus_name(subjects.AUTHORIZER, endpoint.caller))
         self._running = RunningService(endpoint, bus, self._perform)
-        self._conferences = Conferences(settings.state / "authorizer")
+        settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        store = LogStream(bus, assembly.credentials.id.token)
+        self._logs = Logs(store, StorageKeyAtRest(settings.state / STORAGE_KEY), os.urandom, asyncio.sleep)
         self._sockets: dict[bytes, GroupSocket] = {}
         self._senders: dict[tuple[bytes, int], OutboundAssociation] = {}
 
     async def start(self) -> None:
-        """Takes up the conferences it knows, with new keys, and serves."""
-        self._running.perform_effects(self._core.restore(self._conferences.load(), system_now()))
-        await self._running.start()
+        """Takes over what its logs tell of, and serves."""
+        await self._running.start(first=self._take_over)
+
+    async def _take_over(self) -> None:
+        logs = await self._logs.load()
+        self._running.perform_effects(self._core.restore(logs, system_now()))
 
     async def close(self) -> None:
         """Ends."""
@@ -85,8 +106,17 @@ class AuthorizerService:
             case Tell():
                 subject = subjects.group_subject(self._running.endpoint.caller, effect.group_id)
                 self._running.publish_soon(subject, effect.payload, effect.traceparent)
-            case Remember():
-                self._conferences.save(effect.conference_id, effect.state)
+            case Append():
+                self._running.spawn(self._append(effect))
+            case TakeSnapshot():
+                self._running.spawn(self._take_snapshot(effect))
+            case EndLog():
+                self._running.spawn(self._logs.end(effect.log))
+            case Load():
+                self._running.spawn(self._load(effect))
+            case Alarm():
+                audit.error("alarm", what=effect.what, resource=effect.resource, sentence=effect.sentence)
+                self._running.endpoint.counters[f"alarm.{effect.what}"] += 1
             case Decided():
                 audit.info(
                     "decided",
@@ -98,6 +128,29 @@ class AuthorizerService:
                 )
             case _:
                 raise TypeError(effect)
+
+    async def _append(self, effect: Append) -> None:
+        try:
+            await self._logs.append(effect.log, effect.plaintext, whole=effect.whole)
+        except Conflict:
+            self._running.feed(Fenced(effect.log))
+        else:
+            self._running.feed(Appended(effect.log))
+
+    async def _take_snapshot(self, effect: TakeSnapshot) -> None:
+        try:
+            await self._logs.take_snapshot(effect.log, effect.plaintext)
+        except Conflict:
+            self._running.feed(Fenced(effect.log))
+
+    async def _load(self, effect: Load) -> None:
+        while True:
+            try:
+                loaded = await self._logs.read(effect.log)
+                break
+            except BusUnavailable:
+                await asyncio.sleep(AGAIN_AFTER)
+        self._running.feed(loaded)
 
     def _drop(self, group_id: bytes, epoch: int) -> None:
         self._senders.pop((group_id, epoch), None)
@@ -128,31 +181,3 @@ class AuthorizerService:
             self._sockets[effect.group_id].send(sender.seal(effect.payload, UPDATE_PORT, UPDATE_PORT))
         except Refused:
             self._running.endpoint.counters["multicast.unsent"] += 1
-
-
-class Conferences:
-    """Conferences on disk, one sealed file each. They hold no keys; access lists are nobody else's business."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder / "conferences"
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        key_file = folder / "storage.key"
-        if not key_file.exists():
-            write_atomically(key_file, os.urandom(StorageKey.size))
-        self._key = StorageKey(read_private_file(key_file))
-
-    def save(self, conference_id: bytes, state: bytes) -> None:
-        """Durable once this returns; empty bytes remove it."""
-        path = self._folder / conference_id.hex()
-        if state:
-            seal_file(path, state, self._key, f"{CONFERENCE_LABEL} {path.name}")
-        else:
-            path.unlink(missing_ok=True)
-
-    def load(self) -> list[bytes]:
-        """All of them."""
-        return [
-            open_sealed_file(path, self._key, f"{CONFERENCE_LABEL} {path.name}")
-            for path in sorted(self._folder.iterdir())
-            if len(path.name) == 32
-        ]

@@ -18,7 +18,15 @@ from services.csm.participant import LocalParticipant
 
 AGAIN_AFTER = 1.0  # seconds between attempts
 GIVE_UP_AFTER = 60.0  # seconds of attempts
-PASSING = ("no-answer", "busy", "superseded", "unknown-group", "association", "group")  # codes that time may mend
+PASSING = (
+    "no-answer",
+    "busy",
+    "superseded",
+    "moved",
+    "unknown-group",
+    "association",
+    "group",
+)  # codes that time may mend
 
 Joined = Callable[[LocalParticipant, dict[bytes, msm_pb2.JoinGroupResponse], float], Effects]
 

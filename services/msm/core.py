@@ -38,7 +38,7 @@ from services.msm.events import (
     SequenceLow,
     UnknownEpochSeen,
 )
-from services.msm.membership import Changed, Membership, RepairWanted
+from services.msm.membership import Changed, Membership, RenewalWanted, RepairWanted
 from services.msm.sessions import Sessions
 
 STATEMENT_FOR = 30.0  # seconds that a user's statement holds
@@ -96,6 +96,11 @@ class _Registering:
 
 @dataclass(frozen=True, slots=True)
 class _Repairing:
+    group_id: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Renewing:
     group_id: bytes
 
 
@@ -328,6 +333,7 @@ class MsmCore:
             sender=not another_user,
             address=self.settings.address,
             gkm_contribution=join.joining.contribution,
+            last_beacon=membership.last_beacon,
         )
         join.request_hash = payload_hash(request)
         return [
@@ -423,6 +429,8 @@ class MsmCore:
                 return []
             effects = membership.repaired(list(event.message.updates), event.message.register_again, now)
             return self._follow(membership, effects, now)
+        if isinstance(token, _Renewing):
+            return self._lost(token.group_id, now) if event.message.register_again else []
         if isinstance(token, _Passed):
             try:
                 return [Answer(token.token, token.answer(event.message))]
@@ -443,11 +451,19 @@ class MsmCore:
             if membership is not None and event.refusal.code == "unknown-group":
                 return self._follow(membership, membership.repaired([], register_again=True, now=now), now)
             return []  # the next hint tries again
+        if isinstance(token, _Renewing):
+            return self._lost(token.group_id, now) if event.refusal.code == "unknown-group" else []
         if isinstance(token, _Passed):
             return [Refuse(token.token, event.refusal)]
         if isinstance(token, _Unanswered):
             return [Count(f"unanswered.{event.refusal.code}")]
         return self._sessions.failed(event, now)
+
+    def _lost(self, group_id: bytes, now: float) -> list[Any]:
+        membership = self.memberships.get(group_id)
+        if membership is None:
+            return []
+        return self._follow(membership, membership.lost("the Authorizer doesn't know this host as a member"), now)
 
     def _group_message(self, event: GroupMessage, now: float) -> list[Any]:
         membership = self.memberships.get(event.group_id)
@@ -476,6 +492,11 @@ class MsmCore:
                         subjects.AUTHORIZER, "repair", message, membership.authorizer, _Repairing(group_id), within=3.0
                     )
                 )
+            elif isinstance(effect, RenewalWanted):
+                group_id = membership.group.group_id
+                renewal = authorizer_wire.RenewRequest(group_id=group_id)
+                token = _Renewing(group_id)
+                out.append(Request(subjects.AUTHORIZER, "renew", renewal, membership.authorizer, token))
             elif isinstance(effect, Changed):
                 out.append(self._tell(membership, effect))
             else:

@@ -26,6 +26,8 @@ from services.msm.events import DropEpoch, InstallEpoch, PauseSending, ResumeSen
 
 REPAIR_EACH = 1.0  # seconds: at most one repair per group (design, section 6)
 REPAIR_JITTER = 0.2  # seconds
+RENEWALS = 3  # in the time of a lease: two may be lost
+RENEWAL_JITTER = 0.2  # of the time between them
 EARLY_UPDATES = 32  # kept until the one before them comes
 EPOCHS_SHOWN = 64
 
@@ -45,6 +47,11 @@ class RepairWanted:
     """Ask the Authorizer for the updates after `have_number`."""
 
     have_number: int
+
+
+@dataclass(frozen=True, slots=True)
+class RenewalWanted:
+    """Tell the Authorizer that this host is still here."""
 
 
 @dataclass
@@ -67,6 +74,7 @@ class Membership:
     roster: dict[int, RosterEntry] = field(default_factory=dict)
     epochs: list[int] = field(default_factory=list)
     switched_at: float = 0.0
+    last_beacon: bytes = b""  # of an epoch that this host was in, as received: what the Authorizer said
 
     def __post_init__(self) -> None:
         self._member: Member | None = None
@@ -79,6 +87,7 @@ class Membership:
         self._repaired_at = 0.0
         self._heard_at = 0.0
         self._beacon_ms = 0
+        self._renew_at: float | None = None
 
     # ---- registration
 
@@ -101,6 +110,7 @@ class Membership:
         self.roster = {entry.sender_id: entry for entry in gsa.roster}
         self._early = {number: raw for number, raw in self._early.items() if number > self.number}
         self._heard_at = now
+        self._renew_at = self._next_renewal(now)
         self._switches = []
         self.state = "member"
         effects: list[Any] = [self._roster(), *self._enter(gsa.epoch)]
@@ -168,6 +178,8 @@ class Membership:
             return []
         self._beacon_ms = beacon.time_ms
         effects = self._heard(now)
+        if beacon.epoch == self.epoch:
+            self.last_beacon = raw
         if beacon.epoch < self.epoch:
             return effects + self._stale("the Authorizer is in an older epoch: it has lost its past")
         if beacon.update_number != self.number or beacon.epoch != self.epoch:
@@ -197,6 +209,14 @@ class Membership:
             except Rejected as rejected:
                 return effects + self._stale(f"a repaired update could not be used: {rejected}")
         return effects + self._stale("missed too much") if register_again else effects
+
+    def lost(self, why: str) -> list[Any]:
+        """The Authorizer doesn't know this host as a member any more."""
+        return self._stale(why)
+
+    def _next_renewal(self, now: float) -> float:
+        between = self.group.policy.lease_s / RENEWALS
+        return now + between * (1 - RENEWAL_JITTER * int.from_bytes(self.random(2), "big") / 65536)
 
     def _stale(self, why: str) -> list[Any]:
         if self.state in ("stale", "ejected"):
@@ -260,6 +280,9 @@ class Membership:
         if self._repair_at is not None and now >= self._repair_at:
             self._repair_at, self._repaired_at = None, now
             effects.append(RepairWanted(self.number))
+        if self._renew_at is not None and now >= self._renew_at and self.state in ("member", "silenced"):
+            self._renew_at = self._next_renewal(now)
+            effects.append(RenewalWanted())
         if self.state == "member" and now >= self._silent_at():
             self.state = "silenced"
             remark = "no beacon of the Authorizer: an update may have been kept from us, so nothing more is sent"
@@ -285,6 +308,7 @@ class Membership:
         times += [switch[0] for switch in self._switches]
         times += [self._repair_at] if self._repair_at is not None else []
         times += [self._silent_at()] if self.state == "member" else []
+        times += [self._renew_at] if self._renew_at is not None and self.state in ("member", "silenced") else []
         return min(times, default=None)
 
     def _silent_at(self) -> float:

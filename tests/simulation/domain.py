@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
 from mcsa.conference_id import CONFERENCE_LABEL
 from mcsa.v1 import msm_pb2
 from mcsa.v1.types_pb2 import (
@@ -14,6 +17,7 @@ from mcsa.v1.types_pb2 import (
 )
 from tests.simulation.network import START, Network, Weather
 from tests.simulation.nodes import AskingNode, AuthorizerNode, MsmNode, Switchboard
+from tests.simulation.stream import MemoryStream
 from tests.world import World, seeded
 
 
@@ -24,11 +28,14 @@ class Domain:
         self, seed: int = 1, weather: Weather | None = None, hosts: tuple[str, ...] = (), world: World | None = None
     ) -> None:
         self.seed = seed
+        self._started = 0
         self.world = world or World(now=START)
         self.network = Network(seed, weather)
         self.switchboard = Switchboard(self.network)
-        self.memory: dict[bytes, bytes] = {}
-        self.authorizer = AuthorizerNode(self.world, self.switchboard, seed, self.memory)
+        self.stream = MemoryStream()
+        self._folder = TemporaryDirectory()
+        self.state = Path(self._folder.name)
+        self.authorizer = AuthorizerNode(self.world, self.switchboard, seed, self.stream, self.state)
         self.msm: dict[str, MsmNode] = {}
         self.csm: dict[str, AskingNode] = {}
         for name in hosts:
@@ -43,7 +50,13 @@ class Domain:
     def restart_authorizer(self) -> None:
         """A new process with what the old one wrote down."""
         self.authorizer.kill()
-        self.authorizer = AuthorizerNode(self.world, self.switchboard, self.seed + 77, self.memory)
+        self.start_authorizer(self.state)
+
+    def start_authorizer(self, state: Path) -> None:
+        """A process with a disk of its own; there may be another one."""
+        self._started += 1
+        seed = self.seed + 77 * self._started
+        self.authorizer = AuthorizerNode(self.world, self.switchboard, seed, self.stream, state)
 
     def restart_msm(self, name: str) -> None:
         """A new process with nothing."""

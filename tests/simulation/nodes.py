@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Generator
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from google.protobuf.message import Message
 
 from mcsa import subjects
+from mcsa.durable_log import Conflict
 from mcsa.endpoint import (
     Answered,
     Endpoint,
@@ -26,6 +28,7 @@ from mcsa.esp.derive import derive_traffic_key
 from mcsa.esp.outbound import OutboundAssociation
 from mcsa.esp.suite import suite_named
 from mcsa.registration import sign_user_statement
+from mcsa.shell.storage_key import StorageKeyAtRest
 from mcsa.subjects import GROUP_CHANGED
 from mcsa.updates import PORT as UPDATE_PORT
 from mcsa.v1 import msm_pb2
@@ -33,12 +36,30 @@ from mcsa.v1.types_pb2 import GroupDescription
 from services.authorizer import events as authorizer_events
 from services.authorizer.core import AuthorizerCore
 from services.authorizer.core import Settings as AuthorizerSettings
+from services.authorizer.logs import Logs
 from services.msm import events as msm_events
 from services.msm.core import Accepted, MsmCore
 from services.msm.core import Settings as MsmSettings
 from services.msm.path import GroupPath, Received
 from tests.simulation.network import Network
+from tests.simulation.stream import MemoryStream, WaitingStream
 from tests.world import World, seeded
+
+STORED_AFTER = 0.001  # seconds that the store takes
+
+
+class _Pause:
+    """Awaited, it lets time pass on the virtual clock."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    def __await__(self) -> Generator[float, None, None]:
+        yield self._seconds
+
+
+async def _pause(seconds: float) -> None:
+    await _Pause(seconds)
 
 
 class Switchboard:
@@ -135,7 +156,7 @@ class AuthorizerNode(Node):
 
     ADDRESS = "198.51.100.1"
 
-    def __init__(self, world: World, switchboard: Switchboard, seed: int, memory: dict[bytes, bytes]) -> None:
+    def __init__(self, world: World, switchboard: Switchboard, seed: int, stream: MemoryStream, state: Path) -> None:
         random = seeded(seed)
         core = AuthorizerCore(world.authorizer, world.trust(), random, AuthorizerSettings(address=self.ADDRESS))
         endpoint = Endpoint(
@@ -143,11 +164,47 @@ class AuthorizerNode(Node):
         )
         super().__init__("authorizer", endpoint, switchboard)
         self.core = core
-        self.memory = memory
+        self.logs = Logs(WaitingStream(stream), StorageKeyAtRest(state / "storage.key"), random, _pause)
         self._senders: dict[tuple[bytes, int], OutboundAssociation] = {}
         self._addresses: dict[bytes, str] = {}
         self.decided: list[authorizer_events.Decided] = []
-        self.perform(endpoint.carry_out(core.restore(list(memory.values()), self.network.now), self.network.now))
+        self.alarms: list[authorizer_events.Alarm] = []
+        self.run(self._take_over())
+
+    async def _take_over(self) -> None:
+        now = self.network.now
+        self.perform(self.endpoint.carry_out(self.core.restore(await self.logs.load(), now), now))
+
+    def run(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """What waits, until it does; then on from there, as long as this process lives."""
+        if not self.alive:
+            coroutine.close()
+            return
+        try:
+            seconds = coroutine.send(None)
+        except StopIteration:
+            return
+        self.network.at(self.network.now + seconds, lambda: self.run(coroutine))
+
+    async def _append(self, effect: authorizer_events.Append) -> None:
+        await _pause(STORED_AFTER)
+        try:
+            await self.logs.append(effect.log, effect.plaintext, whole=effect.whole)
+        except Conflict:
+            self.event(authorizer_events.Fenced(effect.log))
+        else:
+            self.event(authorizer_events.Appended(effect.log))
+
+    async def _take_snapshot(self, effect: authorizer_events.TakeSnapshot) -> None:
+        await _pause(STORED_AFTER)
+        try:
+            await self.logs.take_snapshot(effect.log, effect.plaintext)
+        except Conflict:
+            self.event(authorizer_events.Fenced(effect.log))
+
+    async def _load(self, effect: authorizer_events.Load) -> None:
+        await _pause(STORED_AFTER)
+        self.event(await self.logs.read(effect.log))
 
     def carry_out(self, effect: Any) -> None:
         domain = self.endpoint.credentials.id.domain
@@ -161,13 +218,24 @@ class AuthorizerNode(Node):
             case authorizer_events.DropSender():
                 self._senders.pop((effect.group_id, effect.epoch), None)
             case authorizer_events.SendToGroup():
-                packet = self._senders[effect.group_id, effect.epoch].seal(effect.payload, UPDATE_PORT, UPDATE_PORT)
+                sender = self._senders.get((effect.group_id, effect.epoch))
+                if sender is None:
+                    return
+                packet = sender.seal(effect.payload, UPDATE_PORT, UPDATE_PORT)
                 self.network.send(self.ADDRESS, self._addresses[effect.group_id], packet)
             case authorizer_events.Tell():
                 subject = subjects.group_subject(self.endpoint.caller, effect.group_id)
                 self.switchboard.publish(self, subject, effect.payload)
-            case authorizer_events.Remember():
-                self.memory[effect.conference_id] = effect.state
+            case authorizer_events.Append():
+                self.run(self._append(effect))
+            case authorizer_events.TakeSnapshot():
+                self.run(self._take_snapshot(effect))
+            case authorizer_events.EndLog():
+                self.run(self.logs.end(effect.log))
+            case authorizer_events.Load():
+                self.run(self._load(effect))
+            case authorizer_events.Alarm():
+                self.alarms.append(effect)
             case authorizer_events.Decided():
                 self.decided.append(effect)
             case _:

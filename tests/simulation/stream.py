@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from copy import deepcopy
 from dataclasses import dataclass, field
 
@@ -106,3 +106,29 @@ class MemoryStream:
     def _check_up(self) -> None:
         if not self.up:
             raise BusUnavailable("down", "The store can't be reached.")
+
+
+class WaitingStream:
+    """The same with methods to be awaited, as `LogStream` has them; they never wait."""
+
+    def __init__(self, stream: MemoryStream) -> None:
+        self._stream = stream
+
+    async def append(self, log: str, raw: bytes, expected: int) -> int:
+        return self._stream.append(log, raw, expected)
+
+    async def read(self, log: str, after: int = 0) -> AsyncIterator[Stored]:
+        for stored in self._stream.read(log, after):
+            yield stored
+
+    async def last(self, log: str) -> Stored | None:
+        return self._stream.last(log)
+
+    async def purge(self, log: str, before: int) -> None:
+        self._stream.purge(log, before)
+
+    async def remove(self, log: str) -> None:
+        self._stream.remove(log)
+
+    async def logs(self) -> list[str]:
+        return self._stream.logs()

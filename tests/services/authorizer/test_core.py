@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from mcsa.endpoint import Answer, Refuse, Requested, Woken
+from mcsa.envelope import payload_hash
 from mcsa.errors import Refused
 from mcsa.gkm import scheme_named
 from mcsa.identity import Credentials
@@ -17,7 +18,7 @@ from mcsa.v1 import authorizer_pb2 as wire
 from mcsa.v1.types_pb2 import POLICY_CLASS_CLOSED, AccessControl, ConferenceDescription, GroupDescription, GroupPolicy
 from services.authorizer import core
 from services.authorizer.core import AuthorizerCore, Settings
-from services.authorizer.events import DropSender, Remember
+from services.authorizer.events import Append, Appended, DropSender, EndLog
 from services.authorizer.rules import Resource, Rules
 from tests.world import NOW, World, seeded
 
@@ -33,15 +34,23 @@ class Desk:
     def ask(self, verb: str, message: Any, caller: Credentials | None = None, now: float = NOW) -> Any:
         """The answer; raises what was refused."""
         who = (caller or self.world.host("alpha")).identity
-        effects = self.core.handle(Requested(verb, who, message, "token", b"h" * 32), now)
+        self.request_hash = payload_hash(message)
+        effects = self.stored(self.core.handle(Requested(verb, who, message, "token", self.request_hash), now), now)
         while self.core.wake_at() is not None and not any(isinstance(e, Answer | Refuse) for e in effects):
             now = max(now, self.core.wake_at() or now)
-            effects += self.core.handle(Woken(), now)
+            effects += self.stored(self.core.handle(Woken(), now), now)
         self.effects += effects
         outcome = next(effect for effect in effects if isinstance(effect, Answer | Refuse))
         if isinstance(outcome, Refuse):
             raise outcome.refusal
         return outcome.message
+
+    def stored(self, effects: list[Any], now: float) -> list[Any]:
+        """These and those that follow, where the store takes whatever it is given."""
+        for effect in effects:
+            if isinstance(effect, Append):
+                effects += self.core.handle(Appended(effect.log), now)
+        return effects
 
     def create(self, **changes: Any) -> Any:
         description = ConferenceDescription(
@@ -112,7 +121,7 @@ def refused(call: Any, *args: Any, **more: Any) -> Refused:
 
 def test_a_registration_is_answered_with_a_sealed_association(desk: Desk, group_id: bytes):
     response = desk.ask("register", desk.request(group_id), desk.world.host("beta"))
-    gsa = open_association(desk.key, b"h" * 32, response.sealed_gsa)
+    gsa = open_association(desk.key, desk.request_hash, response.sealed_gsa)
     assert gsa.group.group_id == group_id
     assert gsa.sender_id == 2
     assert [entry.sender_id for entry in gsa.roster] == [1, 2]
@@ -124,7 +133,7 @@ def test_post_quantum_where_the_policy_asks_for_it(desk: Desk):
     group_id = desk.create(policy=GroupPolicy(hpke="x-wing")).groups[0].group_id
     assert refused(desk.ask, "register", desk.request(group_id), desk.world.host("beta")).rule == "group-policy.hpke"
     response = desk.ask("register", desk.request(group_id, suite="x-wing"), desk.world.host("beta"))
-    assert open_association(desk.key, b"h" * 32, response.sealed_gsa).sender_id == 2
+    assert open_association(desk.key, desk.request_hash, response.sealed_gsa).sender_id == 2
 
 
 @pytest.mark.parametrize(
@@ -172,7 +181,7 @@ def test_key_material_that_can_not_be_used(desk: Desk, group_id: bytes):
     request.gkm_contribution = b"short"
     assert refused(desk.ask, "register", request, desk.world.host("beta")).code == "key-material"
     before = desk.core.groups[group_id].epoch
-    assert desk.core.groups[group_id].members == {}
+    assert not len(desk.core.groups[group_id].members)
     assert desk.core.groups[group_id].epoch == before
 
 
@@ -265,14 +274,19 @@ def test_an_eviction_of_long_ago_or_of_nobody(desk: Desk):
     assert refused(desk.ask, "evict", wire.EvictRequest(eviction=signed)).code == "unknown-conference"
 
 
-def test_sender_ids_are_never_given_twice_and_run_out_with_a_sentence(desk: Desk, group_id: bytes):
+def test_sender_ids_are_never_given_twice_and_where_they_run_out_all_keys_are_replaced(desk: Desk, group_id: bytes):
     given = []
     for _ in range(3):
         response = desk.ask("register", desk.request(group_id), desk.world.host("beta"))
-        given.append(open_association(desk.key, b"h" * 32, response.sealed_gsa).sender_id)
+        given.append(open_association(desk.key, desk.request_hash, response.sealed_gsa).sender_id)
     assert given == [2, 3, 4]
-    desk.core.groups[group_id]._next_sender_id = 2**20
-    assert refused(desk.ask, "register", desk.request(group_id), desk.world.host("beta")).rule == "sender-ids"
+    group = desk.core.groups[group_id]
+    group._next_sender_id, epoch, key = 2**20 - 2, group.epoch, group.key
+    response = desk.ask("register", desk.request(group_id, host="gamma"), desk.world.host("gamma"))
+    gsa = open_association(desk.key, desk.request_hash, response.sealed_gsa)
+    assert gsa.sender_id == 2 and gsa.epoch > epoch and group.key != key
+    assert str(desk.world.host("beta").id) not in group.members
+    assert [entry.sender_id for entry in gsa.roster] == [1, 2]
 
 
 def test_epochs_rise_and_are_no_less_than_the_clock(desk: Desk, group_id: bytes):
@@ -314,14 +328,33 @@ def test_a_conference_that_nobody_is_in_is_forgotten_after_an_hour_and_its_addre
         effects += desk.core.handle(Woken(), NOW + 60 * minute)
         if minute == 58:
             assert group.group_id in desk.core.groups
-    assert Remember(created.conference_id, b"") in effects
+    assert EndLog(f"conference-{created.conference_id.hex()}") in effects
+    assert EndLog(f"group-{group.group_id.hex()}") in effects
     assert any(isinstance(effect, DropSender) and effect.group_id == group.group_id for effect in effects)
     assert not desk.core.groups and not desk.core.conferences and desk.core.wake_at() is None
     assert desk.create(address="239.255.70.1", nonce=b"another" + bytes(9)).conference_id != created.conference_id
 
 
-def test_a_conference_with_a_member_is_not_forgotten(desk: Desk, group_id: bytes):
-    desk.ask("register", desk.request(group_id), desk.world.host("beta"))
-    for minute in range(1, 70):
-        desk.core.handle(Woken(), NOW + 60 * minute)
+def test_a_conference_with_a_member_that_renews_is_not_forgotten(desk: Desk, group_id: bytes):
+    beta = desk.world.host("beta")
+    desk.ask("register", desk.request(group_id), beta)
+    for step in range(1, 210):
+        now = NOW + 20 * step
+        desk.stored(desk.core.handle(Woken(), now), now)
+        assert not desk.ask("renew", wire.RenewRequest(group_id=group_id), beta, now).register_again
     assert group_id in desk.core.groups
+
+
+def test_a_member_whose_lease_ends_is_removed_and_the_group_rekeyed(desk: Desk, group_id: bytes):
+    beta, group = desk.world.host("beta"), desk.core.groups[group_id]
+    desk.ask("register", desk.request(group_id), beta)
+    desk.ask("register", desk.request(group_id, host="gamma"), desk.world.host("gamma"))
+    key = group.key
+    for step in range(1, 8):
+        now = NOW + 10 * step
+        desk.ask("renew", wire.RenewRequest(group_id=group_id), beta, now)
+        desk.stored(desk.core.handle(Woken(), now), now)
+        desk.stored(desk.core.handle(Woken(), now + 1), now + 1)
+    assert [member.host for member in group.members] == [str(beta.id)]
+    assert group.key != key and [entry.host for entry in group.roster.values()][1:] == [str(beta.id)]
+    assert desk.ask("renew", wire.RenewRequest(group_id=group_id), desk.world.host("gamma"), now).register_again

@@ -1,0 +1,84 @@
+"""A conference as far as its Authorizer is concerned: who may join, and who may not any more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from mcsa.conference_id import conference_id_of
+from mcsa.v1.authorizer_log_pb2 import ConferenceRecord
+from mcsa.v1.authorizer_pb2 import CreateRequest
+from mcsa.v1.types_pb2 import AccessControl, ConferenceDescription, GroupDescription, SignedStatement
+from services.authorizer.rules import Resource
+
+LOG_PREFIX = "conference-"
+GROUP_LOG_PREFIX = "group-"
+
+
+def conference_log(conference_id: bytes) -> str:
+    """Name of a conference's log."""
+    return f"{LOG_PREFIX}{conference_id.hex()}"
+
+
+def group_log(group_id: bytes) -> str:
+    """Name of a group's log."""
+    return f"{GROUP_LOG_PREFIX}{group_id.hex()}"
+
+
+@dataclass(slots=True)
+class Conference:
+    """See the module. What is in it is in its log, or on its way there."""
+
+    id: bytes
+    signed: SignedStatement
+    coordinator: str
+    policy_class: int
+    access: AccessControl
+    groups: list[GroupDescription]
+    banned: list[str] = field(default_factory=list)
+    _resource: Resource | None = None
+
+    @classmethod
+    def created(cls, request: CreateRequest, coordinator: str, groups: list[GroupDescription]) -> Conference:
+        """As its Coordinator asked for it; the request was checked."""
+        statement = request.description.statement
+        description = ConferenceDescription.FromString(statement)
+        access = AccessControl()
+        access.CopyFrom(request.access)
+        id_ = conference_id_of(coordinator, statement)
+        return cls(id_, request.description, coordinator, description.policy_class, access, groups)
+
+    @classmethod
+    def restored(cls, records: Iterable[ConferenceRecord]) -> Conference | None:
+        """As the records of its log tell; None where they don't say how it began."""
+        whole = ConferenceRecord()
+        for record in records:
+            whole.MergeFrom(record)
+        if not whole.HasField("created"):
+            return None
+        coordinator = ConferenceDescription.FromString(whole.created.description.statement).coordinator
+        conference = cls.created(whole.created, coordinator, list(whole.groups))
+        for subject in whole.banned:
+            conference.ban(subject)
+        return conference
+
+    def resource(self) -> Resource:
+        """As the rules see it."""
+        if self._resource is None:
+            self._resource = Resource(self.id.hex(), self.coordinator, self.policy_class, self.access)
+        return self._resource
+
+    def ban(self, subject: str) -> None:
+        """Puts a host or a user on the list of those that may not join."""
+        access = self.access
+        listed = access.unacceptable_hosts if "/host/" in subject else access.unacceptable_users
+        if subject not in listed:
+            listed.append(subject)
+            self._resource = None
+        if subject not in self.banned:
+            self.banned.append(subject)
+
+    def record(self) -> ConferenceRecord:
+        """All of it, as its first record or as a snapshot. Countersignatures that were given are not part of it."""
+        created = CreateRequest(description=self.signed, access=self.access)
+        return ConferenceRecord(created=created, groups=self.groups, banned=self.banned)

@@ -1,0 +1,368 @@
+"""All conferences and groups of an Authorizer: created, kept in their logs, flushed, ended. Sans-I/O.
+
+What becomes of a group's log, and what of the group then:
+
+    a log that this process reads        -> restored; a fresh key and epoch, sender IDs skipped, members go on
+    its end is missing or unreadable     -> an alarm; the group begins anew, members register again
+    another process has written to it    -> this process gives the group up; who asks for it makes it read the log again
+    a member shows our own later word    -> an alarm; the group begins anew (`core.py`)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from google.protobuf.message import DecodeError
+
+from mcsa.endpoint import Answer, Count, Refuse
+from mcsa.errors import Refused, Rejected
+from mcsa.identity import Credentials
+from mcsa.keys import Random
+from mcsa.v1 import authorizer_pb2 as wire
+from mcsa.v1.authorizer_log_pb2 import ConferenceRecord, GroupRecord
+from mcsa.v1.types_pb2 import GroupDescription
+from services.authorizer.beacons import Beacons
+from services.authorizer.conference import LOG_PREFIX, Conference, conference_log, group_log
+from services.authorizer.events import Alarm, EndLog, Load, Loaded, TakeSnapshot
+from services.authorizer.group import Flushed, Group, Setting
+from services.authorizer.journal import Gate, Journal, Then
+from services.authorizer.snapshots import SnapshotTimes
+
+EMPTY_FOR = 3_600.0  # seconds without a member after which a conference is forgotten
+
+
+class Groups:
+    """See the module."""
+
+    def __init__(self, credentials: Credentials, random: Random, address: str) -> None:
+        self._credentials = credentials
+        self._random = random
+        self._address = address
+        self.journal = Journal()
+        self._snapshots = SnapshotTimes()
+        self._beacons = Beacons(credentials, random)
+        self.conferences: dict[bytes, Conference] = {}
+        self.groups: dict[bytes, Group] = {}
+        self._creating: dict[bytes, list[Then]] = {}
+        self._empty_since: dict[bytes, float] = {}
+        self._given_up: dict[bytes, wire.Beacon] = {}  # groups, and what was told of them last
+        self._wanted: set[bytes] = set()  # of these, those that somebody has asked for
+
+    # ---- looking up
+
+    def find_group(self, group_id: bytes) -> Group:
+        """`Refused` where it isn't served here."""
+        group = self.groups.get(group_id)
+        if group is not None:
+            return group
+        if group_id in self._given_up:
+            self._wanted.add(group_id)
+            raise _moved()
+        sentence = "this Authorizer has no such group: it was never created here, or has ended"
+        raise Refused("unknown-group", "group", sentence)
+
+    def find_conference(self, conference_id: bytes) -> Conference:
+        """`Refused` where there is none."""
+        conference = self.conferences.get(conference_id)
+        if conference is None:
+            raise Refused("unknown-conference", "conference", "this Authorizer has no such conference")
+        return conference
+
+    def addresses(self) -> list[str]:
+        """Of all groups."""
+        return [group.address for conference in self.conferences.values() for group in conference.groups]
+
+    # ---- beginning
+
+    def create(self, conference: Conference, now: float) -> list[Any]:
+        """A new conference. Its groups' logs come first: one without its conference's is nobody's."""
+        self.conferences[conference.id] = conference
+        self._creating[conference.id] = []
+        groups = [self._new_group(conference, description, now) for description in conference.groups]
+
+        def all_stored(later: float) -> list[Any]:
+            return self.journal.commit(
+                conference_log(conference.id), conference.record(), lambda at: self._created(conference.id, groups, at)
+            )
+
+        gate = Gate(all_stored)
+        effects: list[Any] = []
+        for group in groups:
+            record = GroupRecord(snapshot=group.snapshot())
+            effects += self.journal.commit(group_log(group.id), record, gate.wait())
+        return effects + gate.close(now)
+
+    def once_created(self, conference_id: bytes, then: Then, now: float) -> list[Any]:
+        """Calls `then` once the conference's records are stored."""
+        if conference_id in self._creating:
+            self._creating[conference_id].append(then)
+            return []
+        return list(then(now))
+
+    def _created(self, conference_id: bytes, groups: list[Group], now: float) -> list[Any]:
+        self._snapshots.begin(conference_log(conference_id), now)
+        effects: list[Any] = []
+        for group in groups:
+            self._serve(group, now)
+            effects += self._beacons.begin(group, now)
+        for then in self._creating.pop(conference_id):
+            effects += then(now)
+        return effects
+
+    def _new_group(self, conference: Conference, description: GroupDescription, now: float) -> Group:
+        setting = self._setting(conference, description)
+        return Group(setting, setting.gkm(), now)
+
+    def _setting(self, conference: Conference, description: GroupDescription) -> Setting:
+        return Setting(description, conference.id, conference.signed, self._credentials, self._address, self._random)
+
+    def _serve(self, group: Group, now: float) -> None:
+        self.groups[group.id] = group
+        self._snapshots.begin(group_log(group.id), now)
+
+    # ---- changes
+
+    def commit(self, log: str, record: ConferenceRecord | GroupRecord, then: Then, now: float) -> list[Any]:
+        """See `Journal.commit`."""
+        self._snapshots.appended(log, record.ByteSize(), now)
+        return self.journal.commit(log, record, then)
+
+    def flush_if_due(self, group: Group, now: float) -> list[Any]:
+        """Carries out a group's batch, where its time has come and no record of the group is under way."""
+        log = group_log(group.id)
+        due = (group.batch.due_at is not None and now >= group.batch.due_at) or now >= group.rekey_at
+        if not due or self.journal.busy(log) or self.groups.get(group.id) is not group:
+            return []
+        if group.is_out_of_sender_ids:
+            return [Count("sender-ids.exhausted"), *self.begin_anew(group, now)]
+        flushed = group.flush(now)
+        return self.commit(log, flushed.record, lambda later: self._flushed(group, flushed, later), now)
+
+    def _flushed(self, group: Group, flushed: Flushed, now: float) -> list[Any]:
+        group.committed()
+        effects = self._beacons.updated(group, flushed, now)
+        for joiner, sealed in flushed.associations:
+            effects.append(Answer(joiner.token, wire.RegisterResponse(sealed_gsa=sealed)))
+        for joiner in flushed.dismissed:
+            sentence = "the user left, or was thrown out, before the registration was done"
+            effects.append(Refuse(joiner.token, Refused("dismissed", "membership", sentence)))
+        for then in flushed.then:
+            effects += then(now)
+        return [*effects, Count("flushes"), *self.flush_if_due(group, now)]
+
+    def begin_anew(self, group: Group, now: float, after: wire.Beacon | None = None) -> list[Any]:
+        """All keys are replaced and all members have to register again; see `Group.begin_anew`."""
+        log = group_log(group.id)
+        if self.journal.busy(log):  # what is under way is no longer true; who waits for it asks again
+            self.journal.give_up(log)
+            return [*self._give_up(group, after), Load(log)]
+        old_epoch = group.told.epoch
+        record = group.begin_anew(now, after)
+
+        def stored(later: float) -> list[Any]:
+            group.committed()
+            return [*self._beacons.begin_anew(group, old_epoch, later), *self.flush_if_due(group, later)]
+
+        self._snapshots.begin(log, now)
+        return self.journal.commit(log, record, stored, whole=True)
+
+    def appended(self, log: str, now: float) -> list[Any]:
+        """A record is stored."""
+        return self.journal.appended(log, now)
+
+    # ---- time
+
+    def woken(self, now: float) -> list[Any]:
+        """What is due."""
+        effects: list[Any] = []
+        for group in list(self.groups.values()):
+            if now >= group.sweep_at:
+                ended = group.sweep(now)
+                effects += [Count("leases.ended", ended)] if ended else []
+            effects += self.flush_if_due(group, now)
+        effects += self._beacons.woken(self.groups, now)
+        for conference in list(self.conferences.values()):
+            effects += self._forget(conference, now)
+        for log in self._snapshots.due(now):
+            effects += self._take_snapshot(log, now)
+        return effects
+
+    def wake_at(self) -> float | None:
+        """When `woken` is wanted."""
+        times = [group.sweep_at for group in self.groups.values()]
+        for group in self.groups.values():
+            if not self.journal.busy(group_log(group.id)):
+                times += [group.rekey_at] if group.batch.due_at is None else [group.rekey_at, group.batch.due_at]
+        for at in (self._beacons.wake_at(), self._snapshots.next_at()):
+            times += [] if at is None else [at]
+        return min(times, default=None)
+
+    def _take_snapshot(self, log: str, now: float) -> list[Any]:
+        if self.journal.busy(log):
+            self._snapshots.postpone(log, now)
+            return []
+        record = self._record_of(log)
+        if record is None:
+            self._snapshots.end(log)
+            return []
+        self._snapshots.begin(log, now)
+        return [TakeSnapshot(log, record.SerializeToString())]
+
+    def _record_of(self, log: str) -> ConferenceRecord | GroupRecord | None:
+        id_ = _id_of(log)
+        if log.startswith(LOG_PREFIX):
+            return self.conferences[id_].record() if id_ in self.conferences else None
+        return GroupRecord(snapshot=self.groups[id_].snapshot()) if id_ in self.groups else None
+
+    def _forget(self, conference: Conference, now: float) -> list[Any]:
+        """A conference that nobody has been in for long, or whose end is past, has ended: its addresses are free."""
+        groups = [self.groups[group.group_id] for group in conference.groups if group.group_id in self.groups]
+        served = len(groups) == len(conference.groups)
+        if not served or any(len(group.members) or group.batch.joiners for group in groups):
+            self._empty_since.pop(conference.id, None)
+            return []
+        since = self._empty_since.setdefault(conference.id, now)
+        if now < since + EMPTY_FOR:
+            return []
+        return [*self._end(conference), Count("conferences.forgotten")]
+
+    def _end(self, conference: Conference) -> list[Any]:
+        effects: list[Any] = self._end_log(conference_log(conference.id))  # the groups' logs are nobody's from here on
+        for description in conference.groups:
+            group = self.groups.pop(description.group_id, None)
+            effects += self._end_log(group_log(description.group_id))
+            if group is not None:
+                effects += self._beacons.end(group)
+        del self.conferences[conference.id]
+        self._empty_since.pop(conference.id, None)
+        return effects
+
+    def _end_log(self, log: str) -> list[Any]:
+        self.journal.give_up(log)
+        self._snapshots.end(log)
+        return [EndLog(log)]
+
+    # ---- reading logs
+
+    def loaded(self, logs: list[Loaded], now: float, *, all_there_are: bool = False) -> list[Any]:
+        """Logs as they were read. Where these are all there are, groups' logs without a conference's are removed."""
+        by_name = {loaded.log: loaded for loaded in logs}
+        effects: list[Any] = []
+        for name in [name for name in by_name if name.startswith(LOG_PREFIX)]:
+            effects += self._take_up_conference(by_name.pop(name), now)
+        for conference in self.conferences.values():
+            for description in conference.groups:
+                log = group_log(description.group_id)
+                if log in by_name or all_there_are:
+                    missing = Loaded(log, None, (), whole=False)
+                    effects += self._take_up_group(conference, description, by_name.pop(log, missing), now)
+        if all_there_are:
+            self._beacons.recall(now)
+            effects += [EndLog(log) for log in by_name]
+        return effects
+
+    def _take_up_conference(self, loaded: Loaded, now: float) -> list[Any]:
+        conference = None
+        try:
+            conference = Conference.restored(ConferenceRecord.FromString(raw) for raw in _records(loaded))
+        except DecodeError:
+            loaded = Loaded(loaded.log, None, (), whole=False)
+        effects: list[Any] = []
+        if not loaded.whole:
+            sentence = (
+                "its log is shorter than it was, or can't be read on: JetStream has lost or changed what it "
+                "acknowledged; look after the broker's disks. Ejections since then may be forgotten: eject again, or "
+                "convene anew where nothing is left of it."
+            )
+            effects.append(Alarm("conference-log", loaded.log, sentence))
+        if conference is None:
+            return [*effects, EndLog(loaded.log)]
+        self.conferences[conference.id] = conference
+        self._snapshots.begin(loaded.log, now)
+        if not loaded.whole:
+            effects += self.journal.commit(loaded.log, conference.record(), lambda _: [], whole=True)
+        return effects + [Load(group_log(id_)) for id_ in _ids(conference) if id_ in self._given_up]
+
+    def _take_up_group(
+        self, conference: Conference, description: GroupDescription, loaded: Loaded, now: float
+    ) -> list[Any]:
+        setting = self._setting(conference, description)
+        group, whole = None, loaded.whole
+        try:
+            group = Group.restored(setting, (GroupRecord.FromString(raw) for raw in _records(loaded)), now)
+        except (DecodeError, Rejected):
+            whole = False
+        said = self._given_up.pop(description.group_id, wire.Beacon())
+        whole = whole and group is not None and not group.is_outlived_by(said)
+        group = group or Group(setting, setting.gkm(), now)
+        self._serve(group, now)
+        if not whole:
+            sentence = (
+                "its log is shorter than it was, or can't be read on: JetStream has lost or changed what it "
+                "acknowledged; look after the broker's disks. The group begins anew, its members register again."
+            )
+            return [Alarm("group-log", loaded.log, sentence), *self.begin_anew(group, now, after=said)]
+        group.take_over(now)
+        for subject in conference.banned:
+            remove = group.remove_host if "/host/" in subject else group.remove_user
+            remove(subject, now, eject=True)
+        return self.flush_if_due(group, now)
+
+    # ---- giving up
+
+    def fenced(self, log: str) -> list[Any]:
+        """A log goes on elsewhere: nothing that waits for it will follow, and what was thought of it is void."""
+        self.journal.give_up(log)
+        id_ = _id_of(log)
+        effects: list[Any] = [_fenced_alarm(log)]
+        if id_ in self.groups:
+            return effects + self._give_up(self.groups[id_])
+        conference = self.conferences.pop(id_, None)
+        if conference is not None:
+            self._creating.pop(id_, None)
+            self._snapshots.end(log)
+            for group_id in _ids(conference):
+                effects += self._give_up(self.groups[group_id]) if group_id in self.groups else []
+            effects.append(Load(log))
+        return effects
+
+    def _give_up(self, group: Group, said: wire.Beacon | None = None) -> list[Any]:
+        del self.groups[group.id]
+        self._snapshots.end(group_log(group.id))
+        self.journal.give_up(group_log(group.id))
+        told = group.told
+        self._given_up[group.id] = said or wire.Beacon(
+            epoch=told.epoch, update_number=told.number, next_sender_id=told.next_sender_id
+        )
+        waiting = [Refuse(joiner.token, _moved()) for joiner in group.batch.joiners.values()]
+        return [*waiting, *self._beacons.end(group)]
+
+    def wanted(self) -> list[Any]:
+        """Logs to be read again, since somebody has just asked for groups that were given up."""
+        asked, self._wanted = self._wanted, set()
+        return [Load(group_log(group_id)) for group_id in sorted(asked)]
+
+
+def _records(loaded: Loaded) -> list[bytes]:
+    return [*([] if loaded.snapshot is None else [loaded.snapshot]), *loaded.entries]
+
+
+def _ids(conference: Conference) -> list[bytes]:
+    return [group.group_id for group in conference.groups]
+
+
+def _id_of(log: str) -> bytes:
+    return bytes.fromhex(log.rpartition("-")[2])
+
+
+def _moved() -> Refused:
+    sentence = "another process of this Authorizer has served the group meanwhile; ask again in a second"
+    return Refused("moved", "fenced", sentence)
+
+
+def _fenced_alarm(log: str) -> Alarm:
+    sentence = (
+        "its log goes on without this process: another process of this Authorizer has taken over, or JetStream went "
+        "back. Nothing more is decided here before the log was read again; are two running, and is that meant?"
+    )
+    return Alarm("fenced", log, sentence)
