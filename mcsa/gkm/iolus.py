@@ -17,9 +17,9 @@ What maps to what:
 What is different here:
 
 - Mittra's agents (GSI) control their own subgroups: admit, remove, rekey. Here one Authorizer controls all subgroups,
-  and an agent only relays. It is trusted with the keys of its two subgroups and the packets that pass, and with nobody's
-  admission; the paper that this system follows wants one place that admits. What is lost is that a subgroup goes on
-  admitting members without the controller.
+  since the paper that this system follows has one place that admits, and an agent only relays: it is trusted with the
+  keys of its two subgroups and the packets that pass, and with nobody's admission. What is lost is that a subgroup
+  could go on admitting members without the controller.
 - Mittra's sender encrypts a packet under a key of its own and attaches this under K_sg; an agent wraps the short key
   anew and leaves the rest. Here an agent opens the packet and seals it again: an ordinary ESP packet in each subgroup,
   whose SA, anti-replay and kernel drivers stay as they are. It costs the agent an AEAD over each payload twice, and an
@@ -37,8 +37,8 @@ from mcsa.keys import Random
 SUBGROUP_SIZE = 256
 """Members of a subgroup at most, its agents included.
 
-As many subgroups as the backbone takes agents make a star of 65,000 members; and a leave's rekey, 80 bytes for each that
-stays, is 20 kB: with all around it one UDP datagram, which 800 members would fill.
+As many subgroups as the backbone takes agents make a star of 65,000 members; and a leave's rekey, 80 bytes for each
+that stays, is 20 kB: with all around it one UDP datagram, which 800 members would fill.
 """
 
 
