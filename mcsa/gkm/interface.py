@@ -28,6 +28,7 @@ class Promises:
     trusted_with_keys: str  # who has group keys besides the members
     join_cost: str  # in words of n members
     leave_cost: str
+    subgroup_size: int = 0  # members of a subgroup at most, in a scheme of subgroups: what bounds its costs
 
 
 @dataclass(frozen=True, slots=True)

@@ -333,12 +333,17 @@ class RosterEntry(_message.Message):
     HOST_FIELD_NUMBER: _builtins.int
     USERS_FIELD_NUMBER: _builtins.int
     ADDRESS_FIELD_NUMBER: _builtins.int
+    RELAY_FIELD_NUMBER: _builtins.int
     sender_id: _builtins.int
     """20 bits, never given twice in the life of a group."""
     host: _builtins.str
     """SPIFFE ID of the host."""
     address: _builtins.str
     """Address its packets come from."""
+    relay: _builtins.bool
+    """A relaying agent's (GKM of subgroups): all that it sends under this sender ID is others' packets, each with its
+    origin in front (mcsa/esp/relayed.py). What the host has to say itself it says under another sender ID.
+    """
     @_builtins.property
     def users(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """SPIFFE IDs of the users on it that were admitted."""
@@ -350,10 +355,11 @@ class RosterEntry(_message.Message):
         host: _builtins.str = ...,
         users: _abc.Iterable[_builtins.str] | None = ...,
         address: _builtins.str = ...,
+        relay: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "host", b"host", "sender_id", b"sender_id", "users", b"users"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "host", b"host", "relay", b"relay", "sender_id", b"sender_id", "users", b"users"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from mcsa.keys import GroupKey
@@ -50,6 +50,8 @@ class SetRoster:
     addresses: Mapping[int, str]
     own: int | None
     authorizer: int | None  # whose packets on the update port come to the core
+    relays: Collection[int] = ()  # of the senders those that are relaying agents
+    own_relay: int | None = None  # this host's, where it is one
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,7 @@ class SwitchSending:
     group_id: bytes
     epoch: int
     sender_id: int
+    relaying: bool = False  # what others said, rather than what this host's applications say
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,6 @@
-"""A flat group: every member shares a KEK with the authority, all share the group KEK. `cbt` and `kd` are such.
+"""A flat group: every member shares a KEK with the authority, all share the group KEK.
+
+`cbt` and `kd` are such, and each subgroup of `iolus`.
 
 The authority has one X25519 key pair for the group, so that it can make the pairwise KEK of a member that it has never
 spoken to: one that another member welcomed. Where nobody left, a rekey is one wrap under the group KEK, which it
