@@ -1,7 +1,7 @@
-"""How keys of a key tree come of each other: BLAKE2b (RFC 7693) and nothing else.
+"""How the keys of a key tree come of each other: BLAKE2b (RFC 7693), and nothing else.
 
-A key is used once. What it gives and the key that takes its place come of the same hash, and whoever has the key does
-the same: so nobody who is given a key later can follow what it was used for before.
+A key that leads to another is used once. What it gives and the key that takes its place are halves of the same output,
+and whoever has the key does the same: so nobody who is given a key later can follow what it was used for before.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ halves = Struct(f"{KEY_SIZE}s{KEY_SIZE}s").unpack
 def spend(key: bytes, nonce: bytes, purpose: bytes) -> tuple[bytes, bytes]:
     """What a key gives, and its successor: the halves of BLAKE2b over key (32 bytes) || nonce (16) || purpose.
 
-    That is one block of the hash. BLAKE2 has no length extension, so that with the key first it is a pseudorandom
-    function; HMAC takes four blocks, HKDF more, and there are 18,000 of these in a rekey after 1,000 leaves.
+    That is one block of the hash, 128 bytes. BLAKE2 has no length extension and its inputs here are all of one form, so
+    that with the key first it is a pseudorandom function; its keyed mode takes two blocks, HMAC four, HKDF more, and
+    there are 18,000 of these in a rekey after 1,000 leaves.
     """
     return halves(blake2b(key + nonce + purpose).digest())
 

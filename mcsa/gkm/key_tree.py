@@ -7,7 +7,8 @@ has a key where somebody is below it, zeros otherwise. The root is at height 1 a
 When keys change, a node's new key comes of that of one child, and is wrapped for the others. With c subtrees whose
 keys nobody has who left, and which between them hold all that stay, that takes c - 1 wraps: the fewest there are,
 because each wrap links two of them and in the end all must be linked. Where nobody left below a node, its new key
-comes of its old one, and nothing is wrapped.
+comes of its old one, and nothing is wrapped. A child's key that was used is replaced by its successor, in the tree and
+with all that have it (`mcsa.gkm.key_derivation`).
 """
 
 from __future__ import annotations
@@ -120,6 +121,7 @@ class KeyTree:
         for place in joined:
             node, digit = divmod(place, degree)
             marks[node] = marks.get(node, 0) | FRESH << digit
+        marks = dict(sorted(marks.items()))  # from left to right, and so those of the heights above
         for level in self.heights[1:]:
             if replace and level is self.heights[-1]:
                 marks.setdefault(0, 0)
@@ -128,7 +130,7 @@ class KeyTree:
         return renewal.finish()
 
     def draw_group_key(self, nonce: bytes) -> bytes:
-        """The group key that goes with the root's."""
+        """The group key that comes of the root's, which its successor replaces."""
         key, self.root = spend(self.root, nonce, GROUP)
         return key
 
@@ -151,60 +153,72 @@ class _Renewal:
         self._degree = degree
         self._unpack = _keys_of(degree).unpack_from
         self._nonce = nonce
+        self._parent, self._wrap = nonce + PARENT, nonce + WRAP
         self._replace = replace
         self._nodes = bytearray()
         self._keys: list[bytes] = []
         self._pads: list[bytes] = []  # of each of these, what hides it
 
     def renew(self, below: bytearray, level: bytearray, marks: dict[int, int]) -> dict[int, int]:
-        """The keys of a height, given the marks of its nodes; returns the marks of those above."""
+        """The keys of a height, given the marks of its nodes in order; returns the marks of those above."""
         above: dict[int, int] = {}
-        degree, width, end = self._degree, self._degree * KEY_SIZE, len(below)
-        for node in sorted(marks):
-            mark, start = marks[node], node * width
+        degree, width, end, nodes = self._degree, self._degree * KEY_SIZE, len(below), self._nodes
+        for node, mark in marks.items():
+            start = node * width
             parent, digit = divmod(node, degree)
             outcome = mark & BROKEN
             if start < end:  # or this part of the tree is gone
-                children, new, own = list(self._unpack(below, start)), mark // FRESH & 255, node * KEY_SIZE
+                new, own, wrapped = mark // FRESH & 255, node * KEY_SIZE, 0
                 if outcome:
-                    key, wrapped = self._rebuild(children, new)
+                    key, wrapped = self._rebuild(below, start, new)
                 else:
-                    key, wrapped = self._age(children, new, bytes(level[own : own + KEY_SIZE])), 0
+                    key = self._age(below, start, new, bytes(level[own : own + KEY_SIZE]))
                 if key != NO_KEY:
-                    self._nodes += bytes((mark & 255, wrapped))
+                    nodes.append(mark & 255)
+                    nodes.append(wrapped)
                     outcome |= CHANGED << digit
                 elif new:
-                    first = (new & -new).bit_length() - 1
-                    key, children[first] = spend(children[first], self._nonce, PARENT)
+                    key = self._begin(below, start, new)
                     outcome |= FRESH << digit
                 level[own : own + KEY_SIZE] = key
-                below[start : start + width] = b"".join(children)
             above[parent] = above.get(parent, 0) | outcome
         return above
 
     def finish(self) -> Renewed:
         """All keys wrapped at once: one exclusive or instead of thousands."""
         wrapped = int.from_bytes(b"".join(self._keys), "little") ^ int.from_bytes(b"".join(self._pads), "little")
-        return Renewed(bytes(self._nodes), wrapped.to_bytes(len(self._keys) * KEY_SIZE, "little"))
+        return Renewed(bytes(self._nodes), wrapped.to_bytes(len(self._pads) * KEY_SIZE, "little"))
 
-    def _rebuild(self, children: list[bytes], new: int) -> tuple[bytes, int]:
+    def _rebuild(self, below: bytearray, start: int, new: int) -> tuple[bytes, int]:
         """A key from that of the first child below which somebody stays, wrapped for others like it; and which these
         are, as bits. `NO_KEY` where there are none. What `spend` does is written out: here a large rekey's time goes.
         """
-        key, wrapped, info, keys, pads = NO_KEY, 0, self._nonce + PARENT, self._keys, self._pads
-        for digit, child in enumerate(children):
-            if child != NO_KEY and not new >> digit & 1:
-                given, children[digit] = halves(blake2b(child + info).digest())
+        key, wrapped, bit, info, keys, pads = NO_KEY, 0, 1, self._parent, self._keys, self._pads
+        after: list[bytes] = []
+        for child in self._unpack(below, start):
+            kept = child
+            if child != NO_KEY and not new & bit:
+                given, kept = halves(blake2b(child + info).digest())
                 if wrapped:
                     pads.append(given)
-                    keys.append(key)
                 else:
-                    key, info = given, self._nonce + WRAP
-                wrapped |= 1 << digit
+                    key, info = given, self._wrap
+                wrapped |= bit
+            after.append(kept)
+            bit += bit
+        keys.append(key * (wrapped.bit_count() - 1))
+        below[start : start + len(after) * KEY_SIZE] = b"".join(after)
         return key, wrapped
 
-    def _age(self, children: Sequence[bytes], new: int, key: bytes) -> bytes:
+    def _age(self, below: bytearray, start: int, new: int, key: bytes) -> bytes:
         """What becomes of a key where nobody left; `NO_KEY` where nobody has it."""
+        children = self._unpack(below, start)
         if not any(child != NO_KEY and not new >> digit & 1 for digit, child in enumerate(children)):
             return NO_KEY
         return spend(key, self._nonce, AGED)[1] if self._replace else key
+
+    def _begin(self, below: bytearray, start: int, new: int) -> bytes:
+        """The first key of a node, from that of the first child below which newcomers are."""
+        at = start + ((new & -new).bit_length() - 1) * KEY_SIZE
+        key, below[at : at + KEY_SIZE] = spend(bytes(below[at : at + KEY_SIZE]), self._nonce, PARENT)
+        return key

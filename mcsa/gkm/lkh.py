@@ -15,8 +15,24 @@ Newcomers take the places of those that left. Where that leaves more than every 
 to free places near the front, their old paths' keys change as if they had left, and the tree loses a height: never is
 it higher than log_d(n) + 2.
 
-A rekey may carry new tree keys and the way to the new group key in one message (design, section 6), because who left
-finds no key in it that it has: none of its nodes' old keys opens or derives anything.
+Why that is secure. Assumed is that BLAKE2b with a secret key of 256 bits in front is a pseudorandom function of the
+rest (`mcsa.gkm.key_derivation`), and in its own keyed mode a message authentication code.
+
+- Who left, alone or with all others that did: no old key of a node above it is an input of the rekey, so that all it
+  sees are outputs of the function under keys that it lacks. A rekey may therefore carry new tree keys and the way to
+  the new group key in one message, as RFC 6407 and 9838 otherwise forbid.
+- Who comes: each key that leads to a new one is used once and replaced by its successor, the other half of the same
+  output. What a newcomer is given was never used before, also where it joins without a new key; it opens no earlier
+  rekey, not even one that somebody kept who left since. The group key is as far from the root's.
+- Pads never repeat: a wrap is the exclusive or of a new key with an output under the child's key, the nonce and a label
+  of its own; a key is below one node only, and gives one pad before it is replaced. Two instances that go on from the
+  same state have different nonces, since the nonce is a hash of the change, its 16 random bytes and all changes
+  before: that holds even where their randomness is the same.
+- Wraps have no tag each. The one at the end, under the new root's key, shows a member that it came to the same keys as
+  the Authorizer, and by which nodes. Who has that key could make another: who may send rekeys is for the signature of
+  the update (`mcsa.updates`) to say.
+
+AES key wrap (RFC 5649) in place of the exclusive or would take 1.6 µs a wrap, three to four times as much.
 """
 
 from __future__ import annotations
@@ -37,7 +53,7 @@ from mcsa.v1.gkm_lkh_pb2 import LkhMembershipChange, LkhSnapshot, LkhTreeChange,
 
 DEGREE = 4  # the best where a new key is wrapped for each child (Wong, Gouda and Lam)
 SPARSE = 2  # places a member, at most
-MAX_PLACES = 2**32
+MAX_PLACES = 2**32  # what the messages' 32 bits hold
 RANDOM_SIZE = 16
 
 
@@ -80,7 +96,7 @@ class KeyServer:
     def change(self, joins: Mapping[str, bytes], leaves: Sequence[str], *, replace_key: bool) -> Change:
         """See `interface.Authority.change`."""
         tags = [self._places.tag(name) for name in joins]
-        left = self._places_of([*(self._places.tag(name) for name in leaves), *tags])
+        left = self._places_of([*map(self._places.tag, leaves), *tags])
         staying = self._places.members - len(left)
         turnover = LkhMembershipChange(
             random=self._random(RANDOM_SIZE),
@@ -89,7 +105,7 @@ class KeyServer:
             moves=self._vacate(left, staying + len(joins)),
             joined=[self._settle(tag) for tag in tags],
             tags=b"".join(tags),
-            leaf_keys=self._random(KEY_SIZE * len(joins)),
+            leaf_keys=self._random(KEY_SIZE * len(joins)) if joins else b"",
             empty_root=b"" if staying or joins else self._random(KEY_SIZE),
         )
         raw = turnover.SerializeToString()
