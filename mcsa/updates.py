@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from google.protobuf.message import DecodeError
 
 from mcsa.encoding import encode_parts
-from mcsa.envelope import Expected, Received, parse_envelope, sign_envelope, type_name
+from mcsa.envelope import REQUEST_ID_SIZE, Expected, Received, parse_envelope, type_name, write_envelope
 from mcsa.errors import Rejected
 from mcsa.identity import Credentials
 from mcsa.keys import GroupKey, Random, UpdateKey
@@ -24,6 +24,7 @@ from mcsa.v1.authorizer_pb2 import Beacon, GroupUpdate, SealedUpdate
 
 LABEL = "mcsa group update v1"
 KEY_LABEL = "mcsa update key v1"
+UPDATE_TYPE = type_name(GroupUpdate)
 NONCE_SIZE = 12
 UPDATE_LIFETIME = 60.0  # seconds that a beacon stays believable; an update is numbered, and stays
 PORT = 848  # inner UDP port of updates and beacons inside the group itself; IANA's of GDOI and G-IKEv2
@@ -43,8 +44,9 @@ def seal_update(
     update: GroupUpdate, under_epoch: int, key: UpdateKey, signer: Credentials, random: Random, now: float
 ) -> bytes:
     """A `SealedUpdate`, serialised."""
-    envelope, _ = sign_envelope(signer, update, group_recipient(update.group_id), random(16), now + UPDATE_LIFETIME)
-    nonce = random(NONCE_SIZE)
+    recipient, request_id, nonce = group_recipient(update.group_id), random(REQUEST_ID_SIZE), random(NONCE_SIZE)
+    payload = update.SerializeToString()
+    envelope = write_envelope(signer, UPDATE_TYPE, payload, recipient, request_id, now + UPDATE_LIFETIME)
     bound = encode_parts(LABEL, update.group_id, update.number, under_epoch)
     sealed = SealedUpdate(
         group_id=update.group_id,
@@ -78,7 +80,7 @@ def open_update(sealed: SealedUpdate, key: UpdateKey, trust: Trust, authorizer: 
         envelope = AESGCM(key.reveal()).decrypt(sealed.nonce, sealed.ciphertext, bound)
     except InvalidTag:
         raise Rejected("integrity", "update") from None
-    expected = Expected([group_recipient(sealed.group_id)], {type_name(GroupUpdate): GroupUpdate}, ["authorizer"])
+    expected = Expected([group_recipient(sealed.group_id)], {UPDATE_TYPE: GroupUpdate}, ["authorizer"])
     received = parse_envelope(envelope)
     verified = received.verify(trust, expected, min(now, received.deadline_at))
     if str(verified.sender.id) != authorizer:

@@ -36,8 +36,12 @@ class Change:
     """The outcome of a membership change."""
 
     rekey: bytes  # for those that were there before and stay; empty where the key stays
-    welcomes: Mapping[str, bytes] = field(default_factory=dict)  # for each newcomer; secret, to be sealed to it
-    record: bytes = b""  # what has changed in the authority, for `Authority.apply`; secret, to be sealed
+    welcomes: Mapping[str, bytes] = field(
+        default_factory=dict, repr=False
+    )  # for each newcomer; secret, to be sealed to it
+    record: bytes = field(
+        default=b"", repr=False
+    )  # what has changed in the authority, for `Authority.apply`; secret, to be sealed
     wraps: int = 0  # keys wrapped under other keys: what it cost
 
 

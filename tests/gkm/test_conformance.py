@@ -190,6 +190,14 @@ def test_a_record_of_garbage_changes_nothing(scheme: Scheme):
 
 
 @ALL
+def test_a_change_shows_no_secret_by_accident(scheme: Scheme):
+    authority = scheme.create(seeded(1))
+    change = authority.change({"a": scheme.begin(seeded(2)).contribution}, [], replace_key=True)
+    assert change.welcomes and change.record
+    assert "welcomes" not in repr(change) and "record" not in repr(change)
+
+
+@ALL
 def test_who_leaves_and_was_no_member_changes_no_roster(scheme: Scheme):
     crowd = Crowd(scheme)
     crowd.change(["a", "b"])
