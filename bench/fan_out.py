@@ -101,7 +101,7 @@ def _rounds(rekeys: Rekeys, board: Board, rounds: int, send: Send) -> dict[Kind,
 
 def _named(way: str, check: str, found: dict[Kind, float]) -> dict[str, float]:
     return {
-        f"{way}_received_ms": round(found[Kind.RECEIVE], 1),
+        f"{way}_received_ms": round(found[Kind.RECEIVE], 2),
         f"{way}_verified_ms": round(found[Kind.VERIFY], 1),
         f"{way}_verified_ratio": round(found[Kind.VERIFY] / found[Kind.CHECK], 2),
         f"{way}_installed_ms": round(found[Kind.INSTALL], 1),
