@@ -11,6 +11,7 @@ goes back to an older epoch.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -88,6 +89,8 @@ class Membership:
         self._heard_at = 0.0
         self._beacon_ms = 0
         self._renew_at: float | None = None
+        self._addresses: dict[int, str] = {}  # the roster's; replaced, never changed in place
+        self._authorizer_id: int | None = None
 
     # ---- registration
 
@@ -107,13 +110,13 @@ class Membership:
         self.description = gsa.description
         self.sender_id = gsa.sender_id if gsa.HasField("sender_id") else None
         self.number = gsa.update_number
-        self.roster = {entry.sender_id: entry for entry in gsa.roster}
+        self.roster, self._addresses = {}, {}
         self._early = {number: raw for number, raw in self._early.items() if number > self.number}
         self._heard_at = now
         self._renew_at = self._next_renewal(now)
         self._switches = []
         self.state = "member"
-        effects: list[Any] = [self._roster(), *self._enter(gsa.epoch)]
+        effects: list[Any] = [self._set_roster((), gsa.roster), *self._enter(gsa.epoch)]
         self._drops += [(now + self.group.policy.deactivation_ms / 1000, epoch) for epoch in old]
         if self.sender_id is not None:
             self._sending_epoch, self.switched_at = gsa.epoch, now
@@ -144,9 +147,20 @@ class Membership:
         group_id = self.group.group_id
         return [*(DropEpoch(group_id, old) for old in alike), InstallEpoch(group_id, epoch, self._key)]
 
-    def _roster(self) -> SetRoster:
-        addresses = {sender_id: entry.address for sender_id, entry in self.roster.items()}
-        authorizer = next((sid for sid, entry in self.roster.items() if entry.host == self.authorizer), None)
+    def _set_roster(self, removed: Iterable[int], entries: Iterable[RosterEntry]) -> SetRoster:
+        """What an update says of the roster; the other entries are not looked at, since a group may have thousands."""
+        entered = {entry.sender_id: entry for entry in entries}
+        addresses = self._addresses.copy()
+        for sender_id in removed:
+            self.roster.pop(sender_id, None)
+            addresses.pop(sender_id, None)
+        for sender_id, entry in entered.items():
+            addresses[sender_id] = entry.address
+            if entry.host == self.authorizer:
+                self._authorizer_id = sender_id
+        self.roster.update(entered)
+        self._addresses = addresses
+        authorizer = self._authorizer_id if self._authorizer_id in addresses else None
         return SetRoster(self.group.group_id, addresses, self.sender_id, authorizer)
 
     # ---- updates and beacons
@@ -236,11 +250,8 @@ class Membership:
             return self._stale("this rekey leads to no key for us")
         effects: list[Any] = self._heard(now)
         self.number = update.number
-        for sender_id in update.removed:
-            self.roster.pop(sender_id, None)
-        self.roster.update({entry.sender_id: entry for entry in [*update.added, *update.changed]})
         self.users -= set(update.departed_users) & self._local_departed(update)
-        effects.append(self._roster())
+        effects.append(self._set_roster(update.removed, [*update.added, *update.changed]))
         if update.gkm_rekey:
             effects += self._rekeyed(update, key, now)
         what = "ejection" if update.ejection else "rekeyed" if update.gkm_rekey else "roster"

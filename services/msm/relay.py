@@ -78,7 +78,9 @@ class GroupRelay:
         return str(self._frames.path)
 
     def control(self, effect: Any) -> None:
-        """An effect of the core on this group, carried out by the receive thread in order."""
+        """An effect of the core on this group, carried out by the receive thread in order; none after `close`."""
+        if self._closing:
+            return
         self._queue.append(effect)
         os.write(self._wake_write, b"\0")
 
