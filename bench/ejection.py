@@ -26,7 +26,7 @@ from time import monotonic, time
 from bench.coordination import NAME, Coordination, coordination_grant
 from bench.members import Board, member_processes
 from mcsa.domain.files import AUTHORIZER_NAME, DomainFiles
-from mcsa.domain.processes import INFRASTRUCTURE, READY_WITHIN, ServiceProcess
+from mcsa.domain.processes import INFRASTRUCTURE, READY_WITHIN, ServiceProcess, make_stream
 from mcsa.identity import Credentials
 from mcsa.laboratory.namespaces import Laboratory
 from mcsa.policy import DEFAULTS
@@ -134,6 +134,7 @@ def _group(hosts: int, ejections: int, loss: float, processes: int, board: Board
         seed = NkeySeed.draw(os.urandom)
         grants = [*files.grants(names), coordination_grant(seed)]
         with BrokerProcess(files.folder / "broker", grants, host=infrastructure.address) as broker:
+            make_stream(infrastructure, broker.url, files)
             config = files.authorizer_config(broker.url, infrastructure.address, str(net.plan.groups))
             log = files.folder / "logs" / "authorizer.log"
             authorizer = ServiceProcess("authorizer", "services.authorizer", infrastructure, config, log, {})

@@ -123,7 +123,8 @@ class DomainProcesses:
     def start(self) -> None:
         """Everything; returns once all serve."""
         self.broker.start()
-        self._prepare_stream()
+        if "authorizer" in self._kinds:
+            make_stream(self.laboratory[INFRASTRUCTURE], self.broker.url, self.files)
         infrastructure = self.laboratory[INFRASTRUCTURE]
         bus = self.broker.url
         files, pool = self.files, str(self.laboratory.plan.groups)
@@ -141,19 +142,6 @@ class DomainProcesses:
         until = time.monotonic() + READY_WITHIN
         for service in self.services.values():
             service.wait_ready(until)
-
-    def _prepare_stream(self) -> None:
-        """The place of the Authorizer's logs, made by the storekeeper, from where the broker can be reached."""
-        if "authorizer" not in self._kinds:
-            return
-        seed = load_nkey(self.files.storekeeper_nkey)
-
-        def prepare() -> None:
-            with self.laboratory[INFRASTRUCTURE].inside():
-                asyncio.run(prepare_stream([self.broker.url], seed, AUTHORIZER_NAME))
-
-        with ThreadPoolExecutor(1) as thread:  # one of its own: this one may have an event loop
-            thread.submit(prepare).result()
 
     def _add(self, kind: str, host: Host, config: Path) -> None:
         name = kind if host.name == INFRASTRUCTURE else f"{kind}-{host.name}"
@@ -182,3 +170,15 @@ class DomainProcesses:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+
+def make_stream(host: Host, bus: str, files: DomainFiles) -> None:
+    """The place of the Authorizer's logs, made by the storekeeper, from a host that reaches the broker."""
+    seed = load_nkey(files.storekeeper_nkey)
+
+    def make() -> None:
+        with host.inside():
+            asyncio.run(prepare_stream([bus], seed, AUTHORIZER_NAME))
+
+    with ThreadPoolExecutor(1) as thread:  # one of its own: this one may have an event loop
+        thread.submit(make).result()
