@@ -25,7 +25,7 @@ from bench.domain import Domain, Seat
 from bench.floor import Floor
 from mcsa.endpoint import Endpoint, OutgoingAnswer
 from mcsa.envelope import Received
-from mcsa.gkm.gkmp import Controller
+from mcsa.gkm.lkh import KeyServer
 from mcsa.trust import Trust
 from services.authorizer.rules import Rules
 
@@ -36,8 +36,8 @@ PARTS: list[tuple[str, Any, str]] = [
     ("statement", services.authorizer.core, "verify_user_statement"),
     ("policy", Rules, "check_all"),
     ("key_checks", services.authorizer.group, "check_public_key"),
-    ("key_checks", Controller, "check_contribution"),
-    ("group_keys", Controller, "change"),
+    ("key_checks", KeyServer, "check_contribution"),
+    ("group_keys", KeyServer, "change"),
     ("update", services.authorizer.group, "seal_update"),
     ("seal", services.authorizer.group, "seal_association"),
     ("sign", mcsa.endpoint, "sign_envelope"),

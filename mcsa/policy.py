@@ -7,7 +7,7 @@ from mcsa.v1.types_pb2 import GroupPolicy
 
 DEFAULTS = GroupPolicy(
     suite="aes-256-gcm",
-    gkm="gkmp",
+    gkm="lkh",
     source_authentication="none",
     wire="udp",
     hpke="x25519",
