@@ -40,6 +40,7 @@ _RANGES = {
     "rekey_s": (1, 86_400),
     "replay_window": (64, 65_536),
     "lease_s": (3, 604_800),
+    "subgroup_size": (0, 1_024),
 }
 
 
