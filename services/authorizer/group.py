@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import TypeVar
 
 from mcsa.errors import Refused, Rejected
 from mcsa.esp.spi import SENDER_ID_LIMIT, epoch_tag
@@ -54,6 +55,7 @@ UPDATES_BYTES_KEPT = 4 << 20  # of the same, in a protocol whose updates are lon
 MAX_SENDER_ID = SENDER_ID_LIMIT - 1
 SKIPPED = 1_024  # sender IDs that a new process leaves out: the log may have lost who got them
 ADMISSIONS_FOR = 120.0  # seconds; a repeated request is late by then
+_Part = TypeVar("_Part", KeptUpdate, Admission)
 
 
 @dataclass(frozen=True, slots=True)
@@ -360,9 +362,9 @@ class Group:
         self.members.renew_all(now + self.policy.lease_s)
         self._take_counters(snapshot.counters)
         first = self.number - len(snapshot.updates) + 1
-        self._updates = deque((first + index, kept) for index, kept in enumerate(snapshot.updates))
+        self._updates = deque((first + index, _copy(kept)) for index, kept in enumerate(snapshot.updates))
         self._updates_size = sum(len(kept.sealed) for kept in snapshot.updates)
-        self._admissions = {admission.request_hash: admission for admission in snapshot.admissions}
+        self._admissions = {admission.request_hash: _copy(admission) for admission in snapshot.admissions}
 
     def _repeat(self, flushed: GroupFlushed, now: float) -> None:
         if flushed.gkm:
@@ -375,7 +377,7 @@ class Group:
             self._enrol(member)
         self._take_counters(flushed.counters)
         self._keep_update(flushed.update)
-        self._admissions.update({admission.request_hash: admission for admission in flushed.admissions})
+        self._admissions.update({admission.request_hash: _copy(admission) for admission in flushed.admissions})
 
     def _counters(self) -> GroupCounters:
         return GroupCounters(
@@ -567,3 +569,10 @@ def _member_record(member: Member) -> MemberRecord:
     return MemberRecord(
         host=member.host, address=member.address, sender_id=member.sender_id, users=sorted(member.users)
     )
+
+
+def _copy(part: _Part) -> _Part:
+    """By itself: a part of a message keeps all of it in memory, and a snapshot is long."""
+    copy = type(part)()
+    copy.CopyFrom(part)
+    return copy
