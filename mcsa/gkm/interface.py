@@ -162,6 +162,7 @@ class Scheme(Protocol):
     title: str
     promises: Promises
     distributors: str  # "none"; "members": each may serve joins; "appointed": those that the Authorizer appointed
+    members_at_most: int | None  # in one group, so that every rekey fits into a message; None: that is no bound
     subgroups: bool  # a group of this scheme is many, each with a key and an address of its own, joined by relays
 
     def create(self, random: Random) -> Authority:

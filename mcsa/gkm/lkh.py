@@ -235,6 +235,7 @@ class Lkh:
     )
 
     distributors = "none"
+    members_at_most: int | None = None  # a leave's rekey grows with the logarithm; who makes a batch bounds it
     subgroups = False
 
     def __init__(self, degree: int = DEGREE) -> None:

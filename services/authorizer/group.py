@@ -14,6 +14,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import accumulate
+from typing import TypeVar
 
 from mcsa.errors import Refused, Rejected
 from mcsa.esp.spi import SENDER_ID_LIMIT, epoch_tag
@@ -37,12 +39,23 @@ from mcsa.v1.types_pb2 import GroupDescription, RosterEntry, SignedStatement
 from services.authorizer.batch import Batch, Joiner
 from services.authorizer.journal import Then
 from services.authorizer.members import KEY_SIZE, Member, Members
+from services.authorizer.room import (
+    CHANGE_SIZE,
+    ENTRY_SIZE,
+    REPAIR_SIZE,
+    ROSTER_SIZE,
+    Roster,
+    check_members,
+    check_roster,
+    check_users,
+)
 
 UPDATES_KEPT = 256  # for members that missed some; who missed more registers again
 UPDATES_BYTES_KEPT = 4 << 20  # of the same, in a protocol whose updates are long
 MAX_SENDER_ID = SENDER_ID_LIMIT - 1
 SKIPPED = 1_024  # sender IDs that a new process leaves out: the log may have lost who got them
 ADMISSIONS_FOR = 120.0  # seconds; a repeated request is late by then
+_Part = TypeVar("_Part", KeptUpdate, Admission)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +98,9 @@ class Group:
         self.batch = Batch()
         self.members = self._no_members()
         self._own_roster_entry = RosterEntry(host=str(setting.authorizer.id), address=setting.address)
-        self.roster: dict[int, RosterEntry] = {}
+        self.roster = Roster()
         self._updates: deque[tuple[int, KeptUpdate]] = deque()
+        self._updates_size = 0
         self._admissions: dict[bytes, Admission] = {}
         self._next_sender_id = 1
         self.epoch = round(now * 1000)  # no less than the clock: a lost past can't come again (design, section 6)
@@ -134,8 +148,9 @@ class Group:
     def join(self, joiner: Joiner, now: float) -> Joiner | None:
         """Admits a host, and the user it speaks for, at the next flush; returns the joiner it takes the place of.
 
-        Raises `Refused` where the request's key material can't be used.
+        Raises `Refused` where the request's key material can't be used, or no room is left (`room.py`).
         """
+        self._check_room(joiner)
         try:
             check_public_key(joiner.request.hpke_suite, joiner.request.hpke_public_key)
             self._gkm.check_contribution(joiner.request.gkm_contribution)
@@ -146,6 +161,22 @@ class Group:
         self.batch.due(now + self.policy.batch_ms / 1000, joiner.traceparent)
         return superseded
 
+    def _check_room(self, joiner: Joiner) -> None:
+        member, waiting = self.members.get(joiner.host), self.batch.joiners
+        if member is None and joiner.host not in waiting:
+            check_members(scheme_named(self.policy.gkm), len(self.members) + len(waiting))
+        users = set() if member is None else member.users
+        check_users(len(users | {joiner.user or ""}))
+        listed = member is not None and member.sender_id is not None
+        if (joiner.user not in users) if listed else joiner.request.sender:
+            self._check_roster(joiner)
+
+    def _check_roster(self, joiner: Joiner) -> None:
+        size, waiting = self.roster.size, self.batch.joiners
+        if size + ENTRY_SIZE * (len(waiting) + 1) > ROSTER_SIZE:  # may be full: then it is worth adding up
+            senders = [joiner, *(other for other in waiting.values() if other.request.sender)]
+            check_roster(size + sum(CHANGE_SIZE + sum(map(len, sender.names)) for sender in senders))
+
     def remove_user(self, user: str, now: float, *, host: str | None = None, eject: bool = False) -> bool:
         """Takes a user off; the host goes only with its last user. True where that changed anything."""
         waiting = [
@@ -153,25 +184,28 @@ class Group:
         ]
         for name in waiting:
             self.batch.dismiss(name)
-        hosts = [name for name in self.members.hosts_of(user) if host in (None, name)]
+        hosts = self.members.hosts_of(user) if host is None else self._with_user(host, user)
         for name in hosts:
             self.batch.users_leaving.setdefault(name, set()).add(user)
-        return self._removed(bool(hosts), now, eject=eject)
+        return self._removed(hosts, now, eject=eject)
+
+    def _with_user(self, host: str, user: str) -> list[str]:
+        member = self.members.get(host)
+        return [host] if member is not None and user in member.users else []
 
     def remove_host(self, host: str, now: float, *, eject: bool = False) -> bool:
         """Takes a host off, and all its users."""
         self.batch.dismiss(host)
-        member = host in self.members
-        if member:
-            self.batch.leaving.add(host)
-        return self._removed(member, now, eject=eject)
+        hosts = [host] if host in self.members else []
+        self.batch.leaving.update(hosts)
+        return self._removed(hosts, now, eject=eject)
 
-    def _removed(self, touched: bool, now: float, *, eject: bool) -> bool:
-        if touched:
-            self.batch.ejecting = self.batch.ejecting or eject
+    def _removed(self, hosts: list[str], now: float, *, eject: bool) -> bool:
+        if hosts:
+            self.batch.ejected.update(hosts if eject else [])
             # an ejection flushes the batch at once
             self.batch.due(now if eject else now + self.policy.batch_ms / 1000)
-        return touched
+        return bool(hosts)
 
     def renew(self, host: str, now: float) -> bool:
         """The host is still there; False where it is no member."""
@@ -217,8 +251,9 @@ class Group:
         self.number = max(self.number, said.update_number) + 1
         self._gkm = self._setting.gkm()
         self.members = self._no_members()
-        self.roster.clear()
+        self.roster = Roster()
         self._updates.clear()
+        self._updates_size = 0
         self._admissions.clear()
         self.batch.forget_members()
         self.epoch = self._next_epoch(now, old)
@@ -238,11 +273,11 @@ class Group:
     def flush(self, now: float) -> Flushed:
         """All changes asked for, as one; also replaces a key that has grown old."""
         batch = self.batch
-        self.batch = batch.split(now)
+        self.batch = batch.split(now, self.members)
         changed, departed = self._take_users_off(batch)
         joiners = list(batch.joiners.values())
-        adding = [joiner for joiner in joiners if self._only_adds_a_user(joiner, batch)]
-        entering = [joiner for joiner in joiners if joiner not in adding]
+        adding = {joiner.host: joiner for joiner in joiners if self._only_adds_a_user(joiner, batch)}
+        entering = [joiner for joiner in joiners if joiner.host not in adding]
         contributions = {joiner.host: joiner.request.gkm_contribution for joiner in entering}
         old_key, under_epoch = self._gkm.key, self.epoch
         leaving = sorted(batch.leaving | {host for host in contributions if host in self.members})
@@ -258,7 +293,7 @@ class Group:
         removed = self._drop(leaving)
         added = self._replace_own_sender_id(removed) if batch.taking_over else []
         added += [entry for joiner in entering for entry in self._admit(joiner, kept_sender_ids[joiner.host], now)]
-        changed |= {self._add_user(joiner) for joiner in adding}
+        changed |= {self._add_user(joiner) for joiner in adding.values()}
         self.number += 1
         update = self._update(change.rekey, added, removed, sorted(changed - set(leaving)), departed, batch)
         raw = seal_update(
@@ -271,7 +306,8 @@ class Group:
         )
         self._keep_update(raw)
         admissions = self._remember(joiners, now)
-        associations = [(joiner, self._associate(joiner, change.welcomes.get(joiner.host), now)) for joiner in joiners]
+        shared = self._shared_association(now) if joiners else b""
+        associations = [(each, self._associate(each, change.welcomes.get(each.host), shared)) for each in joiners]
         changed |= {joiner.host for joiner in joiners}
         record = GroupFlushed(
             gkm=change.record,
@@ -296,12 +332,16 @@ class Group:
         self.told = self._counters()
 
     def updates_since(self, number: int) -> list[bytes] | None:
-        """The updates after `number`, in order, that may be told; None where they are not all there any more."""
+        """The updates after `number`, in order, that may be told, or as many of them as one answer has room for; None
+        where they are not all there any more."""
         told = self.told.number
         if number > told:
             return None
         missing = [kept.sealed for at, kept in self._updates if number < at <= told]
-        return missing if len(missing) == told - number else None
+        if len(missing) < told - number:
+            return None
+        sizes = accumulate(map(len, missing))
+        return missing[: max(1, sum(size <= REPAIR_SIZE for size in sizes))]
 
     # ---- the log
 
@@ -322,8 +362,9 @@ class Group:
         self.members.renew_all(now + self.policy.lease_s)
         self._take_counters(snapshot.counters)
         first = self.number - len(snapshot.updates) + 1
-        self._updates = deque((first + index, kept) for index, kept in enumerate(snapshot.updates))
-        self._admissions = {admission.request_hash: admission for admission in snapshot.admissions}
+        self._updates = deque((first + index, _copy(kept)) for index, kept in enumerate(snapshot.updates))
+        self._updates_size = sum(len(kept.sealed) for kept in snapshot.updates)
+        self._admissions = {admission.request_hash: _copy(admission) for admission in snapshot.admissions}
 
     def _repeat(self, flushed: GroupFlushed, now: float) -> None:
         if flushed.gkm:
@@ -336,7 +377,7 @@ class Group:
             self._enrol(member)
         self._take_counters(flushed.counters)
         self._keep_update(flushed.update)
-        self._admissions.update({admission.request_hash: admission for admission in flushed.admissions})
+        self._admissions.update({admission.request_hash: _copy(admission) for admission in flushed.admissions})
 
     def _counters(self) -> GroupCounters:
         return GroupCounters(
@@ -348,21 +389,23 @@ class Group:
         )
 
     def _take_counters(self, counters: GroupCounters) -> None:
-        self.roster.pop(self.own_sender_id, None)
+        self.roster.drop(self.own_sender_id)
         self.epoch, self.number = counters.epoch, counters.number
         self._next_sender_id, self.own_sender_id = counters.next_sender_id, counters.own_sender_id
         self.rekey_at = counters.rekey_ms / 1000
         self._enrol_self()
 
     def _keep_update(self, raw: bytes) -> None:
-        self._updates.append((self.number, KeptUpdate(epoch=self.epoch, sealed=raw)))
-        size = sum(len(kept.sealed) for _, kept in self._updates)
-        while len(self._updates) > UPDATES_KEPT or (size > UPDATES_BYTES_KEPT and len(self._updates) > 1):
-            size -= len(self._updates.popleft()[1].sealed)
+        updates = self._updates
+        updates.append((self.number, KeptUpdate(epoch=self.epoch, sealed=raw)))
+        self._updates_size += len(raw)
+        while len(updates) > UPDATES_KEPT or (self._updates_size > UPDATES_BYTES_KEPT and len(updates) > 1):
+            self._updates_size -= len(updates.popleft()[1].sealed)
 
     def _remember(self, joiners: list[Joiner], now: float) -> list[Admission]:
         oldest = round((now - ADMISSIONS_FOR) * 1000)
-        self._admissions = {key: kept for key, kept in self._admissions.items() if kept.time_ms > oldest}
+        while self._admissions and self._admissions[first := next(iter(self._admissions))].time_ms <= oldest:
+            del self._admissions[first]
         admissions = [
             Admission(
                 request_hash=joiner.request_hash,
@@ -401,7 +444,7 @@ class Group:
         for host in hosts:
             member = self.members.remove(host)
             if member is not None and member.sender_id is not None:
-                self.roster.pop(member.sender_id, None)
+                self.roster.drop(member.sender_id)
                 removed.append(member.sender_id)
         return removed
 
@@ -421,7 +464,7 @@ class Group:
 
     def _take_users_off(self, batch: Batch) -> tuple[set[str], list[str]]:
         """Hosts that stay with other users, and who departed. A host goes with its last user."""
-        changed, departed = set(), []
+        changed, departed = set(), list[str]()
         for host, users in batch.users_leaving.items():
             member = self.members.get(host)
             if member is None or host in batch.leaving:
@@ -435,8 +478,8 @@ class Group:
                 changed.add(host)
         for host in sorted(batch.leaving):
             member = self.members.get(host)
-            departed += [] if member is None else sorted(member.users - set(departed))
-        return changed, departed
+            departed += [] if member is None else sorted(member.users)
+        return changed, list(dict.fromkeys(departed))
 
     def _enrol(self, member: Member) -> list[RosterEntry]:
         """Into the roster, where the member is a sender."""
@@ -445,11 +488,11 @@ class Group:
         entry = RosterEntry(
             sender_id=member.sender_id, host=member.host, users=sorted(member.users), address=member.address
         )
-        self.roster[member.sender_id] = entry
+        self.roster.put(entry)
         return [entry]
 
     def _replace_own_sender_id(self, removed: list[int]) -> list[RosterEntry]:
-        del self.roster[self.own_sender_id]
+        self.roster.drop(self.own_sender_id)
         removed.append(self.own_sender_id)
         self.own_sender_id = self._give_own_sender_id()
         return [self.roster[self.own_sender_id]]
@@ -462,7 +505,7 @@ class Group:
     def _enrol_self(self) -> None:
         entry = RosterEntry(sender_id=self.own_sender_id)
         entry.MergeFrom(self._own_roster_entry)
-        self.roster[self.own_sender_id] = entry
+        self.roster.put(entry)
 
     def _update(
         self,
@@ -483,28 +526,31 @@ class Group:
             removed=removed,
             changed=[entry for host in changed for entry in self._enrol(self._member(host))],
             departed_users=departed,
-            ejection=batch.ejecting,
-            activation_ms=policy.ejection_activation_ms if batch.ejecting else policy.activation_ms,
-            deactivation_ms=policy.ejection_deactivation_ms if batch.ejecting else policy.deactivation_ms,
+            ejection=bool(batch.ejected),
+            activation_ms=policy.ejection_activation_ms if batch.ejected else policy.activation_ms,
+            deactivation_ms=policy.ejection_deactivation_ms if batch.ejected else policy.deactivation_ms,
             traceparent=batch.traceparent or "",
         )
 
-    def _associate(self, joiner: Joiner, welcome: bytes | None, now: float) -> bytes:
-        """The answer; without a `welcome` for a host that keeps its keys."""
-        member = self._member(joiner.host)
+    def _shared_association(self, now: float) -> bytes:
+        """What is alike in all answers."""
         gsa = GroupSecurityAssociation(
             group=self.description,
             conference_id=self.conference_id,
             description=self._setting.signed_description,
-            sender_id=member.sender_id if welcome else None,
             update_number=self.number,
             roster=self.roster.values(),
-            gkm_welcome=welcome or b"",
             epoch=self.epoch,
             next_sender_id=self._next_sender_id,
             time_ms=round(now * 1000),
         )
-        return seal_association(joiner.request, joiner.request_hash, gsa)
+        return gsa.SerializeToString()
+
+    def _associate(self, joiner: Joiner, welcome: bytes | None, shared: bytes) -> bytes:
+        """The answer; without a `welcome` for a host that keeps its keys."""
+        sender_id = self._member(joiner.host).sender_id if welcome else None
+        own = GroupSecurityAssociation(sender_id=sender_id, gkm_welcome=welcome or b"")
+        return seal_association(joiner.request, joiner.request_hash, shared, own)
 
     def _give_sender_id(self) -> int:
         sender_id = self._next_sender_id
@@ -523,3 +569,10 @@ def _member_record(member: Member) -> MemberRecord:
     return MemberRecord(
         host=member.host, address=member.address, sender_id=member.sender_id, users=sorted(member.users)
     )
+
+
+def _copy(part: _Part) -> _Part:
+    """By itself: a part of a message keeps all of it in memory, and a snapshot is long."""
+    copy = type(part)()
+    copy.CopyFrom(part)
+    return copy
