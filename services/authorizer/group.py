@@ -12,7 +12,7 @@ and lost, and what members show of their own past (`is_outlived_by`) is believed
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import TypeVar
@@ -52,7 +52,7 @@ from services.authorizer.room import (
 
 UPDATES_KEPT = 256  # for members that missed some; who missed more registers again
 UPDATES_BYTES_KEPT = 4 << 20  # of the same, in a protocol whose updates are long
-MAX_SENDER_ID = SENDER_ID_LIMIT - 1
+AGENT = "#relay"  # ends the name of a relaying agent as a member of the backbone; no SPIFFE ID ends so
 SKIPPED = 1_024  # sender IDs that a new process leaves out: the log may have lost who got them
 ADMISSIONS_FOR = 120.0  # seconds; a repeated request is late by then
 _Part = TypeVar("_Part", KeptUpdate, Admission)
@@ -68,6 +68,8 @@ class Setting:
     authorizer: Credentials
     address: str  # the Authorizer's own
     random: Random
+    backbone: GroupDescription | None = None  # of a subgroup: what it is joined to (`subgroups.py`)
+    sender_ids: range = range(1, SENDER_ID_LIMIT - 1)
 
     def gkm(self) -> Authority:
         """A fresh authority of the group's key management protocol."""
@@ -102,7 +104,9 @@ class Group:
         self._updates: deque[tuple[int, KeptUpdate]] = deque()
         self._updates_size = 0
         self._admissions: dict[bytes, Admission] = {}
-        self._next_sender_id = 1
+        self._next_sender_id = setting.sender_ids.start
+        self.agent, self._agent_sender_id = "", 0
+        self.distant, self.wanted_distant = Roster(), dict[int, RosterEntry]()
         self.epoch = round(now * 1000)  # no less than the clock: a lost past can't come again (design, section 6)
         self.number = 0
         self.rekey_at = now + self.policy.rekey_s
@@ -172,7 +176,7 @@ class Group:
             self._check_roster(joiner)
 
     def _check_roster(self, joiner: Joiner) -> None:
-        size, waiting = self.roster.size, self.batch.joiners
+        size, waiting = self.roster.size + self.distant.size, self.batch.joiners
         if size + ENTRY_SIZE * (len(waiting) + 1) > ROSTER_SIZE:  # may be full: then it is worth adding up
             senders = [joiner, *(other for other in waiting.values() if other.request.sender)]
             check_roster(size + sum(CHANGE_SIZE + sum(map(len, sender.names)) for sender in senders))
@@ -234,7 +238,7 @@ class Group:
     @property
     def is_out_of_sender_ids(self) -> bool:
         """The next flush could need more than there are."""
-        return self._next_sender_id + len(self.batch.joiners) + 1 > MAX_SENDER_ID
+        return self._next_sender_id + len(self.batch.joiners) + 2 > self._setting.sender_ids.stop
 
     def begin_anew(self, now: float, after: Beacon | None = None) -> GroupRecord:
         """All keys are replaced, all members have to register again; returns the record of it.
@@ -246,12 +250,13 @@ class Group:
         old = self.epoch
         self.epoch = max(self.epoch, said.epoch)
         self._next_sender_id = max(self._next_sender_id, said.next_sender_id) + SKIPPED
-        if self._next_sender_id > MAX_SENDER_ID - SKIPPED:
-            self._next_sender_id = 1
+        if self._next_sender_id > self._setting.sender_ids.stop - SKIPPED:
+            self._next_sender_id = self._setting.sender_ids.start
         self.number = max(self.number, said.update_number) + 1
         self._gkm = self._setting.gkm()
         self.members = self._no_members()
-        self.roster = Roster()
+        self.roster, self.distant = Roster(), Roster()
+        self.agent, self._agent_sender_id = "", 0
         self._updates.clear()
         self._updates_size = 0
         self._admissions.clear()
@@ -294,6 +299,8 @@ class Group:
         added = self._replace_own_sender_id(removed) if batch.taking_over else []
         added += [entry for joiner in entering for entry in self._admit(joiner, kept_sender_ids[joiner.host], now)]
         changed |= {self._add_user(joiner) for joiner in adding.values()}
+        self._appoint(contributions, added, removed)
+        self._take_distant(added, removed)
         self.number += 1
         update = self._update(change.rekey, added, removed, sorted(changed - set(leaving)), departed, batch)
         raw = seal_update(
@@ -386,14 +393,20 @@ class Group:
             next_sender_id=self._next_sender_id,
             own_sender_id=self.own_sender_id,
             rekey_ms=round(self.rekey_at * 1000),
+            agent=self.agent,
+            agent_sender_id=self._agent_sender_id,
         )
 
     def _take_counters(self, counters: GroupCounters) -> None:
         self.roster.drop(self.own_sender_id)
+        self.roster.drop(self._agent_sender_id)
         self.epoch, self.number = counters.epoch, counters.number
         self._next_sender_id, self.own_sender_id = counters.next_sender_id, counters.own_sender_id
         self.rekey_at = counters.rekey_ms / 1000
+        self.agent, self._agent_sender_id = counters.agent, counters.agent_sender_id
         self._enrol_self()
+        if self.agent:
+            self._enrol_agent(self._member(self.agent))
 
     def _keep_update(self, raw: bytes) -> None:
         updates = self._updates
@@ -486,10 +499,54 @@ class Group:
         if member.sender_id is None:
             return []
         entry = RosterEntry(
-            sender_id=member.sender_id, host=member.host, users=sorted(member.users), address=member.address
+            sender_id=member.sender_id,
+            host=member.host.removesuffix(AGENT),
+            users=sorted(member.users),
+            address=member.address,
+            relay=member.host.endswith(AGENT),
         )
         self.roster.put(entry)
         return [entry]
+
+    # ---- as a subgroup (`subgroups.py`)
+
+    def _appoint(self, entering: Container[str], added: list[RosterEntry], removed: list[int]) -> None:
+        """A subgroup has one relaying agent, a member that sends: the roster's entry is its appointment. One that
+        registers again is appointed again, for a sender ID of its own."""
+        if self._setting.backbone is None:
+            return
+        if self.agent and (self.agent not in self.members or self.agent in entering):
+            removed.append(self._agent_sender_id)
+            self.roster.drop(self._agent_sender_id)
+            self.agent = ""
+        member = None if self.agent else next(self.members.senders(), None)
+        if member is not None:
+            self.agent, self._agent_sender_id = member.host, self._give_sender_id()
+            added.append(self._enrol_agent(member))
+
+    def _enrol_agent(self, member: Member) -> RosterEntry:
+        entry = RosterEntry(sender_id=self._agent_sender_id, host=member.host, address=member.address, relay=True)
+        self.roster.put(entry)
+        return entry
+
+    def _take_distant(self, added: list[RosterEntry], removed: list[int]) -> None:
+        """What has changed among the senders of other subgroups."""
+        for entry in list(self.distant.values()):
+            if entry.sender_id not in self.wanted_distant:
+                self.distant.drop(entry.sender_id)
+                removed.append(entry.sender_id)
+        known = {entry.sender_id: entry for entry in self.distant.values()}
+        for sender_id, entry in self.wanted_distant.items():
+            if known.get(sender_id) != entry:
+                self.distant.put(entry)
+                added.append(entry)
+
+    @property
+    def misses_distant(self) -> bool:
+        """The next flush has something to tell of other subgroups' senders."""
+        return {entry.sender_id: entry for entry in self.distant.values()} != self.wanted_distant
+
+    # ---- sender IDs
 
     def _replace_own_sender_id(self, removed: list[int]) -> list[RosterEntry]:
         self.roster.drop(self.own_sender_id)
@@ -530,6 +587,7 @@ class Group:
             activation_ms=policy.ejection_activation_ms if batch.ejected else policy.activation_ms,
             deactivation_ms=policy.ejection_deactivation_ms if batch.ejected else policy.deactivation_ms,
             traceparent=batch.traceparent or "",
+            all_distant=batch.taking_over,
         )
 
     def _shared_association(self, now: float) -> bytes:
@@ -539,7 +597,8 @@ class Group:
             conference_id=self.conference_id,
             description=self._setting.signed_description,
             update_number=self.number,
-            roster=self.roster.values(),
+            roster=[*self.roster.values(), *self.distant.values()],
+            backbone=self._setting.backbone,
             epoch=self.epoch,
             next_sender_id=self._next_sender_id,
             time_ms=round(now * 1000),

@@ -1,4 +1,4 @@
-"""Many members, from a seed: loss, churn, restarts; at the end all that are there hold the key, and nobody else does."""
+"""Many members, from a seed: loss, churn, restarts; at the end all that are there hold the key, nobody else does."""
 
 from __future__ import annotations
 
