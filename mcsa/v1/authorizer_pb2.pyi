@@ -397,6 +397,82 @@ class SealedUpdate(_message.Message):
 Global___SealedUpdate: _TypeAlias = SealedUpdate  # noqa: Y015
 
 @_typing.final
+class GroupMessage(_message.Message):
+    """GroupMessage is all that the Authorizer says to a group, whichever way it goes: on the group's subject of the bus, and
+    on inner UDP port 848 of the group's own multicast.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UPDATE_FIELD_NUMBER: _builtins.int
+    BEACON_FIELD_NUMBER: _builtins.int
+    PART_FIELD_NUMBER: _builtins.int
+    update: _builtins.bytes
+    """A SealedUpdate, serialised."""
+    beacon: _builtins.bytes
+    """An Envelope with a Beacon, serialised, as RegisterRequest.last_beacon shows it again."""
+    @_builtins.property
+    def part(self) -> Global___UpdatePart:
+        """A piece of an update that is too long for one datagram; on the multicast only."""
+
+    def __init__(
+        self,
+        *,
+        update: _builtins.bytes = ...,
+        beacon: _builtins.bytes = ...,
+        part: Global___UpdatePart | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["beacon", b"beacon", "body", b"body", "part", b"part", "update", b"update"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["beacon", b"beacon", "body", b"body", "part", b"part", "update", b"update"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["update", "beacon", "part"]  # noqa: Y015
+    _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
+
+Global___GroupMessage: _TypeAlias = GroupMessage  # noqa: Y015
+
+@_typing.final
+class UpdatePart(_message.Message):
+    """UpdatePart is a piece of a SealedUpdate, so short that its GroupMessage is no more than 1,187 bytes and no network
+    cuts the datagram (mcsa/update_parts.py). Nothing in it is believed: what the pieces make is a SealedUpdate, or not.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    INDEX_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    BODY_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """Number of the update, as in the SealedUpdate."""
+    index: _builtins.int
+    """Which piece, from 0."""
+    count: _builtins.int
+    """How many there are; at most 229."""
+    digest: _builtins.bytes
+    """SHA-256 of the whole SealedUpdate, its first 16 bytes."""
+    body: _builtins.bytes
+    """The piece; not empty, at most 1,146 bytes."""
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        index: _builtins.int = ...,
+        count: _builtins.int = ...,
+        digest: _builtins.bytes = ...,
+        body: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "count", b"count", "digest", b"digest", "index", b"index", "number", b"number"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdatePart: _TypeAlias = UpdatePart  # noqa: Y015
+
+@_typing.final
 class Beacon(_message.Message):
     """Beacon says which epoch a group is in; signed in an Envelope to the group."""
 

@@ -67,6 +67,7 @@ class GroupPolicy(_message.Message):
     KEEP_KEY_ON_JOIN_FIELD_NUMBER: _builtins.int
     REPLAY_WINDOW_FIELD_NUMBER: _builtins.int
     LEASE_S_FIELD_NUMBER: _builtins.int
+    MULTICAST_UPDATES_FIELD_NUMBER: _builtins.int
     SUBGROUP_SIZE_FIELD_NUMBER: _builtins.int
     suite: _builtins.str
     """AEAD of the packets: "aes-256-gcm", "aes-128-gcm" or "chacha20-poly1305"."""
@@ -100,6 +101,10 @@ class GroupPolicy(_message.Message):
     """Anti-replay window, packets (RFC 6479)."""
     lease_s: _builtins.int
     """A host that has not renewed its membership for so long is removed, and the group rekeyed."""
+    multicast_updates: _builtins.bool
+    """Updates go on the group's own multicast too, not on the bus alone, so that members follow without a broker. On
+    unless this says otherwise: false is not the same as absent.
+    """
     subgroup_size: _builtins.int
     """In a protocol of subgroups (`iolus`): hosts in a subgroup at most; 0 for what the protocol says."""
     def __init__(
@@ -121,13 +126,16 @@ class GroupPolicy(_message.Message):
         keep_key_on_join: _builtins.bool = ...,
         replay_window: _builtins.int = ...,
         lease_s: _builtins.int = ...,
+        multicast_updates: _builtins.bool | None = ...,
         subgroup_size: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_multicast_updates", b"_multicast_updates", "multicast_updates", b"multicast_updates"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activation_ms", b"activation_ms", "batch_ms", b"batch_ms", "beacon_ms", b"beacon_ms", "beacon_silence_ms", b"beacon_silence_ms", "deactivation_ms", b"deactivation_ms", "ejection_activation_ms", b"ejection_activation_ms", "ejection_deactivation_ms", b"ejection_deactivation_ms", "gkm", b"gkm", "hpke", b"hpke", "keep_key_on_join", b"keep_key_on_join", "lease_s", b"lease_s", "rekey_s", b"rekey_s", "replay_window", b"replay_window", "source_authentication", b"source_authentication", "subgroup_size", b"subgroup_size", "suite", b"suite", "wire", b"wire"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_multicast_updates", b"_multicast_updates", "activation_ms", b"activation_ms", "batch_ms", b"batch_ms", "beacon_ms", b"beacon_ms", "beacon_silence_ms", b"beacon_silence_ms", "deactivation_ms", b"deactivation_ms", "ejection_activation_ms", b"ejection_activation_ms", "ejection_deactivation_ms", b"ejection_deactivation_ms", "gkm", b"gkm", "hpke", b"hpke", "keep_key_on_join", b"keep_key_on_join", "lease_s", b"lease_s", "multicast_updates", b"multicast_updates", "rekey_s", b"rekey_s", "replay_window", b"replay_window", "source_authentication", b"source_authentication", "subgroup_size", b"subgroup_size", "suite", b"suite", "wire", b"wire"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__multicast_updates: _TypeAlias = _typing.Literal["multicast_updates"]  # noqa: Y015
+    _WhichOneofArgType__multicast_updates: _TypeAlias = _typing.Literal["_multicast_updates", b"_multicast_updates"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__multicast_updates) -> _WhichOneofReturnType__multicast_updates | None: ...
 
 Global___GroupPolicy: _TypeAlias = GroupPolicy  # noqa: Y015
 

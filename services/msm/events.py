@@ -99,7 +99,7 @@ class GroupFailed:
 
 @dataclass(frozen=True, slots=True)
 class GroupMessage:
-    """An update or a beacon, by the bus or by the group itself."""
+    """A `GroupMessage` of the wire, by the bus or by the group itself."""
 
     group_id: bytes
     payload: bytes

@@ -20,7 +20,8 @@ from mcsa.esp.spi import epoch_tag
 from mcsa.gkm import Excluded, Joining, Member, scheme_named
 from mcsa.keys import GroupKey, Random
 from mcsa.trust import Trust
-from mcsa.updates import open_beacon, open_update, parse_update, update_key
+from mcsa.update_parts import UpdateReassembly
+from mcsa.updates import open_beacon, open_update, parse_message, parse_update, update_key
 from mcsa.v1.authorizer_pb2 import GroupSecurityAssociation, GroupUpdate
 from mcsa.v1.types_pb2 import GroupDescription, RosterEntry, SignedStatement
 from services.msm.events import DropEpoch, InstallEpoch, PauseSending, ResumeSending, SetRoster, SwitchSending
@@ -29,7 +30,8 @@ REPAIR_EACH = 1.0  # seconds: at most one repair per group (design, section 6)
 REPAIR_JITTER = 0.2  # seconds
 RENEWALS = 3  # in the time of a lease: two may be lost
 RENEWAL_JITTER = 0.2  # of the time between them
-EARLY_UPDATES = 32  # kept until the one before them comes
+REACH = 32  # updates that may be on their way at once; what is further ahead is left to beacons and repair
+EARLY_BYTES = 2 << 20  # of updates kept until the one before them comes
 EPOCHS_SHOWN = 64
 
 
@@ -84,6 +86,7 @@ class Membership:
         self._sending_epoch = 0
         self._drops: list[tuple[float, int]] = []
         self._early: dict[int, bytes] = {}
+        self._parts = UpdateReassembly()
         self._repair_at: float | None = None
         self._repaired_at = 0.0
         self._heard_at = 0.0
@@ -166,25 +169,46 @@ class Membership:
     # ---- updates and beacons
 
     def message_arrived(self, payload: bytes, now: float) -> list[Any]:
-        """An update or a beacon, from wherever; raises `Rejected` for what is neither, or not the Authorizer's."""
+        """A `GroupMessage`, from wherever; raises `Rejected` for what is none, or not the Authorizer's."""
         if self._key is None or self.state in ("ejected", "opening", "registering"):
             return []
-        try:
-            sealed = parse_update(payload)
-        except Rejected:
-            return self._beacon(payload, now)
+        message = parse_message(payload)
+        if message.HasField("beacon"):
+            return self._beacon(message.beacon, now)
+        if message.HasField("update"):
+            return self._update(message.update, now)
+        whole = self._parts.take(message.part, self._awaited())
+        return [] if whole is None else self._update(whole, now)
+
+    def _awaited(self) -> range:
+        return range(self.number + 1, self.number + 1 + REACH)
+
+    def _update(self, raw: bytes, now: float) -> list[Any]:
+        sealed = parse_update(raw)
         if sealed.group_id != self.group.group_id:
             raise Rejected("recipient", "an update of another group")
-        if sealed.number <= self.number:
+        if self._key is None or sealed.number <= self.number:
             return []
         if sealed.number > self.number + 1:
-            if len(self._early) < EARLY_UPDATES:
-                self._early[sealed.number] = payload
+            self._keep_early(sealed.number, raw)
             return self.hint(now)
         key = update_key(self._key, self.group.group_id, self.epoch)
         effects = self._apply(open_update(sealed, key, self.trust, self.authorizer, now), now)
-        follower = self._early.pop(self.number + 1, None)
-        return effects if follower is None else effects + self.message_arrived(follower, now)
+        return effects + self._follow_up(now)
+
+    def _keep_early(self, number: int, raw: bytes) -> None:
+        kept = sum(len(early) for early in self._early.values())
+        if number in self._awaited() and kept + len(raw) <= EARLY_BYTES:
+            self._early[number] = raw
+
+    def _follow_up(self, now: float) -> list[Any]:
+        """The next update, where it came before its time. A fellow member may have forged that one, and no more than
+        that one is lost."""
+        early = self._early.pop(self.number + 1, None)
+        try:
+            return [] if early is None else self._update(early, now)
+        except Rejected:
+            return self.hint(now)
 
     def _beacon(self, raw: bytes, now: float) -> list[Any]:
         beacon = open_beacon(raw, self.group.group_id, self.trust, self.authorizer, now)
@@ -219,7 +243,7 @@ class Membership:
         effects: list[Any] = []
         for raw in updates:
             try:
-                effects += self.message_arrived(raw, now)
+                effects += self._update(raw, now)
             except Rejected as rejected:
                 return effects + self._stale(f"a repaired update could not be used: {rejected}")
         return effects + self._stale("missed too much") if register_again else effects

@@ -318,6 +318,8 @@ def test_a_policy_has_safe_defaults():
     assert policy.suite == "aes-256-gcm" and not policy.keep_key_on_join
     assert policy.ejection_activation_ms == 0 and policy.ejection_deactivation_ms == 500
     assert policy.replay_window >= 1024
+    assert policy.multicast_updates
+    assert not complete_policy(GroupPolicy(multicast_updates=False)).multicast_updates
 
 
 def test_a_conference_that_nobody_is_in_is_forgotten_after_an_hour_and_its_address_is_free(desk: Desk):
