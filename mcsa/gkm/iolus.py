@@ -30,7 +30,7 @@ What is different here:
 
 from __future__ import annotations
 
-from mcsa.gkm.flat import FlatAuthority, FlatCandidate
+from mcsa.gkm.flat import MEMBERS_AT_MOST, FlatAuthority, FlatCandidate
 from mcsa.gkm.interface import Promises
 from mcsa.keys import Random
 
@@ -58,6 +58,7 @@ class Iolus:
 
     distributors = "none"
     subgroups = True
+    members_at_most = MEMBERS_AT_MOST
 
     def create(self, random: Random) -> FlatAuthority:
         """A new subgroup."""

@@ -65,6 +65,21 @@ class SwitchSending:
 
 
 @dataclass(frozen=True, slots=True)
+class StartRelaying:
+    """Carry packets between a subgroup and the backbone, both of which are open."""
+
+    leaf_id: bytes
+    backbone_id: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StopRelaying:
+    """No longer. Both stay open."""
+
+    leaf_id: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class PauseSending:
     """Send nothing until `ResumeSending` or `SwitchSending`."""
 
