@@ -58,7 +58,8 @@ class _Pause:
         yield self._seconds
 
 
-async def _pause(seconds: float) -> None:
+async def pause(seconds: float) -> None:
+    """Lets time pass on the virtual clock."""
     await _Pause(seconds)
 
 
@@ -123,6 +124,8 @@ class Node:
 
     def perform(self, outputs: list[Any]) -> None:
         for output in outputs:
+            if not self.alive:  # killed between two of them
+                return
             match output:
                 case OutgoingRequest():
                     self.switchboard.request(self, output)
@@ -164,12 +167,20 @@ class AuthorizerNode(Node):
         )
         super().__init__("authorizer", endpoint, switchboard)
         self.core = core
-        self.logs = Logs(WaitingStream(stream), StorageKeyAtRest(state / "storage.key"), random, _pause)
+        self.logs = Logs(self.store(stream), self.at_rest(state / "storage.key"), random, pause)
         self._senders: dict[tuple[bytes, int], OutboundAssociation] = {}
         self._addresses: dict[bytes, str] = {}
         self.decided: list[authorizer_events.Decided] = []
         self.alarms: list[authorizer_events.Alarm] = []
         self.run(self._take_over())
+
+    def store(self, stream: MemoryStream) -> WaitingStream:
+        """The way to what keeps the logs."""
+        return WaitingStream(stream)
+
+    def at_rest(self, path: Path) -> StorageKeyAtRest:
+        """The way to the storage key."""
+        return StorageKeyAtRest(path)
 
     async def _take_over(self) -> None:
         now = self.network.now
@@ -187,7 +198,7 @@ class AuthorizerNode(Node):
         self.network.at(self.network.now + seconds, lambda: self.run(coroutine))
 
     async def _append(self, effect: authorizer_events.Append) -> None:
-        await _pause(STORED_AFTER)
+        await pause(STORED_AFTER)
         try:
             await self.logs.append(effect.log, effect.plaintext, whole=effect.whole)
         except Conflict:
@@ -196,14 +207,14 @@ class AuthorizerNode(Node):
             self.event(authorizer_events.Appended(effect.log))
 
     async def _take_snapshot(self, effect: authorizer_events.TakeSnapshot) -> None:
-        await _pause(STORED_AFTER)
+        await pause(STORED_AFTER)
         try:
             await self.logs.take_snapshot(effect.log, effect.plaintext)
         except Conflict:
             self.event(authorizer_events.Fenced(effect.log))
 
     async def _load(self, effect: authorizer_events.Load) -> None:
-        await _pause(STORED_AFTER)
+        await pause(STORED_AFTER)
         self.event(await self.logs.read(effect.log))
 
     def carry_out(self, effect: Any) -> None:
