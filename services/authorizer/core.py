@@ -35,7 +35,7 @@ from services.authorizer.creating import complete_groups, open_description
 from services.authorizer.events import Alarm, Appended, Decided, Fenced, Loaded
 from services.authorizer.group import Group
 from services.authorizer.groups import Groups
-from services.authorizer.journal import Gate
+from services.authorizer.journal import MAX_ENTRY, Gate
 from services.authorizer.rules import Resource, Rules
 
 MAX_NAMES = 10_000  # in one access control list
@@ -135,6 +135,8 @@ class AuthorizerCore:
         taken = self._kept.addresses()
         groups = complete_groups(signed, coordinator, description, self._settings.pool, taken)
         conference = Conference.created(message, coordinator, groups)
+        if conference.record().ByteSize() > MAX_ENTRY:
+            raise Refused("too-many", "access-control", "the access control list is too long to be kept in one record")
         effects = self._kept.create(conference, now)
         answered = self._kept.once_created(conference_id, lambda _: [Answer(request.token, _created(conference))], now)
         return [Decided(coordinator, "create", conference_id.hex(), allowed=True, rule=rule), *effects, *answered]

@@ -50,12 +50,14 @@ class Tell:
 class Append:
     """Store an entry at the end of a log; `Appended` or `Fenced` follows. One at a time for each log.
 
-    `whole`: the entry takes the place of all that was before, which may be damaged.
+    `whole`: the entry takes the place of all that was before, which may be damaged. `marked`: that it was stored is to
+    be known outside of the store too, since no member could bear witness of it.
     """
 
     log: str
     plaintext: bytes
     whole: bool = False
+    marked: bool = False
 
 
 @dataclass(frozen=True, slots=True)

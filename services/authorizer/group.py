@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import accumulate
 
 from mcsa.errors import Refused, Rejected
 from mcsa.esp.spi import SENDER_ID_LIMIT, epoch_tag
@@ -35,7 +36,7 @@ from mcsa.v1.authorizer_log_pb2 import (
 from mcsa.v1.authorizer_pb2 import Beacon, GroupSecurityAssociation, GroupUpdate
 from mcsa.v1.types_pb2 import GroupDescription, RosterEntry, SignedStatement
 from services.authorizer.batch import Batch, Joiner
-from services.authorizer.journal import Then
+from services.authorizer.journal import MAX_ENTRY, Then
 from services.authorizer.members import KEY_SIZE, Member, Members
 
 UPDATES_KEPT = 256  # for members that missed some; who missed more registers again
@@ -296,12 +297,16 @@ class Group:
         self.told = self._counters()
 
     def updates_since(self, number: int) -> list[bytes] | None:
-        """The updates after `number`, in order, that may be told; None where they are not all there any more."""
+        """The updates after `number`, in order, that may be told, the first of them where they are too long for one
+        answer; None where they are not all there any more."""
         told = self.told.number
         if number > told:
             return None
         missing = [kept.sealed for at, kept in self._updates if number < at <= told]
-        return missing if len(missing) == told - number else None
+        if len(missing) != told - number:
+            return None
+        lengths = accumulate(len(sealed) for sealed in missing)
+        return [sealed for sealed, length in zip(missing, lengths) if length <= MAX_ENTRY]
 
     # ---- the log
 

@@ -10,6 +10,8 @@ What becomes of a group's log, and what of the group then:
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from google.protobuf.message import DecodeError
@@ -25,10 +27,18 @@ from services.authorizer.beacons import Beacons
 from services.authorizer.conference import LOG_PREFIX, Conference, conference_log, group_log
 from services.authorizer.events import Alarm, EndLog, Load, Loaded, TakeSnapshot
 from services.authorizer.group import Flushed, Group, Setting
-from services.authorizer.journal import Gate, Journal, Then
+from services.authorizer.journal import MAX_ENTRY, Gate, Journal, Then
 from services.authorizer.snapshots import SnapshotTimes
 
 EMPTY_FOR = 3_600.0  # seconds without a member after which a conference is forgotten
+
+
+@dataclass(frozen=True, slots=True)
+class _GivenUp:
+    """A group that went on elsewhere."""
+
+    conference_id: bytes
+    said: wire.Beacon  # what was told of it last
 
 
 class Groups:
@@ -45,8 +55,11 @@ class Groups:
         self.groups: dict[bytes, Group] = {}
         self._creating: dict[bytes, list[Then]] = {}
         self._empty_since: dict[bytes, float] = {}
-        self._given_up: dict[bytes, wire.Beacon] = {}  # groups, and what was told of them last
+        self._given_up: dict[bytes, _GivenUp] = {}  # groups
         self._wanted: set[bytes] = set()  # of these, those that somebody has asked for
+        self._loading: set[str] = (
+            set()
+        )  # logs; what is decided must rest on the last reading, so there is one at a time
 
     # ---- looking up
 
@@ -64,7 +77,7 @@ class Groups:
     def find_conference(self, conference_id: bytes) -> Conference:
         """`Refused` where there is none."""
         conference = self.conferences.get(conference_id)
-        if conference is None:
+        if conference is None or conference_id in self._creating:
             raise Refused("unknown-conference", "conference", "this Authorizer has no such conference")
         return conference
 
@@ -136,6 +149,8 @@ class Groups:
         if group.is_out_of_sender_ids:
             return [Count("sender-ids.exhausted"), *self.begin_anew(group, now)]
         flushed = group.flush(now)
+        if flushed.record.ByteSize() > MAX_ENTRY:
+            return self._outgrown(group, flushed, now)
         return self.commit(log, flushed.record, lambda later: self._flushed(group, flushed, later), now)
 
     def _flushed(self, group: Group, flushed: Flushed, now: float) -> list[Any]:
@@ -144,24 +159,38 @@ class Groups:
         for joiner, sealed in flushed.associations:
             effects.append(Answer(joiner.token, wire.RegisterResponse(sealed_gsa=sealed)))
         for joiner in flushed.dismissed:
-            sentence = "the user left, or was thrown out, before the registration was done"
-            effects.append(Refuse(joiner.token, Refused("dismissed", "membership", sentence)))
+            effects.append(Refuse(joiner.token, _dismissed()))
         for then in flushed.then:
             effects += then(now)
         return [*effects, Count("flushes"), *self.flush_if_due(group, now)]
 
-    def begin_anew(self, group: Group, now: float, after: wire.Beacon | None = None) -> list[Any]:
-        """All keys are replaced and all members have to register again; see `Group.begin_anew`."""
+    def _outgrown(self, group: Group, flushed: Flushed, now: float) -> list[Any]:
+        """The change can be neither stored nor told in one message. Who was to go goes all the same."""
+        sentence = (
+            f"a change takes {flushed.record.ByteSize()} bytes, more than one message of the broker carries: the group "
+            f"begins anew, its members register again. '{group.policy.gkm}' is not for so many; 'lkh' is."
+        )
+        refused = [Refuse(joiner.token, _moved()) for joiner, _ in flushed.associations]
+        refused += [Refuse(joiner.token, _dismissed()) for joiner in flushed.dismissed]
+        effects = [Alarm("outgrown", group.id.hex(), sentence), *refused]
+        return effects + self.begin_anew(group, now, then=flushed.then)
+
+    def begin_anew(
+        self, group: Group, now: float, after: wire.Beacon | None = None, then: Iterable[Then] = ()
+    ) -> list[Any]:
+        """All keys are replaced and all members have to register again, see `Group.begin_anew`; calls `then` once that
+        is stored."""
         log = group_log(group.id)
         if self.journal.busy(log):  # what is under way is no longer true; who waits for it asks again
             self.journal.give_up(log)
-            return [*self._give_up(group, after), Load(log)]
+            return [*self._give_up(group, after), *self._load(log)]
         old_epoch = group.told.epoch
         record = group.begin_anew(now, after)
 
         def stored(later: float) -> list[Any]:
             group.committed()
-            return [*self._beacons.begin_anew(group, old_epoch, later), *self.flush_if_due(group, later)]
+            answers = [effect for done in then for effect in done(later)]
+            return [*self._beacons.begin_anew(group, old_epoch, later), *answers, *self.flush_if_due(group, later)]
 
         self._snapshots.begin(log, now)
         return self.journal.commit(log, record, stored, whole=True)
@@ -247,9 +276,10 @@ class Groups:
     def loaded(self, logs: list[Loaded], now: float, *, all_there_are: bool = False) -> list[Any]:
         """Logs as they were read. Where these are all there are, groups' logs without a conference's are removed."""
         by_name = {loaded.log: loaded for loaded in logs}
+        self._loading -= set(by_name)
         effects: list[Any] = []
         for name in [name for name in by_name if name.startswith(LOG_PREFIX)]:
-            effects += self._take_up_conference(by_name.pop(name), now)
+            effects += self._take_up_conference(by_name.pop(name), now, at_start=all_there_are)
         for conference in self.conferences.values():
             for description in conference.groups:
                 log = group_log(description.group_id)
@@ -258,10 +288,10 @@ class Groups:
                     effects += self._take_up_group(conference, description, by_name.pop(log, missing), now)
         if all_there_are:
             self._beacons.recall(now)
-            effects += [EndLog(log) for log in by_name]
+            effects += [effect for orphan in by_name.values() for effect in _end_orphan(orphan)]
         return effects
 
-    def _take_up_conference(self, loaded: Loaded, now: float) -> list[Any]:
+    def _take_up_conference(self, loaded: Loaded, now: float, *, at_start: bool) -> list[Any]:
         conference = None
         try:
             conference = Conference.restored(ConferenceRecord.FromString(raw) for raw in _records(loaded))
@@ -275,13 +305,15 @@ class Groups:
                 "convene anew where nothing is left of it."
             )
             effects.append(Alarm("conference-log", loaded.log, sentence))
-        if conference is None:
-            return [*effects, EndLog(loaded.log)]
+        if conference is None:  # an empty one may be about to begin: elsewhere, where this process has long begun
+            nothing = loaded.whole and not _records(loaded) and not at_start
+            return effects if nothing else [*effects, EndLog(loaded.log)]
         self.conferences[conference.id] = conference
         self._snapshots.begin(loaded.log, now)
         if not loaded.whole:
             effects += self.journal.commit(loaded.log, conference.record(), lambda _: [], whole=True)
-        return effects + [Load(group_log(id_)) for id_ in _ids(conference) if id_ in self._given_up]
+        given_up = [id_ for id_ in _ids(conference) if id_ in self._given_up]
+        return effects + [effect for id_ in given_up for effect in self._load(group_log(id_))]
 
     def _take_up_group(
         self, conference: Conference, description: GroupDescription, loaded: Loaded, now: float
@@ -292,7 +324,8 @@ class Groups:
             group = Group.restored(setting, (GroupRecord.FromString(raw) for raw in _records(loaded)), now)
         except (DecodeError, Rejected):
             whole = False
-        said = self._given_up.pop(description.group_id, wire.Beacon())
+        given_up = self._given_up.pop(description.group_id, None)
+        said = wire.Beacon() if given_up is None else given_up.said
         whole = whole and group is not None and not group.is_outlived_by(said)
         group = group or Group(setting, setting.gkm(), now)
         self._serve(group, now)
@@ -317,30 +350,55 @@ class Groups:
         effects: list[Any] = [_fenced_alarm(log)]
         if id_ in self.groups:
             return effects + self._give_up(self.groups[id_])
+        for conference_id in [key for key in self._creating if id_ in _ids(self.conferences[key])]:
+            effects += self._give_up_creating(conference_id)
         conference = self.conferences.pop(id_, None)
         if conference is not None:
             self._creating.pop(id_, None)
             self._snapshots.end(log)
             for group_id in _ids(conference):
                 effects += self._give_up(self.groups[group_id]) if group_id in self.groups else []
-            effects.append(Load(log))
+            effects += self._load(log)
         return effects
+
+    def _give_up_creating(self, conference_id: bytes) -> list[Any]:
+        """Another process has begun the same conference: who asked for it asks again, and finds that one's."""
+        conference = self.conferences.pop(conference_id)
+        del self._creating[conference_id]
+        for group_id in _ids(conference):
+            self.journal.give_up(group_log(group_id))
+            self._given_up[group_id] = _GivenUp(conference_id, wire.Beacon())
+        return self._load(conference_log(conference_id))
 
     def _give_up(self, group: Group, said: wire.Beacon | None = None) -> list[Any]:
         del self.groups[group.id]
         self._snapshots.end(group_log(group.id))
         self.journal.give_up(group_log(group.id))
         told = group.told
-        self._given_up[group.id] = said or wire.Beacon(
-            epoch=told.epoch, update_number=told.number, next_sender_id=told.next_sender_id
-        )
+        said = said or wire.Beacon(epoch=told.epoch, update_number=told.number, next_sender_id=told.next_sender_id)
+        self._given_up[group.id] = _GivenUp(group.conference_id, said)
         waiting = [Refuse(joiner.token, _moved()) for joiner in group.batch.joiners.values()]
         return [*waiting, *self._beacons.end(group)]
 
     def wanted(self) -> list[Any]:
         """Logs to be read again, since somebody has just asked for groups that were given up."""
         asked, self._wanted = self._wanted, set()
-        return [Load(group_log(group_id)) for group_id in sorted(asked)]
+        conferences = {
+            group_id: self._given_up[group_id].conference_id for group_id in asked if group_id in self._given_up
+        }
+        return [
+            effect
+            for group_id, conference_id in sorted(conferences.items())
+            for effect in self._load(
+                group_log(group_id) if conference_id in self.conferences else conference_log(conference_id)
+            )
+        ]
+
+    def _load(self, log: str) -> list[Any]:
+        if log in self._loading:
+            return []
+        self._loading.add(log)
+        return [Load(log)]
 
 
 def _records(loaded: Loaded) -> list[bytes]:
@@ -355,9 +413,26 @@ def _id_of(log: str) -> bytes:
     return bytes.fromhex(log.rpartition("-")[2])
 
 
+def _end_orphan(loaded: Loaded) -> list[Any]:
+    """A group's log without its conference's. Where the conference was about to begin it has one record."""
+    effects: list[Any] = [EndLog(loaded.log)]
+    if loaded.whole and len(_records(loaded)) <= 1:
+        return effects
+    sentence = (
+        "the log of its conference is gone: JetStream has lost what it acknowledged, unless the conference ended at "
+        "the very moment when this Authorizer was stopped; look after the broker's disks, and convene anew."
+    )
+    return [Alarm("conference-log", loaded.log, sentence), *effects]
+
+
 def _moved() -> Refused:
     sentence = "another process of this Authorizer has served the group meanwhile; ask again in a second"
     return Refused("moved", "fenced", sentence)
+
+
+def _dismissed() -> Refused:
+    sentence = "the user left, or was thrown out, before the registration was done"
+    return Refused("dismissed", "membership", sentence)
 
 
 def _fenced_alarm(log: str) -> Alarm:

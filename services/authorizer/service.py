@@ -131,7 +131,7 @@ class AuthorizerService:
 
     async def _append(self, effect: Append) -> None:
         try:
-            await self._logs.append(effect.log, effect.plaintext, whole=effect.whole)
+            await self._logs.append(effect.log, effect.plaintext, whole=effect.whole, marked=effect.marked)
         except Conflict:
             self._running.feed(Fenced(effect.log))
         else:

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
+from mcsa.registration import open_association
 from mcsa.v1.authorizer_pb2 import GroupSecurityAssociation
 from services.authorizer import events as authorizer_events
-from services.msm import core as msm_core
 from services.msm import events as msm_events
 
 
-class Broken(AssertionError):
+class Broken(AssertionError):  # noqa: N818
     """One of the promises."""
 
 
@@ -58,13 +58,12 @@ class History:
     @contextmanager
     def reading(self) -> Iterator[None]:
         """Reads along what registrations are answered."""
-        opened = msm_core.open_association
 
         def open_and_note(key: Any, request_hash: bytes, sealed: bytes) -> GroupSecurityAssociation:
-            gsa = opened(key, request_hash, sealed)
+            gsa = open_association(key, request_hash, sealed)
             self.association(request_hash, gsa)
             return gsa
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(msm_core, "open_association", open_and_note)
+            patch.setattr("services.msm.core.open_association", open_and_note)
             yield

@@ -102,6 +102,17 @@ class Node:
         self.alive = False
         self.switchboard.nodes.remove(self)
 
+    def hang(self) -> None:
+        """Does nothing until `wake`; what is sent to it meanwhile is lost."""
+        self.kill()
+
+    def wake(self) -> None:
+        """Goes on as if nothing had been."""
+        self.alive = True
+        self.switchboard.nodes.append(self)
+        self._wake_at = None
+        self._schedule()
+
     def asked(self, outgoing: OutgoingRequest, source: Node) -> None:
         def reply(raw: bytes) -> None:
             self.network.carry(self.name, "reply", raw, lambda: source.answered(raw))
@@ -200,7 +211,7 @@ class AuthorizerNode(Node):
     async def _append(self, effect: authorizer_events.Append) -> None:
         await pause(STORED_AFTER)
         try:
-            await self.logs.append(effect.log, effect.plaintext, whole=effect.whole)
+            await self.logs.append(effect.log, effect.plaintext, whole=effect.whole, marked=effect.marked)
         except Conflict:
             self.event(authorizer_events.Fenced(effect.log))
         else:

@@ -97,6 +97,22 @@ class MemoryStream:
         kept = self._now.logs.get(log, [])
         self._keep(log, kept[: max(0, len(kept) - records)])
 
+    def change(self, log: str, record: int) -> None:
+        """One bit of a record is another."""
+        at = self._now.logs[log][record]
+        raw = bytearray(at.raw)
+        raw[len(raw) // 2] ^= 1
+        self._now.logs[log][record] = Stored(at.sequence, bytes(raw))
+
+    def swap(self, one: str, other: str) -> None:
+        """Two logs change places."""
+        self._now.logs[one], self._now.logs[other] = self._now.logs[other], self._now.logs[one]
+
+    def graft(self, log: str, other: MemoryStream, others_log: str) -> None:
+        """The last record of another store's log comes at the end of this one."""
+        self._now.sequence += 1
+        self._now.logs[log].append(Stored(self._now.sequence, other._now.logs[others_log][-1].raw))
+
     def _keep(self, log: str, records: list[Stored]) -> None:
         if records:
             self._now.logs[log] = records

@@ -140,7 +140,7 @@ class SurvivalDomain(Domain):
     def authorizer_node(self, seed: int, state: Path) -> WalkedNode:
         self.processes += 1
         made = (self.world, self.switchboard, seed, self.stream, state)
-        return WalkedNode(self.history, self.processes, lambda node, name: self._stepped(node, name), *made)
+        return WalkedNode(self.history, self.processes, self._stepped, *made)
 
     def msm_node(self, name: str, address: str, seed: int) -> MsmNode:
         node = WatchedMsm(self.world, self.switchboard, name, address, seed)
@@ -199,7 +199,21 @@ class SurvivalDomain(Domain):
         asked = LeaveGroupRequest(group_id=self.group.group_id, user=str(self.world.user(user).id))
         assert self.csm[host].ask("leave-group", asked).refused is None
 
+    def run_as_csms_do(self, seconds: int) -> None:
+        """Whoever is told that a statement of its user is needed joins again."""
+        for _ in range(seconds):
+            self.network.run_for(1.0)
+            for host in self.csm:
+                membership = self.msm[host].core.memberships.get(self.group.group_id)
+                if membership is not None and membership.state == "stale":
+                    self.csm[host].join(self.group, self.conference_id, USERS[host])
+
     # ---- what is looked at
+
+    @property
+    def alarms(self) -> set[str]:
+        """What this process of the Authorizer wants an operator to look at."""
+        return {alarm.what for alarm in self.authorizer.alarms}
 
     def countersigned(self) -> list[Countersignature]:
         """What the conference's log has, read by nobody's process."""
@@ -214,6 +228,7 @@ class SurvivalDomain(Domain):
                 found.extend(ConferenceRecord.FromString(raw).countersigned)
 
         self.authorizer.run(read())
+        self.network.run_for(0.1)
         return found
 
     def talk(self, *hosts: str) -> None:
