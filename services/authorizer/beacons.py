@@ -14,6 +14,7 @@ from mcsa.identity import Credentials
 from mcsa.keys import Random
 from mcsa.updates import UPDATE_LIFETIME, group_recipient
 from mcsa.v1.authorizer_pb2 import Beacon
+from services.authorizer.agenda import Agenda
 from services.authorizer.events import DropSender, InstallSender, SendToGroup, Tell
 from services.authorizer.group import Flushed, Group
 
@@ -25,7 +26,6 @@ REPEATS_AFTER = (0.05, 0.15)  # seconds after an update at which it is repeated 
 class _Retiring:
     group_id: bytes
     epoch: int
-    at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class _Repeat:
     group_id: bytes
     epoch: int
     payload: bytes
-    at: float
+    after: float
 
 
 class Beacons:
@@ -42,11 +42,10 @@ class Beacons:
     def __init__(self, credentials: Credentials, random: Random) -> None:
         self._credentials = credentials
         self._random = random
-        self._beacon_at: dict[bytes, float] = {}
+        self._agenda: Agenda[bytes | _Retiring | _Repeat] = Agenda()  # a group's id: its beacon
         self._recalling_until: dict[bytes, float] = {}
         self._recalling_all_until = 0.0
-        self._retiring: list[_Retiring] = []
-        self._repeats: list[_Repeat] = []
+        self._retiring: dict[bytes, set[int]] = {}  # epochs, by group
 
     def recall(self, now: float) -> None:
         """This process has just begun: there may be members that it doesn't know of."""
@@ -54,7 +53,7 @@ class Beacons:
 
     def begin(self, group: Group, now: float) -> list[Any]:
         """A new group is served."""
-        self._beacon_at[group.id] = now
+        self._agenda.set(group.id, now)
         return [InstallSender(group.description, group.epoch, group.key, group.own_sender_id)]
 
     def begin_anew(self, group: Group, old_epoch: int, now: float) -> list[Any]:
@@ -68,45 +67,48 @@ class Beacons:
         if flushed.update:
             effects.append(Tell(group.id, flushed.update, flushed.traceparent))
             effects.append(SendToGroup(group.id, flushed.under_epoch, flushed.update))
-            self._repeats += [
-                _Repeat(group.id, flushed.under_epoch, flushed.update, now + after) for after in REPEATS_AFTER
-            ]
+            for after in REPEATS_AFTER:
+                self._agenda.set(_Repeat(group.id, flushed.under_epoch, flushed.update, after), now + after)
         if group.told.epoch != flushed.under_epoch:
             effects.append(InstallSender(group.description, group.epoch, group.key, group.own_sender_id))
-            self._retiring.append(_Retiring(group.id, flushed.under_epoch, now + max(REPEATS_AFTER) + 0.1))
-            self._beacon_at[group.id] = now
+            self._retiring.setdefault(group.id, set()).add(flushed.under_epoch)
+            self._agenda.set(_Retiring(group.id, flushed.under_epoch), now + max(REPEATS_AFTER) + 0.1)
+            self._agenda.set(group.id, now)
         return effects
 
     def end(self, group: Group) -> list[Any]:
-        """A group isn't served any more."""
-        self._beacon_at.pop(group.id, None)
+        """A group isn't served any more. What is still to be repeated to it isn't sent: there is no sender for it."""
+        self._agenda.remove(group.id)
         self._recalling_until.pop(group.id, None)
-        epochs = {group.told.epoch} | {retiring.epoch for retiring in self._retiring if retiring.group_id == group.id}
-        self._retiring = [retiring for retiring in self._retiring if retiring.group_id != group.id]
-        self._repeats = [repeat for repeat in self._repeats if repeat.group_id != group.id]
+        epochs = {group.told.epoch} | self._retiring.pop(group.id, set())
         return [DropSender(group.id, epoch) for epoch in sorted(epochs)]
 
     def woken(self, groups: Mapping[bytes, Group], now: float) -> list[Any]:
         """What is due."""
         effects: list[Any] = []
-        for group_id, at in list(self._beacon_at.items()):
-            if now >= at:
-                effects += self._beacon(groups[group_id], now)
-        for repeat in [repeat for repeat in self._repeats if now >= repeat.at]:
-            self._repeats.remove(repeat)
-            effects.append(SendToGroup(repeat.group_id, repeat.epoch, repeat.payload))
-        for retiring in [retiring for retiring in self._retiring if now >= retiring.at]:
-            self._retiring.remove(retiring)
-            effects.append(DropSender(retiring.group_id, retiring.epoch))
+        for what in self._agenda.due(now):
+            match what:
+                case _Retiring():
+                    effects += self._retire(what)
+                case _Repeat():
+                    effects.append(SendToGroup(what.group_id, what.epoch, what.payload))
+                case group_id:
+                    effects += self._beacon(groups[group_id], now)
         return effects
 
     def wake_at(self) -> float | None:
         """When `woken` is wanted."""
-        times = [*self._beacon_at.values(), *(retiring.at for retiring in self._retiring)]
-        return min([*times, *(repeat.at for repeat in self._repeats)], default=None)
+        return self._agenda.next_at()
+
+    def _retire(self, what: _Retiring) -> list[Any]:
+        epochs = self._retiring.get(what.group_id, set())
+        if what.epoch not in epochs:  # the group has ended meanwhile
+            return []
+        epochs.remove(what.epoch)
+        return [DropSender(what.group_id, what.epoch)]
 
     def _beacon(self, group: Group, now: float) -> list[Any]:
-        self._beacon_at[group.id] = now + group.policy.beacon_ms / 1000
+        self._agenda.set(group.id, now + group.policy.beacon_ms / 1000)
         recalling = now < max(self._recalling_all_until, self._recalling_until.get(group.id, 0.0))
         if not len(group.members) and not recalling:
             return []

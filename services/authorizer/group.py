@@ -189,6 +189,13 @@ class Group:
             self.remove_host(host, now)
         return len(lapsed)
 
+    def next_at(self, *, busy: bool) -> float:
+        """When something is to be done for the group; while it is `busy`, nothing is flushed."""
+        if busy:
+            return self.sweep_at
+        due_at = self.rekey_at if self.batch.due_at is None else min(self.rekey_at, self.batch.due_at)
+        return min(self.sweep_at, due_at)
+
     # ---- a new beginning
 
     def take_over(self, now: float) -> None:

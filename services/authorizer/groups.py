@@ -23,6 +23,7 @@ from mcsa.keys import Random
 from mcsa.v1 import authorizer_pb2 as wire
 from mcsa.v1.authorizer_log_pb2 import ConferenceRecord, GroupRecord
 from mcsa.v1.types_pb2 import GroupDescription
+from services.authorizer.agenda import Agenda
 from services.authorizer.beacons import Beacons
 from services.authorizer.conference import LOG_PREFIX, Conference, conference_log, group_log
 from services.authorizer.events import Alarm, EndLog, Load, Loaded, TakeSnapshot
@@ -51,6 +52,7 @@ class Groups:
         self.journal = Journal()
         self._snapshots = SnapshotTimes()
         self._beacons = Beacons(credentials, random)
+        self._agenda: Agenda[bytes] = Agenda()  # groups, by id
         self.conferences: dict[bytes, Conference] = {}
         self.groups: dict[bytes, Group] = {}
         self._creating: dict[bytes, list[Then]] = {}
@@ -131,6 +133,7 @@ class Groups:
 
     def _serve(self, group: Group, now: float) -> None:
         self.groups[group.id] = group
+        self.schedule(group)
         self._snapshots.begin(group_log(group.id), now)
 
     # ---- changes
@@ -142,6 +145,16 @@ class Groups:
 
     def flush_if_due(self, group: Group, now: float) -> list[Any]:
         """Carries out a group's batch, where its time has come and no record of the group is under way."""
+        effects = self._flush_if_due(group, now)
+        self.schedule(group)
+        return effects
+
+    def schedule(self, group: Group) -> None:
+        """To be called when something has changed of what is due to a group, and when."""
+        if self.groups.get(group.id) is group:
+            self._agenda.set(group.id, group.next_at(busy=self.journal.busy(group_log(group.id))))
+
+    def _flush_if_due(self, group: Group, now: float) -> list[Any]:
         log = group_log(group.id)
         due = (group.batch.due_at is not None and now >= group.batch.due_at) or now >= group.rekey_at
         if not due or self.journal.busy(log) or self.groups.get(group.id) is not group:
@@ -204,27 +217,27 @@ class Groups:
     def woken(self, now: float) -> list[Any]:
         """What is due."""
         effects: list[Any] = []
-        for group in list(self.groups.values()):
-            if now >= group.sweep_at:
-                ended = group.sweep(now)
-                effects += [Count("leases.ended", ended)] if ended else []
-            effects += self.flush_if_due(group, now)
+        for group_id in self._agenda.due(now):
+            group = self.groups.get(group_id)
+            if group is not None:
+                effects += self._look_after(group, now)
         effects += self._beacons.woken(self.groups, now)
-        for conference in list(self.conferences.values()):
-            effects += self._forget(conference, now)
         for log in self._snapshots.due(now):
             effects += self._take_snapshot(log, now)
         return effects
 
     def wake_at(self) -> float | None:
         """When `woken` is wanted."""
-        times = [group.sweep_at for group in self.groups.values()]
-        for group in self.groups.values():
-            if not self.journal.busy(group_log(group.id)):
-                times += [group.rekey_at] if group.batch.due_at is None else [group.rekey_at, group.batch.due_at]
-        for at in (self._beacons.wake_at(), self._snapshots.next_at()):
-            times += [] if at is None else [at]
-        return min(times, default=None)
+        times = (self._agenda.next_at(), self._beacons.wake_at(), self._snapshots.next_at())
+        return min((at for at in times if at is not None), default=None)
+
+    def _look_after(self, group: Group, now: float) -> list[Any]:
+        effects: list[Any] = []
+        if now >= group.sweep_at:
+            ended = group.sweep(now)
+            effects += [Count("leases.ended", ended)] if ended else []
+            effects += self._forget(self.conferences[group.conference_id], now)
+        return effects + self.flush_if_due(group, now)
 
     def _take_snapshot(self, log: str, now: float) -> list[Any]:
         if self.journal.busy(log):
@@ -259,6 +272,7 @@ class Groups:
         effects: list[Any] = self._end_log(conference_log(conference.id))  # the groups' logs are nobody's from here on
         for description in conference.groups:
             group = self.groups.pop(description.group_id, None)
+            self._agenda.remove(description.group_id)
             effects += self._end_log(group_log(description.group_id))
             if group is not None:
                 effects += self._beacons.end(group)
@@ -372,6 +386,7 @@ class Groups:
 
     def _give_up(self, group: Group, said: wire.Beacon | None = None) -> list[Any]:
         del self.groups[group.id]
+        self._agenda.remove(group.id)
         self._snapshots.end(group_log(group.id))
         self.journal.give_up(group_log(group.id))
         told = group.told

@@ -47,6 +47,14 @@ class Domain:
         self.msm[name] = self.msm_node(name, f"198.51.100.{number}", self.seed * 1000 + number)
         self.csm[name] = AskingNode(self.world, self.switchboard, name, self.seed * 2000 + number)
 
+    def age_key(self, group_id: bytes) -> None:
+        """A group's key is old enough to be replaced, all at once."""
+        kept = self.authorizer.core._kept
+        group = kept.groups[group_id]
+        group.rekey_at = self.network.now
+        kept.schedule(group)
+        self.authorizer.perform([])
+
     def restart_authorizer(self) -> None:
         """A new process with what the old one wrote down."""
         self.authorizer.kill()

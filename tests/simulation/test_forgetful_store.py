@@ -63,7 +63,7 @@ def test_a_groups_log_that_lost_its_end_is_noticed_and_members_register_again(
 
 def test_members_that_heard_no_beacon_of_the_lost_epoch_still_register_again(domain: SurvivalDomain):
     domain.evict("erin")  # in no group: the conference alone knows; then a rekey whose beacon nobody hears
-    domain.authorizer.core.groups[domain.group.group_id].rekey_at = domain.network.now
+    domain.age_key(domain.group.group_id)
     told = len(domain.network.frames)
     domain.network.run_until(lambda: len(domain.network.frames) > told + 2, 1.0)
     domain.authorizer.kill()

@@ -50,9 +50,8 @@ def tell_the_story(domain: SurvivalDomain, *, snapshots: bool = False) -> None:
 
 
 def let_the_key_grow_old(domain: SurvivalDomain) -> None:
-    group = domain.authorizer.core.groups.get(domain.group.group_id)
-    if group is not None:  # else one has just begun, and its key is fresh
-        group.rekey_at = domain.network.now
+    if domain.authorizer.alive:  # else one is about to begin, and its key is fresh
+        domain.age_key(domain.group.group_id)
     domain.network.run_for(1.0)
 
 

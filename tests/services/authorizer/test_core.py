@@ -15,7 +15,14 @@ from mcsa.policy import complete_policy
 from mcsa.registration import open_association, sign_user_statement
 from mcsa.sealing import SealingKey
 from mcsa.v1 import authorizer_pb2 as wire
-from mcsa.v1.types_pb2 import POLICY_CLASS_CLOSED, AccessControl, ConferenceDescription, GroupDescription, GroupPolicy
+from mcsa.v1.types_pb2 import (
+    POLICY_CLASS_CLOSED,
+    AccessControl,
+    ConferenceDescription,
+    GroupDescription,
+    GroupPolicy,
+    SignedStatement,
+)
 from services.authorizer import core
 from services.authorizer.core import AuthorizerCore, Settings
 from services.authorizer.events import Append, Appended, DropSender, EndLog
@@ -53,6 +60,11 @@ class Desk:
         return effects
 
     def create(self, **changes: Any) -> Any:
+        access = AccessControl(acceptable_users=[str(self.world.user("bob").id)])
+        return self.ask("create", wire.CreateRequest(description=self.signed(**changes), access=access))
+
+    def signed(self, **changes: Any) -> SignedStatement:
+        """A description of a conference, signed by its Coordinator."""
         description = ConferenceDescription(
             title="t",
             coordinator=str(self.world.user("alice").id),
@@ -72,9 +84,9 @@ class Desk:
                 getattr(description, name).extend(value)
             else:
                 setattr(description, name, value)
-        signed = signer.sign_statement("mcsa conference v1", description.SerializeToString())
-        access = AccessControl(acceptable_users=[str(self.world.user("bob").id)])
-        return self.ask("create", wire.CreateRequest(description=signed, access=access))
+        statement = signer.sign_statement("mcsa conference v1", description.SerializeToString())
+        assert isinstance(statement, SignedStatement)
+        return statement
 
     def request(self, group_id: bytes, user: str = "bob", host: str = "beta", **changes: Any) -> wire.RegisterRequest:
         key = SealingKey.generate(changes.pop("suite", "x25519"))
