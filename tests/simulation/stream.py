@@ -21,19 +21,22 @@ class Copy:
 class MemoryStream:
     """The same results and the same errors as `LogStream`'s methods of these names.
 
-    `up`: where it is False, it can't be reached. `fail_next`: what becomes of the next append. "request": it is lost;
-    "answer": it is stored, and nobody says so. The appender gets `BusUnavailable("timeout")` in either case, as from a
-    `LogStream` whose patience has ended.
+    `up`: where it is False, it can't be reached. `full`: it takes no more. `fail_next`: what becomes of the next append.
+    "request": it is lost; "answer": it is stored, and nobody says so. The appender gets `BusUnavailable("timeout")` in
+    either case, as from a `LogStream` whose patience has ended.
     """
 
     def __init__(self) -> None:
         self.up = True
+        self.full = False
         self.fail_next: str | None = None
         self._now = Copy()
 
     def append(self, log: str, raw: bytes, expected: int) -> int:
         """See `LogStream.append`: the same record again, at the same place, is the same one."""
         self._check_up()
+        if self.full:
+            raise BusUnavailable("store", "JetStream refuses: maximum bytes exceeded")
         failure, self.fail_next = self.fail_next, None
         if failure == "request":
             raise BusUnavailable("timeout", "The request was lost.")
