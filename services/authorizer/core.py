@@ -4,7 +4,7 @@
     Requested(register)    -> statement, rules, batch ... flush, its record stored -> Answer (GSA), update to all
     Requested(evict|leave) -> rules, batch or at once ... flush, its record stored -> Answer, update to all
     time                   -> flushes, beacons, replaced keys, ended leases, snapshots
-    Loaded                 -> what an earlier process decided, taken over under fresh keys (`taking_over.py`)
+    Loaded                 -> what an earlier process decided, taken over under fresh keys (`groups.py`)
 
 Everything that anybody is told was stored before (`journal.py`).
 """
@@ -92,13 +92,13 @@ class AuthorizerCore:
                 try:
                     return self._verbs[event.verb](event, now)
                 except Refused as refused:
-                    return [*self._kept.wanted(), Refuse(event.token, refused)]
+                    return [*self._kept.wanted(now), Refuse(event.token, refused)]
             case Woken():
                 return self._kept.woken(now)
             case Appended():
                 return self._kept.appended(event.log, now)
             case Fenced():
-                return self._kept.fenced(event.log)
+                return self._kept.fenced(event.log, now, elsewhere=event.elsewhere)
             case Loaded():
                 return self._kept.loaded([event], now)
             case Answered() | Failed() | Published():

@@ -114,9 +114,11 @@ class Appended:
 
 @dataclass(frozen=True, slots=True)
 class Fenced:
-    """It isn't, and can't be: the log goes on, or ends, elsewhere than this process thought."""
+    """It isn't, and can't be: the log is not as this process thought. `elsewhere`: another process has written to it;
+    else the store has gone back."""
 
     log: str
+    elsewhere: bool = True
 
 
 @dataclass(frozen=True, slots=True)

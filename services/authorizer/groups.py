@@ -11,7 +11,6 @@ What becomes of a group's log, and what of the group then:
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from google.protobuf.message import DecodeError
@@ -26,20 +25,13 @@ from mcsa.v1.types_pb2 import GroupDescription
 from services.authorizer.agenda import Agenda
 from services.authorizer.beacons import Beacons
 from services.authorizer.conference import LOG_PREFIX, Conference, conference_log, group_log
-from services.authorizer.events import Alarm, EndLog, Load, Loaded, TakeSnapshot
+from services.authorizer.events import Alarm, EndLog, Loaded, TakeSnapshot
+from services.authorizer.given_up import STAND_BY, GivenUp
 from services.authorizer.group import Flushed, Group, Setting
 from services.authorizer.journal import MAX_ENTRY, Gate, Journal, Then
 from services.authorizer.snapshots import SnapshotTimes
 
 EMPTY_FOR = 3_600.0  # seconds without a member after which a conference is forgotten
-
-
-@dataclass(frozen=True, slots=True)
-class _GivenUp:
-    """A group that went on elsewhere."""
-
-    conference_id: bytes
-    said: wire.Beacon  # what was told of it last
 
 
 class Groups:
@@ -57,11 +49,7 @@ class Groups:
         self.groups: dict[bytes, Group] = {}
         self._creating: dict[bytes, list[Then]] = {}
         self._empty_since: dict[bytes, float] = {}
-        self._given_up: dict[bytes, _GivenUp] = {}  # groups
-        self._wanted: set[bytes] = set()  # of these, those that somebody has asked for
-        self._loading: set[str] = (
-            set()
-        )  # logs; what is decided must rest on the last reading, so there is one at a time
+        self._given_up = GivenUp()
 
     # ---- looking up
 
@@ -71,7 +59,6 @@ class Groups:
         if group is not None:
             return group
         if group_id in self._given_up:
-            self._wanted.add(group_id)
             raise _moved()
         sentence = "this Authorizer has no such group: it was never created here, or has ended"
         raise Refused("unknown-group", "group", sentence)
@@ -79,6 +66,8 @@ class Groups:
     def find_conference(self, conference_id: bytes) -> Conference:
         """`Refused` where there is none."""
         conference = self.conferences.get(conference_id)
+        if conference is None and self._given_up.has_conference(conference_id):
+            raise _moved()
         if conference is None or conference_id in self._creating:
             raise Refused("unknown-conference", "conference", "this Authorizer has no such conference")
         return conference
@@ -196,7 +185,7 @@ class Groups:
         log = group_log(group.id)
         if self.journal.busy(log):  # what is under way is no longer true; who waits for it asks again
             self.journal.give_up(log)
-            return [*self._give_up(group, after), *self._load(log)]
+            return [*self._give_up(group, now, after), *self._given_up.load(log)]
         old_epoch = group.told.epoch
         record = group.begin_anew(now, after)
 
@@ -290,7 +279,7 @@ class Groups:
     def loaded(self, logs: list[Loaded], now: float, *, all_there_are: bool = False) -> list[Any]:
         """Logs as they were read. Where these are all there are, groups' logs without a conference's are removed."""
         by_name = {loaded.log: loaded for loaded in logs}
-        self._loading -= set(by_name)
+        self._given_up.loaded(by_name)
         effects: list[Any] = []
         for name in [name for name in by_name if name.startswith(LOG_PREFIX)]:
             effects += self._take_up_conference(by_name.pop(name), now, at_start=all_there_are)
@@ -326,8 +315,7 @@ class Groups:
         self._snapshots.begin(loaded.log, now)
         if not loaded.whole:
             effects += self.journal.commit(loaded.log, conference.record(), lambda _: [], whole=True)
-        given_up = [id_ for id_ in _ids(conference) if id_ in self._given_up]
-        return effects + [effect for id_ in given_up for effect in self._load(group_log(id_))]
+        return effects + self._given_up.load(*map(group_log, self._given_up.of(conference.id)))
 
     def _take_up_group(
         self, conference: Conference, description: GroupDescription, loaded: Loaded, now: float
@@ -338,8 +326,7 @@ class Groups:
             group = Group.restored(setting, (GroupRecord.FromString(raw) for raw in _records(loaded)), now)
         except (DecodeError, Rejected):
             whole = False
-        given_up = self._given_up.pop(description.group_id, None)
-        said = wire.Beacon() if given_up is None else given_up.said
+        said = self._given_up.take(description.group_id)
         whole = whole and group is not None and not group.is_outlived_by(said)
         group = group or Group(setting, setting.gkm(), now)
         self._serve(group, now)
@@ -357,63 +344,46 @@ class Groups:
 
     # ---- giving up
 
-    def fenced(self, log: str) -> list[Any]:
-        """A log goes on elsewhere: nothing that waits for it will follow, and what was thought of it is void."""
+    def fenced(self, log: str, now: float, *, elsewhere: bool) -> list[Any]:
+        """A log isn't what it was thought to be: nothing that waits for it will follow, and what was thought is void.
+        It is read again: at once, or where it goes on `elsewhere`, when this process was asked and has stood by."""
         self.journal.give_up(log)
         id_ = _id_of(log)
+        until = now + STAND_BY if elsewhere else now
         effects: list[Any] = [_fenced_alarm(log)]
         if id_ in self.groups:
-            return effects + self._give_up(self.groups[id_])
-        for conference_id in [key for key in self._creating if id_ in _ids(self.conferences[key])]:
-            effects += self._give_up_creating(conference_id)
+            effects += self._give_up(self.groups[id_], until)
+        for conference_id in [key for key in self._creating if id_ in (key, *_ids(self.conferences[key]))]:
+            self._give_up_creating(conference_id, until)
         conference = self.conferences.pop(id_, None)
         if conference is not None:
-            self._creating.pop(id_, None)
             self._snapshots.end(log)
             for group_id in _ids(conference):
-                effects += self._give_up(self.groups[group_id]) if group_id in self.groups else []
-            effects += self._load(log)
-        return effects
+                effects += self._give_up(self.groups[group_id], until) if group_id in self.groups else []
+        return effects if elsewhere else effects + self._given_up.load(log)
 
-    def _give_up_creating(self, conference_id: bytes) -> list[Any]:
+    def _give_up_creating(self, conference_id: bytes, until: float) -> None:
         """Another process has begun the same conference: who asked for it asks again, and finds that one's."""
         conference = self.conferences.pop(conference_id)
         del self._creating[conference_id]
         for group_id in _ids(conference):
             self.journal.give_up(group_log(group_id))
-            self._given_up[group_id] = _GivenUp(conference_id, wire.Beacon())
-        return self._load(conference_log(conference_id))
+            self._given_up.put(group_id, conference_id, wire.Beacon(), until)
 
-    def _give_up(self, group: Group, said: wire.Beacon | None = None) -> list[Any]:
+    def _give_up(self, group: Group, until: float, said: wire.Beacon | None = None) -> list[Any]:
         del self.groups[group.id]
         self._agenda.remove(group.id)
         self._snapshots.end(group_log(group.id))
         self.journal.give_up(group_log(group.id))
         told = group.told
-        said = said or wire.Beacon(epoch=told.epoch, update_number=told.number, next_sender_id=told.next_sender_id)
-        self._given_up[group.id] = _GivenUp(group.conference_id, said)
+        last = wire.Beacon(epoch=told.epoch, update_number=told.number, next_sender_id=told.next_sender_id)
+        self._given_up.put(group.id, group.conference_id, said or last, until)
         waiting = [Refuse(joiner.token, _moved()) for joiner in group.batch.joiners.values()]
         return [*waiting, *self._beacons.end(group)]
 
-    def wanted(self) -> list[Any]:
+    def wanted(self, now: float) -> list[Any]:
         """Logs to be read again, since somebody has just asked for groups that were given up."""
-        asked, self._wanted = self._wanted, set()
-        conferences = {
-            group_id: self._given_up[group_id].conference_id for group_id in asked if group_id in self._given_up
-        }
-        return [
-            effect
-            for group_id, conference_id in sorted(conferences.items())
-            for effect in self._load(
-                group_log(group_id) if conference_id in self.conferences else conference_log(conference_id)
-            )
-        ]
-
-    def _load(self, log: str) -> list[Any]:
-        if log in self._loading:
-            return []
-        self._loading.add(log)
-        return [Load(log)]
+        return list(self._given_up.wanted(self.conferences, now))
 
 
 def _records(loaded: Loaded) -> list[bytes]:

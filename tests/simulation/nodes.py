@@ -71,11 +71,16 @@ class Switchboard:
         self.nodes: list[Node] = []
 
     def request(self, source: Node, outgoing: OutgoingRequest) -> None:
-        """To the service that answers this subject; nobody, where it is down."""
+        """To the service that answers this subject, one of its processes; nobody, where it is down."""
         service, caller, _ = subjects.parse_subject(outgoing.subject)
-        for node in list(self.nodes):
-            if node.endpoint.service == service and (service != subjects.MSM or node.endpoint.caller == caller):
-                self.network.carry(source.name, outgoing.subject, outgoing.raw, partial(node.asked, outgoing, source))
+        nodes = [
+            node
+            for node in self.nodes
+            if node.endpoint.service == service and (service != subjects.MSM or node.endpoint.caller == caller)
+        ]
+        if nodes:
+            node = nodes[0] if len(nodes) == 1 else self.network.random.choice(nodes)
+            self.network.carry(source.name, outgoing.subject, outgoing.raw, partial(node.asked, outgoing, source))
 
     def publish(self, source: Node, subject: str, raw: bytes) -> None:
         """To all that listen."""
@@ -212,8 +217,8 @@ class AuthorizerNode(Node):
         await pause(STORED_AFTER)
         try:
             await self.logs.append(effect.log, effect.plaintext, whole=effect.whole, marked=effect.marked)
-        except Conflict:
-            self.event(authorizer_events.Fenced(effect.log))
+        except Conflict as conflict:
+            self.event(authorizer_events.Fenced(effect.log, conflict.rule == "appended"))
         else:
             self.event(authorizer_events.Appended(effect.log))
 
@@ -221,8 +226,8 @@ class AuthorizerNode(Node):
         await pause(STORED_AFTER)
         try:
             await self.logs.take_snapshot(effect.log, effect.plaintext)
-        except Conflict:
-            self.event(authorizer_events.Fenced(effect.log))
+        except Conflict as conflict:
+            self.event(authorizer_events.Fenced(effect.log, conflict.rule == "appended"))
 
     async def _load(self, effect: authorizer_events.Load) -> None:
         await pause(STORED_AFTER)

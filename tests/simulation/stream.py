@@ -21,9 +21,9 @@ class Copy:
 class MemoryStream:
     """The same results and the same errors as `LogStream`'s methods of these names.
 
-    `up`: where it is False, it can't be reached. `full`: it takes no more. `fail_next`: what becomes of the next append.
-    "request": it is lost; "answer": it is stored, and nobody says so. The appender gets `BusUnavailable("timeout")` in
-    either case, as from a `LogStream` whose patience has ended.
+    `up`: where it is False, it can't be reached. `full`: it takes no more. `fail_next`: what becomes of the next
+    append. "request": it is lost; "answer": it is stored, and nobody says so. The appender gets
+    `BusUnavailable("timeout")` in either case, as from a `LogStream` whose patience has ended.
     """
 
     def __init__(self) -> None:

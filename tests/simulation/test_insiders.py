@@ -134,7 +134,11 @@ def test_while_the_storage_keys_disk_is_full_nothing_is_answered_that_needs_it_a
 ):
     away = domain.state.with_name(domain.state.name + "-away")
     domain.state.rename(away)  # nothing can be written there
-    domain.network.at(domain.network.now + 3.0, lambda: away.rename(domain.state))
+
+    def back() -> None:
+        away.rename(domain.state)
+
+    domain.network.at(domain.network.now + 3.0, back)
     asked_at = domain.network.now
     domain.countersign(bytes(32))
     assert domain.network.now - asked_at > 3.0

@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 
 from mcsa.shell.storage_key import StorageKeyAtRest
+from mcsa.v1.msm_pb2 import CreateSessionRequest
+from mcsa.v1.types_pb2 import AccessControl
 from services.authorizer.conference import conference_log, group_log
 from services.authorizer.events import TakeSnapshot
+from services.authorizer.given_up import STAND_BY
 from services.authorizer.logs import Logs
 from tests.simulation.network import START
 from tests.simulation.nodes import pause
@@ -43,9 +46,11 @@ def test_who_hung_while_another_took_over_does_no_harm_when_it_wakes_up(domain: 
     domain.evict("dave")
     domain.network.run_for(hung_for)
     old.wake()
-    domain.run_as_csms_do(10)
+    domain.run_as_csms_do(25)
+    alarms = [alarm.what for node in (old, domain.authorizer) for alarm in node.alarms]
+    assert len(alarms) <= 2  # it noticed, and stood by
+    domain.talk("alpha", "beta")
     old.kill()
-    domain.run_as_csms_do(10)
     domain.join("delta", "erin")
     domain.network.run_for(1.0)
     domain.talk("alpha", "beta", "delta")
@@ -61,23 +66,30 @@ def test_two_that_both_run_give_nothing_twice(domain: SurvivalDomain):
         domain.csm["beta"].join(domain.group, domain.conference_id, "carol")
         domain.run_as_csms_do(2)
     first.kill()
-    domain.run_as_csms_do(10)
+    domain.run_as_csms_do(40)  # the other one has stood by long enough
     domain.talk("alpha", "beta")
 
 
-def test_two_that_are_asked_for_the_same_conference_make_it_once():
+def test_who_finds_a_conference_begun_by_another_gives_its_own_up():
     domain = SurvivalDomain(hosts=HOSTS, world=WORLD)
-    first = domain.authorizer
+    late = domain.authorizer
+    late.hang()
     domain.start_authorizer(domain.first_state)
     with domain.history.reading():
         domain.begin_conference()
-        domain.network.run_for(2.0)
-        first.kill()
-        for host in ("alpha", "beta"):
-            domain.csm[host].join(domain.group, domain.conference_id, USERS[host])
-        domain.run_as_csms_do(3)
-        for host in ("alpha", "beta"):
-            domain.join(host, USERS[host])
+        domain.authorizer.kill()
+        late.wake()  # it has read the logs before there were any
+        domain.network.run_for(0.1)
+        asked = CreateSessionRequest(description=domain.describe(), access=AccessControl())
+        assert domain.csm["alpha"].ask("create-session", asked).refused is not None
+        assert [alarm.what for alarm in late.alarms] == ["fenced"]
+        assert late.core.conferences == {} and not late.core._kept._creating
+        domain.network.run_for(STAND_BY)
+        for _ in range(3):  # the first one makes it read the conference's log, and that the group's
+            domain.csm["alpha"].join(domain.group, domain.conference_id, "alice")
+            domain.network.run_for(1.0)
+        domain.authorizer = late
+        domain.join("beta", "bob")
         domain.network.run_for(1.0)
         domain.talk("alpha", "beta")
 
