@@ -29,10 +29,11 @@ from mcsa.trust import Trust
 from mcsa.updates import open_old_beacon
 from mcsa.v1 import authorizer_pb2 as wire
 from mcsa.v1.authorizer_log_pb2 import ConferenceRecord
+from services.authorizer import alarms
 from services.authorizer.batch import Joiner
 from services.authorizer.conference import Conference, conference_log
 from services.authorizer.creating import complete_groups, open_description
-from services.authorizer.events import Alarm, Appended, Decided, Fenced, Loaded
+from services.authorizer.events import Appended, Decided, Fenced, Loaded
 from services.authorizer.group import Group
 from services.authorizer.groups import Groups
 from services.authorizer.journal import MAX_ENTRY, Gate
@@ -196,12 +197,7 @@ class AuthorizerCore:
             return [Count(f"rejected.evidence.{rejected.cause}")]
         if not group.is_outlived_by(beacon):
             return []
-        sentence = (
-            f"a member shows that this group was in epoch {beacon.epoch}, update {beacon.update_number}; its log does "
-            "not know that. JetStream has lost or rolled back what it acknowledged: look after the broker's disks. The "
-            "group begins anew, its members register again; ejections since then may be forgotten: eject again."
-        )
-        return [Alarm("rolled-back", group.id.hex(), sentence), *self._kept.begin_anew(group, now, after=beacon)]
+        return [alarms.rolled_back(group.id, beacon), *self._kept.begin_anew(group, now, after=beacon)]
 
     # ---- renew, leave, evict, repair
 

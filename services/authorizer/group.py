@@ -11,10 +11,8 @@ and lost, and what members show of their own past (`is_outlived_by`) is believed
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import accumulate
 
 from mcsa.errors import Refused, Rejected
 from mcsa.esp.spi import SENDER_ID_LIMIT, epoch_tag
@@ -30,17 +28,15 @@ from mcsa.v1.authorizer_log_pb2 import (
     GroupFlushed,
     GroupRecord,
     GroupSnapshot,
-    KeptUpdate,
     MemberRecord,
 )
 from mcsa.v1.authorizer_pb2 import Beacon, GroupSecurityAssociation, GroupUpdate
 from mcsa.v1.types_pb2 import GroupDescription, RosterEntry, SignedStatement
 from services.authorizer.batch import Batch, Joiner
-from services.authorizer.journal import MAX_ENTRY, Then
+from services.authorizer.journal import Then
+from services.authorizer.kept_updates import KeptUpdates
 from services.authorizer.members import KEY_SIZE, Member, Members
 
-UPDATES_KEPT = 256  # for members that missed some; who missed more registers again
-UPDATES_BYTES_KEPT = 4 << 20  # of the same, in a protocol whose updates are long
 MAX_SENDER_ID = SENDER_ID_LIMIT - 1
 SKIPPED = 1_024  # sender IDs that a new process leaves out: the log may have lost who got them
 ADMISSIONS_FOR = 120.0  # seconds; a repeated request is late by then
@@ -87,7 +83,7 @@ class Group:
         self.members = self._no_members()
         self._own_roster_entry = RosterEntry(host=str(setting.authorizer.id), address=setting.address)
         self.roster: dict[int, RosterEntry] = {}
-        self._updates: deque[tuple[int, KeptUpdate]] = deque()
+        self._updates = KeptUpdates()
         self._admissions: dict[bytes, Admission] = {}
         self._next_sender_id = 1
         self.epoch = round(now * 1000)  # no less than the clock: a lost past can't come again (design, section 6)
@@ -226,7 +222,7 @@ class Group:
         self._gkm = self._setting.gkm()
         self.members = self._no_members()
         self.roster.clear()
-        self._updates.clear()
+        self._updates = KeptUpdates()
         self._admissions.clear()
         self.batch.forget_members()
         self.epoch = self._next_epoch(now, old)
@@ -237,9 +233,7 @@ class Group:
     def is_outlived_by(self, beacon: Beacon) -> bool:
         """The beacon, which this very Authorizer signed, tells of what this group knows nothing of."""
         later = beacon.epoch > self.epoch or beacon.update_number > self.number
-        if later or beacon.next_sender_id > self._next_sender_id:
-            return True
-        return any(number == beacon.update_number and kept.epoch != beacon.epoch for number, kept in self._updates)
+        return later or beacon.next_sender_id > self._next_sender_id or self._updates.contradict(beacon)
 
     # ---- carrying them out
 
@@ -277,7 +271,7 @@ class Group:
             self._setting.random,
             now,
         )
-        self._keep_update(raw)
+        self._updates.add(self.number, self.epoch, raw)
         admissions = self._remember(joiners, now)
         associations = [(joiner, self._associate(joiner, change.welcomes.get(joiner.host), now)) for joiner in joiners]
         changed |= {joiner.host for joiner in joiners}
@@ -304,16 +298,8 @@ class Group:
         self.told = self._counters()
 
     def updates_since(self, number: int) -> list[bytes] | None:
-        """The updates after `number`, in order, that may be told, the first of them where they are too long for one
-        answer; None where they are not all there any more."""
-        told = self.told.number
-        if number > told:
-            return None
-        missing = [kept.sealed for at, kept in self._updates if number < at <= told]
-        if len(missing) != told - number:
-            return None
-        lengths = accumulate(len(sealed) for sealed in missing)
-        return [sealed for sealed, length in zip(missing, lengths) if length <= MAX_ENTRY]
+        """The updates after `number` that may be told; see `KeptUpdates.since`."""
+        return self._updates.since(number, self.told.number)
 
     # ---- the log
 
@@ -323,7 +309,7 @@ class Group:
             gkm=self._gkm.snapshot(),
             counters=self._counters(),
             members=self.members.pack(),
-            updates=[kept for _, kept in self._updates],
+            updates=self._updates.pack(),
             admissions=self._admissions.values(),
         )
 
@@ -333,8 +319,7 @@ class Group:
             self._enrol(member)
         self.members.renew_all(now + self.policy.lease_s)
         self._take_counters(snapshot.counters)
-        first = self.number - len(snapshot.updates) + 1
-        self._updates = deque((first + index, kept) for index, kept in enumerate(snapshot.updates))
+        self._updates = KeptUpdates(snapshot.updates, self.number)
         self._admissions = {admission.request_hash: admission for admission in snapshot.admissions}
 
     def _repeat(self, flushed: GroupFlushed, now: float) -> None:
@@ -347,7 +332,7 @@ class Group:
             self.members.put(member)
             self._enrol(member)
         self._take_counters(flushed.counters)
-        self._keep_update(flushed.update)
+        self._updates.add(self.number, self.epoch, flushed.update)
         self._admissions.update({admission.request_hash: admission for admission in flushed.admissions})
 
     def _counters(self) -> GroupCounters:
@@ -365,12 +350,6 @@ class Group:
         self._next_sender_id, self.own_sender_id = counters.next_sender_id, counters.own_sender_id
         self.rekey_at = counters.rekey_ms / 1000
         self._enrol_self()
-
-    def _keep_update(self, raw: bytes) -> None:
-        self._updates.append((self.number, KeptUpdate(epoch=self.epoch, sealed=raw)))
-        size = sum(len(kept.sealed) for _, kept in self._updates)
-        while len(self._updates) > UPDATES_KEPT or (size > UPDATES_BYTES_KEPT and len(self._updates) > 1):
-            size -= len(self._updates.popleft()[1].sealed)
 
     def _remember(self, joiners: list[Joiner], now: float) -> list[Admission]:
         oldest = round((now - ADMISSIONS_FOR) * 1000)

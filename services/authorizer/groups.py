@@ -22,10 +22,11 @@ from mcsa.keys import Random
 from mcsa.v1 import authorizer_pb2 as wire
 from mcsa.v1.authorizer_log_pb2 import ConferenceRecord, GroupRecord
 from mcsa.v1.types_pb2 import GroupDescription
+from services.authorizer import alarms
 from services.authorizer.agenda import Agenda
 from services.authorizer.beacons import Beacons
 from services.authorizer.conference import LOG_PREFIX, Conference, conference_log, group_log
-from services.authorizer.events import Alarm, EndLog, Loaded, TakeSnapshot
+from services.authorizer.events import EndLog, Loaded, TakeSnapshot
 from services.authorizer.given_up import STAND_BY, GivenUp
 from services.authorizer.group import Flushed, Group, Setting
 from services.authorizer.journal import MAX_ENTRY, Gate, Journal, Then
@@ -168,13 +169,9 @@ class Groups:
 
     def _outgrown(self, group: Group, flushed: Flushed, now: float) -> list[Any]:
         """The change can be neither stored nor told in one message. Who was to go goes all the same."""
-        sentence = (
-            f"a change takes {flushed.record.ByteSize()} bytes, more than one message of the broker carries: the group "
-            f"begins anew, its members register again. '{group.policy.gkm}' is not for so many; 'lkh' is."
-        )
         refused = [Refuse(joiner.token, _moved()) for joiner, _ in flushed.associations]
         refused += [Refuse(joiner.token, _dismissed()) for joiner in flushed.dismissed]
-        effects = [Alarm("outgrown", group.id.hex(), sentence), *refused]
+        effects = [alarms.outgrown(group.id, flushed.record.ByteSize(), group.policy.gkm), *refused]
         return effects + self.begin_anew(group, now, then=flushed.then)
 
     def begin_anew(
@@ -302,12 +299,7 @@ class Groups:
             loaded = Loaded(loaded.log, None, (), whole=False)
         effects: list[Any] = []
         if not loaded.whole:
-            sentence = (
-                "its log is shorter than it was, or can't be read on: JetStream has lost or changed what it "
-                "acknowledged; look after the broker's disks. Ejections since then may be forgotten: eject again, or "
-                "convene anew where nothing is left of it."
-            )
-            effects.append(Alarm("conference-log", loaded.log, sentence))
+            effects.append(alarms.conference_log_short(loaded.log))
         if conference is None:  # an empty one may be about to begin: elsewhere, where this process has long begun
             nothing = loaded.whole and not _records(loaded) and not at_start
             return effects if nothing else [*effects, EndLog(loaded.log)]
@@ -331,11 +323,7 @@ class Groups:
         group = group or Group(setting, setting.gkm(), now)
         self._serve(group, now)
         if not whole:
-            sentence = (
-                "its log is shorter than it was, or can't be read on: JetStream has lost or changed what it "
-                "acknowledged; look after the broker's disks. The group begins anew, its members register again."
-            )
-            return [Alarm("group-log", loaded.log, sentence), *self.begin_anew(group, now, after=said)]
+            return [alarms.group_log_short(loaded.log), *self.begin_anew(group, now, after=said)]
         group.take_over(now)
         for subject in conference.banned:
             remove = group.remove_host if "/host/" in subject else group.remove_user
@@ -350,7 +338,7 @@ class Groups:
         self.journal.give_up(log)
         id_ = _id_of(log)
         until = now + STAND_BY if elsewhere else now
-        effects: list[Any] = [_fenced_alarm(log)]
+        effects: list[Any] = [alarms.fenced(log)]
         if id_ in self.groups:
             effects += self._give_up(self.groups[id_], until)
         for conference_id in [key for key in self._creating if id_ in (key, *_ids(self.conferences[key]))]:
@@ -403,11 +391,7 @@ def _end_orphan(loaded: Loaded) -> list[Any]:
     effects: list[Any] = [EndLog(loaded.log)]
     if loaded.whole and len(_records(loaded)) <= 1:
         return effects
-    sentence = (
-        "the log of its conference is gone: JetStream has lost what it acknowledged, unless the conference ended at "
-        "the very moment when this Authorizer was stopped; look after the broker's disks, and convene anew."
-    )
-    return [Alarm("conference-log", loaded.log, sentence), *effects]
+    return [alarms.conference_log_gone(loaded.log), *effects]
 
 
 def _moved() -> Refused:
@@ -418,11 +402,3 @@ def _moved() -> Refused:
 def _dismissed() -> Refused:
     sentence = "the user left, or was thrown out, before the registration was done"
     return Refused("dismissed", "membership", sentence)
-
-
-def _fenced_alarm(log: str) -> Alarm:
-    sentence = (
-        "its log goes on without this process: another process of this Authorizer has taken over, or JetStream went "
-        "back. Nothing more is decided here before the log was read again; are two running, and is that meant?"
-    )
-    return Alarm("fenced", log, sentence)

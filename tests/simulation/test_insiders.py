@@ -56,7 +56,9 @@ def show(domain: SurvivalDomain, evidence: bytes) -> int:
 def test_genuine_beacons_of_a_past_that_is_known_begin_nothing_anew(
     domain: SurvivalDomain, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("services.authorizer.group.UPDATES_KEPT", 3)  # what comes before is not looked up any more
+    monkeypatch.setattr(
+        "services.authorizer.kept_updates.UPDATES_KEPT", 3
+    )  # what comes before is not looked up any more
     for number in range(6):
         domain.age_key(domain.group.group_id)
         domain.network.run_for(1.2)

@@ -63,7 +63,7 @@ def test_updates_that_are_too_long_for_one_answer_come_in_several(world: World, 
     group.committed()
     whole = group.updates_since(1)
     assert whole is not None and len(whole) == 5
-    monkeypatch.setattr("services.authorizer.group.MAX_ENTRY", 2 * len(whole[0]))
+    monkeypatch.setattr("services.authorizer.kept_updates.MAX_ENTRY", 2 * len(whole[0]))
     assert group.updates_since(1) == whole[:2]
 
 
