@@ -370,3 +370,18 @@ def test_a_member_whose_lease_ends_is_removed_and_the_group_rekeyed(desk: Desk, 
     assert [member.host for member in group.members] == [str(beta.id)]
     assert group.key != key and [entry.host for entry in group.roster.values()][1:] == [str(beta.id)]
     assert desk.ask("renew", wire.RenewRequest(group_id=group_id), desk.world.host("gamma"), now).register_again
+
+
+def test_of_a_conference_that_is_not_stored_yet_nothing_is_said(desk: Desk):
+    """A countersignature in a log without a beginning would be lost, though it was answered."""
+    asked = wire.CreateRequest(description=desk.signed(), access=AccessControl())
+    host = desk.world.host("alpha").identity
+    desk.core.handle(Requested("create", host, asked, "creating", b""), NOW)
+    conference_id = next(iter(desk.core.conferences))
+    for verb, message in (
+        ("countersign", wire.CountersignRequest(conference_id=conference_id, head=bytes(32))),
+        ("certificate", wire.CertificateRequest(conference_id=conference_id)),
+    ):
+        effects = desk.core.handle(Requested(verb, host, message, "token", b""), NOW)
+        assert [effect.refusal.code for effect in effects if isinstance(effect, Refuse)] == ["unknown-conference"]
+        assert not any(isinstance(effect, Append) for effect in effects)
