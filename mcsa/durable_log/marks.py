@@ -27,6 +27,9 @@ class Marks:
     def __iter__(self) -> Iterator[Mark]:
         return iter(self._marks.values())
 
+    def __len__(self) -> int:
+        return len(self._marks)
+
     def __contains__(self, log: str) -> bool:
         return log in self._marks
 
