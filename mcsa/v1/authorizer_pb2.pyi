@@ -637,26 +637,26 @@ class RenewRequest(_message.Message):
     GROUP_ID_FIELD_NUMBER: _builtins.int
     HPKE_PUBLIC_KEY_FIELD_NUMBER: _builtins.int
     ACCESS_LIST_FIELD_NUMBER: _builtins.int
-    SENDER_IDS_USED_UP_FIELD_NUMBER: _builtins.int
+    USED_UP_FIELD_NUMBER: _builtins.int
     group_id: _builtins.bytes
     """16 bytes."""
     hpke_public_key: _builtins.bytes
     """Where members serve joins: a fresh HPKE public key of the group's suite, for the access list."""
     access_list: _builtins.bytes
     """SHA-256 of the AccessList that the host has; empty where it has none."""
-    sender_ids_used_up: _builtins.bool
-    """The host has given all sender IDs that it was given, and reported all of them."""
+    used_up: _builtins.int
+    """The first of the sender IDs that the host may give, where it has given all of them and reported all; else 0."""
     def __init__(
         self,
         *,
         group_id: _builtins.bytes = ...,
         hpke_public_key: _builtins.bytes = ...,
         access_list: _builtins.bytes = ...,
-        sender_ids_used_up: _builtins.bool = ...,
+        used_up: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_list", b"access_list", "group_id", b"group_id", "hpke_public_key", b"hpke_public_key", "sender_ids_used_up", b"sender_ids_used_up"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_list", b"access_list", "group_id", b"group_id", "hpke_public_key", b"hpke_public_key", "used_up", b"used_up"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

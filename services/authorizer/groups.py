@@ -10,6 +10,7 @@ What becomes of a group's log, and what of the group then:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from google.protobuf.message import DecodeError
@@ -34,8 +35,11 @@ EMPTY_FOR = 3_600.0  # seconds without a member after which a conference is forg
 class Groups:
     """See the module."""
 
-    def __init__(self, credentials: Credentials, random: Random, address: str) -> None:
+    def __init__(
+        self, credentials: Credentials, random: Random, address: str, distributors: Sequence[str] = ()
+    ) -> None:
         self._credentials = credentials
+        self._distributors = distributors
         self._random = random
         self._address = address
         self.journal = Journal()
@@ -114,7 +118,16 @@ class Groups:
         return Group(setting, setting.gkm(), now)
 
     def _setting(self, conference: Conference, description: GroupDescription) -> Setting:
-        return Setting(description, conference.id, conference.signed, self._credentials, self._address, self._random)
+        return Setting(
+            description,
+            conference.id,
+            conference.signed,
+            self._credentials,
+            self._address,
+            self._random,
+            conference.access_list,
+            self._distributors,
+        )
 
     def _serve(self, group: Group, now: float) -> None:
         self.groups[group.id] = group
