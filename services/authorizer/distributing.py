@@ -28,7 +28,7 @@ from services.authorizer.group import REPORTS_FOR, Group
 from services.authorizer.groups import Groups
 
 PASSING = ("busy", "moved")  # report again
-BLAMELESS = ("late", "certificate", "revoked", "kind")  # in a request that a distributor took for good
+BLAMELESS = ("late", "certificate", "revoked")  # in a request that a distributor took for good
 
 Admit = Callable[[Requested, float], tuple[Group, Identity | None, str]]
 

@@ -64,7 +64,9 @@ class Domain:
         old.kill()
         for path in old.paths.values():
             self.network.leave(path.group.address, old.address)
-        self.msm[name] = MsmNode(self.world, self.switchboard, name, old.address, self.seed * 3000 + len(self.msm))
+        self._started += 1
+        seed = self.seed * 3000 + len(self.msm) + 100_000 * self._started
+        self.msm[name] = MsmNode(self.world, self.switchboard, name, old.address, seed)
 
     def describe(
         self,
