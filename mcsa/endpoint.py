@@ -447,7 +447,7 @@ class Endpoint:
         request_id = self.random(REQUEST_ID_SIZE)
         raw, payload_hash = sign_envelope(self.credentials, request.message, request.recipient, request_id, deadline_at)
         subject = subjects.subject(request.service, self.caller, request.verb)
-        span = self.telemetry.span(f"{self.service}→{request.service}.{request.verb}", request.traceparent)
+        span = self.telemetry.span(f"{self.service}→{method.service}.{method.verb}", request.traceparent)
         self._pending[request_id] = _Pending(
             request, raw, subject, payload_hash, deadline_at, min(now + REPEAT_FOR, deadline_at), method, span
         )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from mcsa.distribution import sign_right
-from mcsa.endpoint import OutgoingRequest
-from mcsa.v1.authorizer_pb2 import AccessList
+from mcsa.endpoint import OutgoingRequest, Request
+from mcsa.v1.authorizer_pb2 import AccessList, AdoptRequest
+from mcsa.v1.msm_pb2 import ListSessionsRequest
 from mcsa.v1.types_pb2 import POLICY_CLASS_OPEN, GroupPolicy
 from services.authorizer.blocks import DISTRIBUTORS, SENDER_IDS
 from services.msm.distributing import _Post
@@ -332,6 +334,59 @@ def test_bus_trouble_costs_a_second_and_no_join():
     assert domain.csm["beta"].join(domain.description, domain.conference_id, "bob").refused is None
     assert 1.0 <= domain.network.now - began < 1.5
     assert domain.msm["beta"].endpoint.counters["distributor.no-answer"] == 1
+
+
+def test_who_is_adopted_by_the_same_update_that_replaces_the_key_sends_under_the_new_one():
+    domain = Distributed()
+    domain.join("alpha")
+    carry = keep_reports_back(domain)
+    domain.join("beta")
+    domain.msm["alpha"].distributes.clear()  # gamma goes to the Authorizer
+    domain.switchboard.request = carry  # type: ignore[method-assign, assignment]
+    epoch = domain.group.epoch
+    for pending in domain.msm["alpha"].endpoint._pending.values():
+        pending.repeat_at = domain.network.now  # the report, once more
+    domain.msm["alpha"].perform(domain.msm["alpha"].endpoint.tick(domain.network.now))
+    assert domain.csm["gamma"].join(domain.description, domain.conference_id, "carol").refused is None
+    assert domain.group.number == 2
+    domain.network.run_for(0.1)
+    assert domain.membership("beta").sender_id == domain.group.blocks.of(str(domain.world.host("alpha").id)).used.pop()
+    assert not domain.msm["beta"].send(domain.group_id, b"before the activation delay")
+    domain.network.run_for(1.0)
+    assert domain.membership("beta").epoch == domain.group.epoch > epoch
+    assert domain.msm["beta"].send(domain.group_id, b"after it")
+    domain.network.run_for(0.5)
+    assert heard(domain.msm["gamma"], domain.group_id) == [b"after it"]
+
+
+def test_whom_the_authorizer_knows_by_another_sender_id_registers_again():
+    """A distributor that told the newcomer one and the Authorizer another."""
+    domain = Distributed()
+    domain.join("alpha")
+    reports = domain.msm["alpha"].core._distributing.reports
+    begin = reports.begin
+
+    def lie(message: AdoptRequest, *more: Any) -> Request:
+        message.sender_id += 1
+        return begin(message, *more)
+
+    reports.begin = lie  # type: ignore[method-assign, assignment]
+    domain.join("beta")
+    assert "statement-needed" in domain.told("beta")
+    domain.join("beta")
+    assert domain.group.roster[domain.membership("beta").sender_id].host == str(domain.world.host("beta").id)
+
+
+def test_that_nobody_serves_is_an_answer_only_where_anybody_was_asked():
+    domain = Distributed()
+    domain.stop_authorizer()
+    alpha = domain.msm["alpha"]
+    domain.csm["alpha"].ask("list-sessions", ListSessionsRequest(), within=0.1)
+    waiting = list(alpha.endpoint._pending)
+    assert len(waiting) == 1
+    assert alpha.endpoint.nobody_serves(waiting[0], domain.network.now) == []
+    assert alpha.endpoint.nobody_serves(b"unknown", domain.network.now) == []
+    assert list(alpha.endpoint._pending) == waiting
 
 
 # ---- distributors that lie, to a newcomer

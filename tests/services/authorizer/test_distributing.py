@@ -337,7 +337,7 @@ def test_of_two_with_one_contribution_in_one_batch_the_second_is_left_out(desk: 
     assert not [effect for effect in effects if isinstance(effect, Answer | Refuse)]
     effects += desk.stored(desk.core.handle(Woken(), NOW + 1), NOW + 1)
     outcomes: dict[Any, Any] = {effect.token: effect for effect in effects if isinstance(effect, Answer | Refuse)}
-    assert isinstance(outcomes["beta"], Answer) and outcomes["beta"].message.adopted
+    assert not isinstance(outcomes["beta"], Refuse) and outcomes["beta"].message.adopted
     assert isinstance(outcomes["gamma"], Refuse) and outcomes["gamma"].refusal.code == "key-material"
     assert desk.is_rekeyed(epoch)
     assert desk.host("beta") in desk.group.members and desk.host("gamma") not in desk.group.members
@@ -355,7 +355,7 @@ def reported(desk: Reported) -> Any:
     outcomes: list[Any] = [
         effect for effect in desk.effects if isinstance(effect, Answer | Refuse) and effect.token == "adopt"
     ]
-    return outcomes[0].message.adopted if isinstance(outcomes[0], Answer) else outcomes[0].refusal.code
+    return outcomes[0].refusal.code if isinstance(outcomes[0], Refuse) else outcomes[0].message.adopted
 
 
 def test_who_is_thrown_out_while_its_report_waits_is_left_out(desk: Reported):
