@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from random import Random
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from mcsa.distribution import sign_right
 from mcsa.endpoint import OutgoingRequest, Request
 from mcsa.v1.authorizer_pb2 import AccessList, AdoptRequest
-from mcsa.v1.msm_pb2 import ListSessionsRequest
+from mcsa.v1.msm_pb2 import LeaveGroupRequest, ListSessionsRequest
 from mcsa.v1.types_pb2 import POLICY_CLASS_OPEN, GroupPolicy
 from services.authorizer.blocks import DISTRIBUTORS, SENDER_IDS
 from services.msm.distributing import _Post
@@ -513,3 +514,42 @@ def test_a_new_access_list_comes_with_the_next_renewal():
         assert list(post.access.access.unacceptable_users) == [carol]
     bus = b"".join(frame.raw for frame in domain.network.frames if frame.way == "bus" and frame.source == "authorizer")
     assert str(domain.world.user("erin").id).encode() not in bus  # who may join is sealed
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("gkm", ["cbt", "kd"])
+def test_whatever_happens_those_that_are_in_agree_in_the_end(gkm: str, seed: int):
+    """Joins, leaves, restarts of everybody in any order; then all that have to join again, and hear each other."""
+    domain = Distributed(gkm, seed=seed + 20)
+    chance, given = Random(seed), set[int]()
+    for _ in range(25):
+        host = chance.choice(HOSTS)
+        match chance.choice(["join", "join", "join", "leave", "restart", "authorizer"]):
+            case "join":
+                domain.csm[host].join(domain.description, domain.conference_id, USERS[host])
+            case "leave":
+                user = str(domain.world.user(USERS[host]).id)
+                domain.csm[host].ask("leave-group", LeaveGroupRequest(group_id=domain.group_id, user=user))
+            case "restart":
+                domain.restart_msm(host)
+            case "authorizer":
+                domain.stop_authorizer()
+                domain.network.run_for(chance.random() * 4)
+                domain.start_authorizer(domain.state)
+        domain.network.run_for(chance.random() * 3)
+    domain.network.run_for(70.0)  # leases of those that are gone
+    for host in HOSTS:
+        membership = domain.msm[host].core.memberships.get(domain.group_id)
+        if membership is None or membership.state != "member":
+            domain.join(host)
+    domain.network.run_for(10.0)
+    for host in HOSTS:
+        membership = domain.membership(host)
+        assert (membership.state, membership.epoch) == ("member", domain.group.epoch), host
+        assert membership.roster == domain.group.roster
+        assert membership.sender_id is not None and membership.sender_id not in given
+        given.add(membership.sender_id)
+        assert domain.msm[host].send(domain.group_id, host.encode())
+    domain.network.run_for(1.0)
+    for host in HOSTS:
+        assert {payload.decode() for payload in heard(domain.msm[host], domain.group_id)} >= set(HOSTS) - {host}
