@@ -7,7 +7,10 @@ is in the subjects it may publish to, so nobody can speak in another's place. Ev
 
 Requests go down, events go up, nobody skips a floor (design, R1):
 
-    csm-h publishes to mcsa.v1.msm.h.*        msm-h publishes to mcsa.v1.{authorizer,sd,csm}.h.*
+    csm-h publishes to mcsa.v1.msm.h.*        msm-h publishes to mcsa.v1.{authorizer,sd,csm,distributor}.h.*
+
+What an MSM asks of any distributor of a group, an MSM gets only as one that shares the subject with the others: it has
+its part of the requests, and can't listen to all of them.
 
 Of JetStream an Authorizer may use the one stream that holds its logs: append, read, purge. It can't make a stream, or
 change what one takes in: who can, can have the broker collect what others say. A storekeeper does that, once.
@@ -20,11 +23,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from mcsa.envelope import MAX_LIFETIME
-from mcsa.subjects import AUTHORIZER, CSM, GROUP, LOG, MSM, SD, subject
+from mcsa.subjects import AUTHORIZER, CSM, DISTRIBUTOR, GROUP, LOG, MSM, SD, subject
 
 ANY = "*"
 STOREKEEPER = "storekeeper"
 INBOX = "_INBOX_"
+SHARE = "shared"  # the queue of those that share a subject
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,127}")
 _NKEY = re.compile(r"U[A-Z2-7]{55}")  # public user nkey: base32 of prefix, 32 bytes of key, CRC-16
 _SUBJECT = re.compile(r"[A-Za-z0-9$_*>.-]{1,255}")
@@ -36,6 +40,7 @@ class Grant:
     """What one identity may do.
 
     `responses`: it may answer, once, whoever sent it a message, until no envelope's deadline could still allow it.
+    `share`: subjects that it may subscribe to in the queue `SHARE`, and not otherwise.
     `ValueError` where a part of it could not stand in a configuration file as it is.
     """
 
@@ -44,13 +49,14 @@ class Grant:
     publish: Sequence[str]
     subscribe: Sequence[str]
     responses: bool = False
+    share: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
             raise ValueError(f"not a name on the bus: {self.name!r}")
         if not _NKEY.fullmatch(self.nkey_public):
             raise ValueError(f"not the public nkey of a user: {self.nkey_public!r}")
-        for text in (*self.publish, *self.subscribe):
+        for text in (*self.publish, *self.subscribe, *self.share):
             if not _SUBJECT.fullmatch(text):
                 raise ValueError(f"not a subject: {text!r}")
 
@@ -93,9 +99,10 @@ def sd_grant(token: str, nkey_public: str) -> Grant:
 
 
 def msm_grant(host: str, nkey_public: str) -> Grant:
-    """The MSM of a host: asks Authorizer and SD, tells its CSM, hears groups."""
-    publish = [subject(service, host, ANY) for service in (AUTHORIZER, SD, CSM)]
-    return _service_grant(MSM, host, nkey_public, publish, [subject(MSM, host, ANY), subject(GROUP, ANY, ANY)])
+    """The MSM of a host: asks Authorizer, SD and distributors, tells its CSM, hears groups, may be a distributor."""
+    publish = [subject(service, host, ANY) for service in (AUTHORIZER, SD, CSM, DISTRIBUTOR)]
+    subscribe = [subject(MSM, host, ANY), subject(GROUP, ANY, ANY)]
+    return _service_grant(MSM, host, nkey_public, publish, subscribe, [subject(DISTRIBUTOR, ANY, ANY)])
 
 
 def csm_grant(host: str, nkey_public: str) -> Grant:
@@ -164,11 +171,16 @@ def broker_configuration(
 
 
 def _service_grant(
-    service: str, token: str, nkey_public: str, publish: Sequence[str], subscribe: Sequence[str]
+    service: str,
+    token: str,
+    nkey_public: str,
+    publish: Sequence[str],
+    subscribe: Sequence[str],
+    share: Sequence[str] = (),
 ) -> Grant:
     name = micro_name(service)
     found = [pattern for verb in _MICRO_VERBS for pattern in _discovery(verb, name, f"{name}.*")]
-    return Grant(nkey_public, bus_name(service, token), publish, [*subscribe, *found], responses=True)
+    return Grant(nkey_public, bus_name(service, token), publish, [*subscribe, *found], responses=True, share=share)
 
 
 def _discovery(verb: str, *tails: str) -> list[str]:
@@ -176,11 +188,12 @@ def _discovery(verb: str, *tails: str) -> list[str]:
 
 
 def _user(grant: Grant) -> list[str]:
+    shared = [f"{text} {SHARE}" for text in grant.share]  # subject and queue, in nats-server's way to say it
     lines = [
         f"      {{ nkey: {grant.nkey_public}  # {grant.name}",
         "        permissions {",
         f"          publish: {_allowed(grant.publish)}",
-        f"          subscribe: {_allowed([f'{grant.inbox_prefix}.>', *grant.subscribe])}",
+        f"          subscribe: {_allowed([f'{grant.inbox_prefix}.>', *grant.subscribe, *shared])}",
     ]
     if grant.responses:
         lines.append(f'          allow_responses: {{ max: 1, expires: "{MAX_LIFETIME:g}s" }}')

@@ -36,6 +36,7 @@ from mcsa.keys import Random
 from mcsa.subjects import Method
 from mcsa.telemetry import NullTelemetry, Span, Telemetry
 from mcsa.trust import Trust
+from mcsa.updates import group_recipient
 from mcsa.v1.envelope_pb2 import Refusal
 
 REPEAT_FOR = 1.0  # seconds before a request is sent again; NATS loses nothing while it is up, so rarely needed
@@ -50,7 +51,11 @@ FORGET_AFTER = CLOCK_SKEW  # seconds past a deadline after which the same bytes 
 
 @dataclass(frozen=True, slots=True)
 class Requested:
-    """A verified request. `token` goes back in `Answer` or `Refuse`, now or later."""
+    """A verified request. `token` goes back in `Answer` or `Refuse`, now or later.
+
+    `group_id` where it was asked of any distributor of a group; then `raw` is the envelope as received, which proves to
+    others that `caller` asked this, and `verb` is "distribute".
+    """
 
     verb: str
     caller: Identity
@@ -58,6 +63,8 @@ class Requested:
     token: object
     request_hash: bytes
     traceparent: str | None = None
+    group_id: bytes = b""
+    raw: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +78,7 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A `Request` was refused, or nobody answered in time (code "no-answer")."""
+    """A `Request` was refused, or nobody answered in time (code "no-answer"), or nobody is there ("nobody-serves")."""
 
     token: object
     refusal: Refused
@@ -97,7 +104,11 @@ class Woken:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Ask a service; exactly one of `Answered` and `Failed` follows."""
+    """Ask a service; exactly one of `Answered` and `Failed` follows.
+
+    `any_host`: the recipient is a group, and whichever host answers this very request first is heard; whether it is one
+    that may is for the core to find out.
+    """
 
     service: str
     verb: str
@@ -106,6 +117,7 @@ class Request:
     token: object
     within: float = 10.0
     traceparent: str | None = None
+    any_host: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,11 +159,12 @@ class Count:
 
 @dataclass(frozen=True, slots=True)
 class OutgoingRequest:
-    """Send, and bring whatever comes back to `answer_arrived`."""
+    """Send, and bring whatever comes back to `answer_arrived`; to `nobody_serves`, where the broker says so."""
 
     subject: str
     raw: bytes
     traceparent: str | None
+    request_id: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +241,7 @@ class Endpoint:
     publications: dict[str, type[Message]] = field(default_factory=dict)
     publishers: Sequence[str] = ("authorizer",)
     listens_to: list[str] = field(default_factory=list)
+    distributes: bool = False  # it also answers what is asked of any distributor of a group
     telemetry: Telemetry = field(default_factory=NullTelemetry)
     counters: Counter[str] = field(default_factory=Counter)
 
@@ -250,15 +264,16 @@ class Endpoint:
     ) -> list[Any]:
         """A request; malformed and unauthentic ones vanish, counted by cause."""
         try:
-            _, caller, verb = subjects.parse_subject(subject)
-            method = self._methods[verb]
+            service, caller, verb = subjects.parse_subject(subject)
+            group_id = bytes.fromhex(verb) if self.distributes and service == subjects.DISTRIBUTOR else b""
+            method = subjects.DISTRIBUTE if group_id else self._methods[verb]
             self._check_rate(caller, now)
             types = {type_name(method.request): method.request}
-            expected = Expected([str(self.credentials.id)], types, self.callers)
-            verified = parse_envelope(raw).verify(self.trust, expected, now)
+            recipient = group_recipient(group_id) if group_id else str(self.credentials.id)
+            verified = parse_envelope(raw).verify(self.trust, Expected([recipient], types, self.callers), now)
             if verified.sender.id.token != caller:
                 raise Rejected("subject", "of another caller")
-            return self._begin(verified, verb, reply, now, traceparent)
+            return self._begin(verified, method.verb, reply, now, traceparent, group_id, raw if group_id else b"")
         except Rejected as rejected:
             self.counters[f"rejected.{rejected.cause}"] += 1
         except (ValueError, KeyError):
@@ -276,9 +291,11 @@ class Endpoint:
                 type_name(pending.method.response): pending.method.response,
                 type_name(Refusal): Refusal,
             }
-            expected = Expected([str(self.credentials.id)], types, self.answerers, pending.payload_hash)
+            any_host = pending.request.any_host
+            answerers = ("host",) if any_host else self.answerers
+            expected = Expected([str(self.credentials.id)], types, answerers, pending.payload_hash)
             verified = received.verify(self.trust, expected, now)
-            if str(verified.sender.id) != pending.request.recipient:
+            if not any_host and str(verified.sender.id) != pending.request.recipient:
                 raise Rejected("sender", "answered by another")
         except Rejected as rejected:
             self.counters[f"rejected.{rejected.cause}"] += 1
@@ -291,6 +308,17 @@ class Endpoint:
             return self.handle(Failed(pending.request.token, refused), now)
         pending.span.end()
         return self.handle(Answered(pending.request.token, verified.message, verified.sender), now)
+
+    def nobody_serves(self, request_id: bytes, now: float) -> list[Any]:
+        """The broker says that nobody listens. Services are waited for until the deadline: they restart. Where anybody
+        of a group was asked, that is the answer."""
+        pending = self._pending.get(request_id)
+        if pending is None or not pending.request.any_host:
+            return []
+        del self._pending[request_id]
+        pending.span.end("nobody-serves")
+        refusal = Refused("nobody-serves", "subject", f"nobody serves {pending.subject}")
+        return self.handle(Failed(pending.request.token, refusal), now)
 
     def publication_arrived(self, subject: str, raw: bytes, now: float, traceparent: str | None = None) -> list[Any]:
         """Something that was said to several."""
@@ -327,7 +355,7 @@ class Endpoint:
                 out += self.handle(Failed(pending.request.token, Refused("no-answer", "deadline", sentence)), now)
             elif now >= pending.repeat_at:
                 pending.repeat_at = min(now + REPEAT_FOR, pending.deadline_at)
-                out.append(OutgoingRequest(pending.subject, pending.raw, pending.span.traceparent))
+                out.append(OutgoingRequest(pending.subject, pending.raw, pending.span.traceparent, request_id))
         core_at = self.core.wake_at()
         if core_at is not None and now >= core_at:
             out += self.handle(Woken(), now)
@@ -360,7 +388,16 @@ class Endpoint:
 
     # ---- inside
 
-    def _begin(self, verified: Verified, verb: str, reply: object, now: float, traceparent: str | None) -> list[Any]:
+    def _begin(
+        self,
+        verified: Verified,
+        verb: str,
+        reply: object,
+        now: float,
+        traceparent: str | None,
+        group_id: bytes = b"",
+        raw: bytes = b"",
+    ) -> list[Any]:
         key = (str(verified.sender.id), verified.request_id)
         entry = self._ledger.get(key)
         if entry is None:
@@ -370,7 +407,16 @@ class Endpoint:
             self._ledger[key] = _Entry(
                 verified.payload_hash, verified.request_id, verified.sender, reply, verified.deadline_at, span
             )
-            event = Requested(verb, verified.sender, verified.message, key, verified.payload_hash, span.traceparent)
+            event = Requested(
+                verb,
+                verified.sender,
+                verified.message,
+                key,
+                verified.payload_hash,
+                span.traceparent,
+                group_id,
+                raw,
+            )
             return self.handle(event, now)
         if entry.payload_hash != verified.payload_hash:
             raise Rejected("replay", "request id used for something else")
@@ -378,7 +424,7 @@ class Endpoint:
         if entry.answer is None:
             return []
         self.counters["repeated"] += 1
-        event = Requested(verb, verified.sender, verified.message, key, verified.payload_hash)
+        event = Requested(verb, verified.sender, verified.message, key, verified.payload_hash, None, group_id)
         try:
             self.core.reauthorise(event, now)
         except Refused as refused:
@@ -396,16 +442,16 @@ class Endpoint:
         return [OutgoingAnswer(entry.reply, entry.answer)]
 
     def _ask(self, request: Request, now: float) -> OutgoingRequest:
-        method = subjects.SERVICES[request.service][request.verb]
+        method = subjects.method_of(request.service, request.verb)
         deadline_at = now + min(request.within, MAX_LIFETIME)
         request_id = self.random(REQUEST_ID_SIZE)
         raw, payload_hash = sign_envelope(self.credentials, request.message, request.recipient, request_id, deadline_at)
         subject = subjects.subject(request.service, self.caller, request.verb)
-        span = self.telemetry.span(f"{self.service}→{request.service}.{request.verb}", request.traceparent)
+        span = self.telemetry.span(f"{self.service}→{method.service}.{method.verb}", request.traceparent)
         self._pending[request_id] = _Pending(
             request, raw, subject, payload_hash, deadline_at, min(now + REPEAT_FOR, deadline_at), method, span
         )
-        return OutgoingRequest(subject, raw, span.traceparent)
+        return OutgoingRequest(subject, raw, span.traceparent, request_id)
 
     def _publish(self, publish: Publish, now: float) -> OutgoingPublication:
         request_id = self.random(REQUEST_ID_SIZE)

@@ -3,3 +3,4 @@ taken for another."""
 
 EVICTION_LABEL = "mcsa eviction v1"
 COUNTERSIGNATURE_LABEL = "mcsa countersignature v1"
+DISTRIBUTION_RIGHT_LABEL = "mcsa distribution right v1"

@@ -8,6 +8,7 @@ caller's token is in the subject because the broker can enforce it there; the si
     mcsa.v1.msm.<host>.join-group           a CSM asks the MSM of its own host
     mcsa.v1.csm.<host>.group-changed        an MSM tells the CSM of its own host
     mcsa.v1.group.<authorizer>.<group id>   the Authorizer tells the members of a group
+    mcsa.v1.distributor.<host>.<group id>   an MSM asks whichever member of a group serves joins
     mcsa.v1.log.<authorizer>.<log>          the Authorizer has JetStream keep a record of a log
 """
 
@@ -45,6 +46,7 @@ def _methods(service: str, descriptor: ServiceDescriptor) -> dict[str, Method]:
 
 
 AUTHORIZER, SD, MSM, CSM, GROUP, LOG = "authorizer", "sd", "msm", "csm", "group", "log"
+DISTRIBUTOR = "distributor"
 
 SERVICES: dict[str, dict[str, Method]] = {
     AUTHORIZER: _methods(AUTHORIZER, authorizer_pb2.DESCRIPTOR.services_by_name["AuthorizerService"]),
@@ -52,6 +54,9 @@ SERVICES: dict[str, dict[str, Method]] = {
     MSM: _methods(MSM, msm_pb2.DESCRIPTOR.services_by_name["MulticastSessionService"]),
 }
 """The services on the bus, by name, and their verbs."""
+
+DISTRIBUTE = Method(DISTRIBUTOR, "distribute", authorizer_pb2.RegisterRequest, authorizer_pb2.RegisterResponse)
+"""What a distributor is asked: the same as the Authorizer. The verb in the subject is the group's id."""
 
 APPLICATION_METHODS = _methods("application", csm_pb2.DESCRIPTOR.services_by_name["ConferenceService"])
 """What an application asks its CSM, over a Unix socket."""
@@ -67,6 +72,16 @@ def subject(service: str, caller: str, verb: str) -> str:
 def group_subject(authorizer: str, group_id: bytes) -> str:
     """Where an Authorizer tells the members of a group."""
     return subject(GROUP, authorizer, group_id.hex())
+
+
+def distributor_subject(caller: str, group_id: bytes) -> str:
+    """Where a distributor of a group is asked. They share what comes: one of them gets it."""
+    return subject(DISTRIBUTOR, caller, group_id.hex())
+
+
+def method_of(service: str, verb: str) -> Method:
+    """The method behind a subject; `KeyError` where there is none."""
+    return DISTRIBUTE if service == DISTRIBUTOR else SERVICES[service][verb]
 
 
 def log_subject(authorizer: str, log: str) -> str:

@@ -57,7 +57,12 @@ def test_a_configuration_without_identities_is_a_mistake() -> None:
 
 def test_nobody_skips_a_floor() -> None:
     assert csm_grant("a", NKEY).publish == ["mcsa.v1.msm.a.*"]
-    assert sorted(msm_grant("a", NKEY).publish) == ["mcsa.v1.authorizer.a.*", "mcsa.v1.csm.a.*", "mcsa.v1.sd.a.*"]
+    assert sorted(msm_grant("a", NKEY).publish) == [
+        "mcsa.v1.authorizer.a.*",
+        "mcsa.v1.csm.a.*",
+        "mcsa.v1.distributor.a.*",
+        "mcsa.v1.sd.a.*",
+    ]
     assert [s for s in authorizer_grant("main", NKEY).publish if not s.startswith("$JS.")] == [
         "mcsa.v1.group.main.*",
         "mcsa.v1.log.main.*",
@@ -78,6 +83,17 @@ def test_the_store_is_the_authorizers_alone_and_its_shape_is_not():
         "$JS.API.STREAM.CREATE.MCSA_AUTHORIZER_main",
         "$JS.API.STREAM.UPDATE.MCSA_AUTHORIZER_main",
     ]
+
+
+def test_what_distributors_are_asked_can_be_shared_and_not_listened_to():
+    grant = msm_grant("a", NKEY)
+    assert not [text for text in grant.subscribe if "distributor" in text]
+    text = broker_configuration([grant], "/somewhere")
+    assert '"mcsa.v1.distributor.*.* shared"' in text and '"mcsa.v1.distributor.*.*"' not in text
+    others = [authorizer_grant("main", NKEY), csm_grant("a", NKEY), sd_grant("main", NKEY), operator_grant(NKEY)]
+    assert "distributor" not in "".join(
+        text for other in others for text in (*other.publish, *other.subscribe, *other.share)
+    )
 
 
 def test_each_identity_has_an_inbox_of_its_own() -> None:

@@ -83,6 +83,10 @@ class Distributing(Protocol):
     is the caller's to find out before: an adopted contribution follows the group until its name leaves.
     """
 
+    @property
+    def public_key(self) -> bytes:
+        """Of this group, for its life. A welcome that names another one leads to another group: worth signing."""
+
     def adopt(self, joined: Mapping[str, bytes]) -> bytes:
         """Takes over members that a distributor has welcomed, with what they contributed; returns the record for
         `Authority.apply`. The group key stays.
@@ -136,6 +140,10 @@ class Distributor(Protocol):
 
     It can welcome as long as it follows the group. Whether it may, and whom, is the caller's to know.
     """
+
+    @property
+    def authority_public_key(self) -> bytes:
+        """What its own welcome named: `Distributing.public_key`, unless who welcomed it lied."""
 
     def welcome(self, contribution: bytes) -> bytes:
         """For a newcomer near by, with the present group key; secret, to be sealed to it. The key stays.

@@ -38,10 +38,11 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 from nats.micro import add_service
 from nats.micro.request import Request
 
-from mcsa.broker import INBOX, inbox_prefix
+from mcsa.broker import INBOX, SHARE, inbox_prefix
 from mcsa.shell.connection import Connection
 from mcsa.shell.handlers import Crashed, Handlers
 from mcsa.shell.link import Link, Pace
@@ -49,12 +50,13 @@ from mcsa.shell.log import CountedLog
 from mcsa.shell.nkeys import NkeySeed
 from mcsa.shell.requests import BusUnavailable, Requests
 
-__all__ = ["Bus", "BusUnavailable", "Headers", "OnMessage", "OnRequest", "Pace", "Reply"]
+__all__ = ["Bus", "BusUnavailable", "End", "Headers", "OnMessage", "OnRequest", "Pace", "Reply"]
 
 Headers = Mapping[str, str]
 Reply = Callable[[bytes], Awaitable[None]]
 OnRequest = Callable[[str, bytes, Headers, Reply], Awaitable[None] | None]
 OnMessage = Callable[[str, bytes, Headers], Awaitable[None] | None]
+End = Callable[[], Awaitable[None]]
 
 
 class Bus:
@@ -155,6 +157,31 @@ class Bus:
             await connection.subscribe(subject, cb=handle)
 
         await self._link.attach(attach)
+
+    async def share(self, subject: str, on_request: OnRequest) -> End:
+        """Answers some of the requests on `subject`: of all that share it, one gets each. In a cluster of brokers those
+        are preferred that are connected to the asker's own: that is as near as the bus can tell.
+
+        `on_request` as in `serve`. Returns what ends it. `BusUnavailable("denied")` where the broker doesn't let us.
+        """
+        handlers = self._handlers()
+        current: list[tuple[Connection, Subscription]] = []
+
+        async def handle(message: Msg) -> None:
+            reply = self._reply_to(message.reply)
+            await handlers.run(on_request, message.subject, message.data, message.headers or {}, reply)
+
+        async def attach(connection: Connection) -> None:
+            current[:] = [(connection, await connection.subscribe(subject, queue=SHARE, cb=handle))]
+
+        async def end() -> None:
+            self._link.detach(attach)
+            for connection, subscription in current:
+                await connection.end_subscription(subscription)
+            current.clear()
+
+        await self._link.attach(attach)
+        return end
 
     async def publish(self, subject: str, data: bytes, headers: Headers | None = None) -> None:
         """Sends to whoever listens. `BusUnavailable` where that can't be now; where the broker forbids it, that is

@@ -16,8 +16,10 @@ version is pinned.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
+import nats.errors
 from nats.aio.client import PING_PROTO, Client
 from nats.aio.subscription import Subscription
 from nats.aio.transport import TcpTransport
@@ -38,6 +40,13 @@ class Connection(Client):
         subscription = await super().subscribe(*arguments, **options)
         self.subscriptions.append(subscription)
         return subscription
+
+    async def end_subscription(self, subscription: Subscription) -> None:
+        """Returns when the server has ended it and what arrived is handed over; at once where it ended before."""
+        if subscription in self.subscriptions:
+            self.subscriptions.remove(subscription)
+            with suppress(nats.errors.Error):
+                await subscription.drain()  # type: ignore[no-untyped-call]
 
     async def drain_subscriptions(self, keep: str) -> None:
         """Ends the subscriptions, but for those that begin with `keep`; returns when what arrived is handed over."""

@@ -88,6 +88,11 @@ class Link:
                 self._attached.remove(attach)
                 raise denied(self.name, "subscribe", ", ".join(sorted(self._denied)))
 
+    def detach(self, attach: Attach) -> None:
+        """The connections that follow go without it."""
+        if attach in self._attached:
+            self._attached.remove(attach)
+
     async def send(self, subject: str, data: bytes, reply: str = "", headers: Mapping[str, str] | None = None) -> None:
         """Hands bytes to the kernel, or `BusUnavailable`; never keeps them for later."""
         connection = self._connection

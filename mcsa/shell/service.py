@@ -17,7 +17,7 @@ from mcsa import __version__, subjects
 from mcsa.broker import micro_name
 from mcsa.endpoint import Endpoint, OutgoingAnswer, OutgoingPublication, OutgoingRequest
 from mcsa.envelope import MAX_LIFETIME
-from mcsa.shell.bus import Bus, BusUnavailable, Headers, OnMessage, Reply
+from mcsa.shell.bus import Bus, BusUnavailable, End, Headers, OnMessage, Reply
 from mcsa.shell.clock import system_now
 
 TRACEPARENT = "traceparent"  # W3C trace context, in the headers of the bus
@@ -52,6 +52,10 @@ class RunningService:
     async def listen(self, subject: str, on_message: OnMessage | None = None) -> None:
         """Hears publications: envelopes for the core, unless `on_message` takes them."""
         await self._bus.subscribe(subject, on_message or self._told)
+
+    async def share(self, subject: str) -> End:
+        """Answers some of what is asked on a subject; see `Bus.share`."""
+        return await self._bus.share(subject, self._asked)
 
     async def close(self) -> None:
         """Ends; answers under way are sent first."""
@@ -108,6 +112,8 @@ class RunningService:
             raw = await self._bus.request(output.subject, output.raw, MAX_LIFETIME, _headers(output.traceparent))
         except BusUnavailable as unavailable:  # the endpoint repeats, and gives up at the deadline
             self.endpoint.counters[f"bus.{unavailable.rule}"] += 1
+            if unavailable.rule == "no-responders":
+                self._carry_out(self.endpoint.nobody_serves(output.request_id, system_now()))
             return
         self._carry_out(self.endpoint.answer_arrived(raw, system_now()))
 

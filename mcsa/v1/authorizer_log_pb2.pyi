@@ -143,6 +143,7 @@ class GroupCounters(_message.Message):
     REKEY_MS_FIELD_NUMBER: _builtins.int
     AGENT_FIELD_NUMBER: _builtins.int
     AGENT_SENDER_ID_FIELD_NUMBER: _builtins.int
+    FORMED_EPOCH_FIELD_NUMBER: _builtins.int
     epoch: _builtins.int
     """Of the group key."""
     number: _builtins.int
@@ -157,6 +158,8 @@ class GroupCounters(_message.Message):
     """SPIFFE ID of the relaying agent, in a subgroup that has one."""
     agent_sender_id: _builtins.int
     """Under which it relays into this subgroup."""
+    formed_epoch: _builtins.int
+    """The last one that began with somebody's leaving: who was welcomed before, and not adopted, has no key of it."""
     def __init__(
         self,
         *,
@@ -167,10 +170,11 @@ class GroupCounters(_message.Message):
         rekey_ms: _builtins.int = ...,
         agent: _builtins.str = ...,
         agent_sender_id: _builtins.int = ...,
+        formed_epoch: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "agent_sender_id", b"agent_sender_id", "epoch", b"epoch", "next_sender_id", b"next_sender_id", "number", b"number", "own_sender_id", b"own_sender_id", "rekey_ms", b"rekey_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "agent_sender_id", b"agent_sender_id", "epoch", b"epoch", "formed_epoch", b"formed_epoch", "next_sender_id", b"next_sender_id", "number", b"number", "own_sender_id", b"own_sender_id", "rekey_ms", b"rekey_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -187,6 +191,7 @@ class GroupSnapshot(_message.Message):
     MEMBERS_FIELD_NUMBER: _builtins.int
     UPDATES_FIELD_NUMBER: _builtins.int
     ADMISSIONS_FIELD_NUMBER: _builtins.int
+    BLOCKS_FIELD_NUMBER: _builtins.int
     gkm: _builtins.bytes
     """Snapshot of the GKM plug-in's authority half."""
     members: _builtins.bytes
@@ -203,6 +208,10 @@ class GroupSnapshot(_message.Message):
     def admissions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Admission]:
         """Registrations of the last minutes."""
 
+    @_builtins.property
+    def blocks(self) -> _containers.RepeatedCompositeFieldContainer[Global___DistributionBlock]:
+        """Sender IDs in the hands of distributors."""
+
     def __init__(
         self,
         *,
@@ -211,14 +220,51 @@ class GroupSnapshot(_message.Message):
         members: _builtins.bytes = ...,
         updates: _abc.Iterable[Global___KeptUpdate] | None = ...,
         admissions: _abc.Iterable[Global___Admission] | None = ...,
+        blocks: _abc.Iterable[Global___DistributionBlock] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["counters", b"counters"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["admissions", b"admissions", "counters", b"counters", "gkm", b"gkm", "members", b"members", "updates", b"updates"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["admissions", b"admissions", "blocks", b"blocks", "counters", b"counters", "gkm", b"gkm", "members", b"members", "updates", b"updates"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GroupSnapshot: _TypeAlias = GroupSnapshot  # noqa: Y015
+
+@_typing.final
+class DistributionBlock(_message.Message):
+    """DistributionBlock is a run of sender IDs that one distributor may give."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOST_FIELD_NUMBER: _builtins.int
+    FIRST_SENDER_ID_FIELD_NUMBER: _builtins.int
+    SENDER_IDS_FIELD_NUMBER: _builtins.int
+    USED_FIELD_NUMBER: _builtins.int
+    host: _builtins.str
+    """SPIFFE ID of the distributor's host."""
+    first_sender_id: _builtins.int
+    """The first of them."""
+    sender_ids: _builtins.int
+    """How many."""
+    @_builtins.property
+    def used(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Those of members that were adopted."""
+
+    def __init__(
+        self,
+        *,
+        host: _builtins.str = ...,
+        first_sender_id: _builtins.int = ...,
+        sender_ids: _builtins.int = ...,
+        used: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_sender_id", b"first_sender_id", "host", b"host", "sender_ids", b"sender_ids", "used", b"used"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DistributionBlock: _TypeAlias = DistributionBlock  # noqa: Y015
 
 @_typing.final
 class GroupFlushed(_message.Message):
@@ -232,6 +278,9 @@ class GroupFlushed(_message.Message):
     CHANGED_FIELD_NUMBER: _builtins.int
     UPDATE_FIELD_NUMBER: _builtins.int
     ADMISSIONS_FIELD_NUMBER: _builtins.int
+    ADOPTED_FIELD_NUMBER: _builtins.int
+    FORFEITED_FIELD_NUMBER: _builtins.int
+    BLOCKS_FIELD_NUMBER: _builtins.int
     gkm: _builtins.bytes
     """Record of the GKM plug-in's authority half; empty where nothing changed in it."""
     update: _builtins.bytes
@@ -252,6 +301,18 @@ class GroupFlushed(_message.Message):
     def admissions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Admission]:
         """Registrations that this flush decided."""
 
+    @_builtins.property
+    def adopted(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Records of the GKM plug-in's authority half about members that distributors had welcomed; they come before `gkm`."""
+
+    @_builtins.property
+    def forfeited(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Hosts whose block of sender IDs ended; they go first."""
+
+    @_builtins.property
+    def blocks(self) -> _containers.RepeatedCompositeFieldContainer[Global___DistributionBlock]:
+        """Blocks that were given."""
+
     def __init__(
         self,
         *,
@@ -261,10 +322,13 @@ class GroupFlushed(_message.Message):
         changed: _abc.Iterable[Global___MemberRecord] | None = ...,
         update: _builtins.bytes = ...,
         admissions: _abc.Iterable[Global___Admission] | None = ...,
+        adopted: _abc.Iterable[_builtins.bytes] | None = ...,
+        forfeited: _abc.Iterable[_builtins.str] | None = ...,
+        blocks: _abc.Iterable[Global___DistributionBlock] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["counters", b"counters"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["admissions", b"admissions", "changed", b"changed", "counters", b"counters", "gkm", b"gkm", "removed", b"removed", "update", b"update"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["admissions", b"admissions", "adopted", b"adopted", "blocks", b"blocks", "changed", b"changed", "counters", b"counters", "forfeited", b"forfeited", "gkm", b"gkm", "removed", b"removed", "update", b"update"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -346,6 +410,7 @@ class Admission(_message.Message):
     HOST_FIELD_NUMBER: _builtins.int
     SENDER_ID_FIELD_NUMBER: _builtins.int
     TIME_MS_FIELD_NUMBER: _builtins.int
+    ASKED_MS_FIELD_NUMBER: _builtins.int
     request_hash: _builtins.bytes
     """SHA-256 of the request's payload."""
     host: _builtins.str
@@ -354,6 +419,8 @@ class Admission(_message.Message):
     """What it was given; 0 for a receiver."""
     time_ms: _builtins.int
     """Milliseconds since 1970."""
+    asked_ms: _builtins.int
+    """The request's `asked_ms`."""
     def __init__(
         self,
         *,
@@ -361,10 +428,11 @@ class Admission(_message.Message):
         host: _builtins.str = ...,
         sender_id: _builtins.int = ...,
         time_ms: _builtins.int = ...,
+        asked_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["host", b"host", "request_hash", b"request_hash", "sender_id", b"sender_id", "time_ms", b"time_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asked_ms", b"asked_ms", "host", b"host", "request_hash", b"request_hash", "sender_id", b"sender_id", "time_ms", b"time_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

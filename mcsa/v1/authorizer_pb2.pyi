@@ -135,6 +135,7 @@ class RegisterRequest(_message.Message):
     ANOTHER_USER_FIELD_NUMBER: _builtins.int
     LAST_BEACON_FIELD_NUMBER: _builtins.int
     RELAY_FIELD_NUMBER: _builtins.int
+    ASKED_MS_FIELD_NUMBER: _builtins.int
     group_id: _builtins.bytes
     """16 bytes."""
     hpke_public_key: _builtins.bytes
@@ -155,6 +156,8 @@ class RegisterRequest(_message.Message):
     """As the relaying agent that the Authorizer appointed this host to be, in the subgroup that is to be joined to its
     own: speaks for nobody.
     """
+    asked_ms: _builtins.int
+    """Milliseconds since 1970 at the host: of two registrations of one host the later one counts."""
     @_builtins.property
     def user_statement(self) -> _types_pb2.SignedStatement:
         """The user's statement, label "mcsa user statement v1"; empty where a host joins for itself."""
@@ -172,10 +175,11 @@ class RegisterRequest(_message.Message):
         another_user: _builtins.bool = ...,
         last_beacon: _builtins.bytes = ...,
         relay: _builtins.bool = ...,
+        asked_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["user_statement", b"user_statement"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "another_user", b"another_user", "gkm_contribution", b"gkm_contribution", "group_id", b"group_id", "hpke_public_key", b"hpke_public_key", "hpke_suite", b"hpke_suite", "last_beacon", b"last_beacon", "relay", b"relay", "sender", b"sender", "user_statement", b"user_statement"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "another_user", b"another_user", "asked_ms", b"asked_ms", "gkm_contribution", b"gkm_contribution", "group_id", b"group_id", "hpke_public_key", b"hpke_public_key", "hpke_suite", b"hpke_suite", "last_beacon", b"last_beacon", "relay", b"relay", "sender", b"sender", "user_statement", b"user_statement"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -188,18 +192,24 @@ class RegisterResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SEALED_GSA_FIELD_NUMBER: _builtins.int
+    RIGHT_FIELD_NUMBER: _builtins.int
     sealed_gsa: _builtins.bytes
     """HPKE encapsulated key and ciphertext of a GroupSecurityAssociation; info is the label
     "mcsa registration v1" and the SHA-256 of the request's payload.
     """
+    @_builtins.property
+    def right(self) -> _types_pb2.SignedStatement:
+        """Where a distributor answers: its DistributionRight, label "mcsa distribution right v1"."""
+
     def __init__(
         self,
         *,
         sealed_gsa: _builtins.bytes = ...,
+        right: _types_pb2.SignedStatement | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["right", b"right"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["sealed_gsa", b"sealed_gsa"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["right", b"right", "sealed_gsa", b"sealed_gsa"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -222,6 +232,8 @@ class GroupSecurityAssociation(_message.Message):
     NEXT_SENDER_ID_FIELD_NUMBER: _builtins.int
     TIME_MS_FIELD_NUMBER: _builtins.int
     BACKBONE_FIELD_NUMBER: _builtins.int
+    DISTRIBUTION_RIGHT_FIELD_NUMBER: _builtins.int
+    ACCESS_LIST_FIELD_NUMBER: _builtins.int
     conference_id: _builtins.bytes
     """16 bytes."""
     sender_id: _builtins.int
@@ -236,6 +248,8 @@ class GroupSecurityAssociation(_message.Message):
     """The first sender ID that was not yet given to any sender when this was made."""
     time_ms: _builtins.int
     """Milliseconds since 1970 at the Authorizer."""
+    access_list: _builtins.bytes
+    """With the right: the AccessList, serialised; its hash is in the right."""
     @_builtins.property
     def group(self) -> _types_pb2.GroupDescription:
         """The group."""
@@ -252,6 +266,10 @@ class GroupSecurityAssociation(_message.Message):
     def backbone(self) -> _types_pb2.GroupDescription:
         """Where the group is a subgroup: the one that all others are joined to, and that was asked for."""
 
+    @_builtins.property
+    def distribution_right(self) -> _types_pb2.SignedStatement:
+        """Where this member may serve joins itself: its DistributionRight."""
+
     def __init__(
         self,
         *,
@@ -266,16 +284,154 @@ class GroupSecurityAssociation(_message.Message):
         next_sender_id: _builtins.int = ...,
         time_ms: _builtins.int = ...,
         backbone: _types_pb2.GroupDescription | None = ...,
+        distribution_right: _types_pb2.SignedStatement | None = ...,
+        access_list: _builtins.bytes = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_sender_id", b"_sender_id", "backbone", b"backbone", "description", b"description", "group", b"group", "sender_id", b"sender_id"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_sender_id", b"_sender_id", "backbone", b"backbone", "description", b"description", "distribution_right", b"distribution_right", "group", b"group", "sender_id", b"sender_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_sender_id", b"_sender_id", "backbone", b"backbone", "conference_id", b"conference_id", "description", b"description", "epoch", b"epoch", "gkm_welcome", b"gkm_welcome", "group", b"group", "next_sender_id", b"next_sender_id", "roster", b"roster", "sender_id", b"sender_id", "time_ms", b"time_ms", "update_number", b"update_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_sender_id", b"_sender_id", "access_list", b"access_list", "backbone", b"backbone", "conference_id", b"conference_id", "description", b"description", "distribution_right", b"distribution_right", "epoch", b"epoch", "gkm_welcome", b"gkm_welcome", "group", b"group", "next_sender_id", b"next_sender_id", "roster", b"roster", "sender_id", b"sender_id", "time_ms", b"time_ms", "update_number", b"update_number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__sender_id: _TypeAlias = _typing.Literal["sender_id"]  # noqa: Y015
     _WhichOneofArgType__sender_id: _TypeAlias = _typing.Literal["_sender_id", b"_sender_id"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__sender_id) -> _WhichOneofReturnType__sender_id | None: ...
 
 Global___GroupSecurityAssociation: _TypeAlias = GroupSecurityAssociation  # noqa: Y015
+
+@_typing.final
+class DistributionRight(_message.Message):
+    """DistributionRight says that a member may serve joins of its group; the Authorizer signs it, label
+    "mcsa distribution right v1". The distributor shows it to each that it welcomes.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUP_ID_FIELD_NUMBER: _builtins.int
+    DISTRIBUTOR_FIELD_NUMBER: _builtins.int
+    AUTHORITY_PUBLIC_KEY_FIELD_NUMBER: _builtins.int
+    FIRST_SENDER_ID_FIELD_NUMBER: _builtins.int
+    SENDER_IDS_FIELD_NUMBER: _builtins.int
+    ACCESS_LIST_FIELD_NUMBER: _builtins.int
+    EXPIRES_MS_FIELD_NUMBER: _builtins.int
+    group_id: _builtins.bytes
+    """16 bytes."""
+    distributor: _builtins.str
+    """SPIFFE ID of the distributor's host."""
+    authority_public_key: _builtins.bytes
+    """The GKM authority's public key for this group, which a welcome has to name."""
+    first_sender_id: _builtins.int
+    """The first of the sender IDs that this distributor may give; nobody else gives them."""
+    sender_ids: _builtins.int
+    """How many there are."""
+    access_list: _builtins.bytes
+    """SHA-256 of the AccessList that it holds registrations against."""
+    expires_ms: _builtins.int
+    """Milliseconds since 1970."""
+    def __init__(
+        self,
+        *,
+        group_id: _builtins.bytes = ...,
+        distributor: _builtins.str = ...,
+        authority_public_key: _builtins.bytes = ...,
+        first_sender_id: _builtins.int = ...,
+        sender_ids: _builtins.int = ...,
+        access_list: _builtins.bytes = ...,
+        expires_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_list", b"access_list", "authority_public_key", b"authority_public_key", "distributor", b"distributor", "expires_ms", b"expires_ms", "first_sender_id", b"first_sender_id", "group_id", b"group_id", "sender_ids", b"sender_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DistributionRight: _TypeAlias = DistributionRight  # noqa: Y015
+
+@_typing.final
+class AccessList(_message.Message):
+    """AccessList is what the built-in rules need to know of a conference to admit somebody to its groups."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POLICY_CLASS_FIELD_NUMBER: _builtins.int
+    COORDINATOR_FIELD_NUMBER: _builtins.int
+    ACCESS_FIELD_NUMBER: _builtins.int
+    policy_class: _types_pb2.PolicyClass.ValueType
+    """Open or closed."""
+    coordinator: _builtins.str
+    """SPIFFE ID of the user that convened."""
+    @_builtins.property
+    def access(self) -> _types_pb2.AccessControl:
+        """Who may join and who may not, those included that were thrown out."""
+
+    def __init__(
+        self,
+        *,
+        policy_class: _types_pb2.PolicyClass.ValueType = ...,
+        coordinator: _builtins.str = ...,
+        access: _types_pb2.AccessControl | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["access", b"access"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access", b"access", "coordinator", b"coordinator", "policy_class", b"policy_class"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AccessList: _TypeAlias = AccessList  # noqa: Y015
+
+@_typing.final
+class AdoptRequest(_message.Message):
+    """AdoptRequest is a distributor's report of a member that it has welcomed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUP_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_FIELD_NUMBER: _builtins.int
+    SENDER_ID_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    group_id: _builtins.bytes
+    """16 bytes."""
+    request: _builtins.bytes
+    """The newcomer's RegisterRequest, in its Envelope, as received: nobody but that host can have asked so."""
+    sender_id: _builtins.int
+    """What it was given."""
+    epoch: _builtins.int
+    """Epoch that it was welcomed in."""
+    def __init__(
+        self,
+        *,
+        group_id: _builtins.bytes = ...,
+        request: _builtins.bytes = ...,
+        sender_id: _builtins.int = ...,
+        epoch: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "group_id", b"group_id", "request", b"request", "sender_id", b"sender_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AdoptRequest: _TypeAlias = AdoptRequest  # noqa: Y015
+
+@_typing.final
+class AdoptResponse(_message.Message):
+    """AdoptResponse says that nothing is left to report."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADOPTED_FIELD_NUMBER: _builtins.int
+    adopted: _builtins.bool
+    """False where the newcomer is on its own: it has registered again since, or a rekey has left it out."""
+    def __init__(
+        self,
+        *,
+        adopted: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adopted", b"adopted"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AdoptResponse: _TypeAlias = AdoptResponse  # noqa: Y015
 
 @_typing.final
 class GroupUpdate(_message.Message):
@@ -571,16 +727,28 @@ class RenewRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     GROUP_ID_FIELD_NUMBER: _builtins.int
+    HPKE_PUBLIC_KEY_FIELD_NUMBER: _builtins.int
+    ACCESS_LIST_FIELD_NUMBER: _builtins.int
+    USED_UP_FIELD_NUMBER: _builtins.int
     group_id: _builtins.bytes
     """16 bytes."""
+    hpke_public_key: _builtins.bytes
+    """Where members serve joins: a fresh HPKE public key of the group's suite, for the access list."""
+    access_list: _builtins.bytes
+    """SHA-256 of the AccessList that the host has; empty where it has none."""
+    used_up: _builtins.int
+    """The first of the sender IDs that the host may give, where it has given all of them and reported all; else 0."""
     def __init__(
         self,
         *,
         group_id: _builtins.bytes = ...,
+        hpke_public_key: _builtins.bytes = ...,
+        access_list: _builtins.bytes = ...,
+        used_up: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["group_id", b"group_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_list", b"access_list", "group_id", b"group_id", "hpke_public_key", b"hpke_public_key", "used_up", b"used_up"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -593,16 +761,28 @@ class RenewResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     REGISTER_AGAIN_FIELD_NUMBER: _builtins.int
+    DISTRIBUTION_RIGHT_FIELD_NUMBER: _builtins.int
+    SEALED_ACCESS_LIST_FIELD_NUMBER: _builtins.int
     register_again: _builtins.bool
     """True where the host is no member: register again."""
+    sealed_access_list: _builtins.bytes
+    """HPKE encapsulated key and ciphertext of the AccessList, where the host has another one; info is the label
+    "mcsa access list v1" and the SHA-256 of the request's payload.
+    """
+    @_builtins.property
+    def distribution_right(self) -> _types_pb2.SignedStatement:
+        """Where the host may serve joins: its DistributionRight, fresh."""
+
     def __init__(
         self,
         *,
         register_again: _builtins.bool = ...,
+        distribution_right: _types_pb2.SignedStatement | None = ...,
+        sealed_access_list: _builtins.bytes = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["distribution_right", b"distribution_right"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["register_again", b"register_again"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["distribution_right", b"distribution_right", "register_again", b"register_again", "sealed_access_list", b"sealed_access_list"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from mcsa.v1.authorizer_pb2 import RegisterRequest
+from mcsa.endpoint import Answer, Refuse
+from mcsa.errors import Refused
+from mcsa.v1.authorizer_pb2 import AdoptResponse, RegisterRequest
 from services.authorizer.journal import Then
 from services.authorizer.members import Members
 from services.authorizer.room import Room
@@ -28,15 +30,37 @@ class Joiner:
         return self.host, self.user or "", self.request.address
 
 
+@dataclass(frozen=True, slots=True)
+class Adoption:
+    """A member that a distributor has welcomed; the token is of the distributor's report."""
+
+    joiner: Joiner
+    sender_id: int
+    distributor: str
+
+    def answer(self, *, adopted: bool) -> Then:
+        """There is nothing left to report."""
+        return lambda _: [Answer(self.joiner.token, AdoptResponse(adopted=adopted))]
+
+    def refuse(self, refused: Refused) -> Then:
+        """It is no member, and has been left out."""
+        return lambda _: [Refuse(self.joiner.token, refused)]
+
+
 @dataclass(slots=True)
 class Batch:
     """See the module."""
 
     joiners: dict[str, Joiner] = field(default_factory=dict)
+    adopting: dict[str, Adoption] = field(default_factory=dict)  # by host
+    somebody_left: bool = False  # who was welcomed perhaps, and isn't known here as a member
+    forfeiting: set[str] = field(default_factory=set)  # distributors that lose their block, and stay members
+    restocking: set[str] = field(default_factory=set)  # distributors whose block is used up
     dismissed: list[Joiner] = field(default_factory=list)  # left or were thrown out while they waited
     leaving: set[str] = field(default_factory=set)  # hosts
     users_leaving: dict[str, set[str]] = field(default_factory=dict)  # by host
     ejected: set[str] = field(default_factory=set)  # of these hosts, those that somebody is thrown off
+    ejecting: bool = False  # somebody is thrown out, be it known as a member or not
     taking_over: bool = False  # this process has just read the group's log
     traceparent: str | None = None
     due_at: float | None = None
@@ -54,6 +78,9 @@ class Batch:
     def join(self, joiner: Joiner) -> Joiner | None:
         """One more; returns the one of the same host whose place it takes."""
         superseded = self.joiners.pop(joiner.host, None)
+        adoption = self.adopting.pop(joiner.host, None)
+        if adoption is not None:
+            self.then.append(adoption.answer(adopted=False))
         self.joiners[joiner.host] = joiner
         return superseded
 
@@ -62,12 +89,23 @@ class Batch:
         self.leaving.clear()
         self.users_leaving.clear()
         self.ejected.clear()
+        self.adopting.clear()  # who reported them reports again
+        self.somebody_left = False
 
     def dismiss(self, host: str) -> None:
         """A joiner that isn't to join any more, where there is one."""
         joiner = self.joiners.pop(host, None)
         if joiner is not None:
             self.dismissed.append(joiner)
+        adoption = self.adopting.pop(host, None)
+        if adoption is not None:
+            self.leave_out(adoption, Refused("dismissed", "membership", "the newcomer left, or was thrown out"))
+
+    def leave_out(self, adoption: Adoption, refused: Refused) -> None:
+        """Not adopted: it has the key all the same, so that there has to be another one."""
+        self.adopting.pop(adoption.joiner.host, None)
+        self.somebody_left = True
+        self.then.append(adoption.refuse(refused))
 
     def split(self, now: float, members: Members) -> Batch:
         """What is too much for one flush, due at once: who was thrown out goes first, then who leaves, then who joins.
@@ -88,6 +126,7 @@ class Batch:
         if later.leaving or later.users_leaving or later.joiners:
             later.due(now)
             later.ejected = self.ejected & (later.leaving | later.users_leaving.keys())
+            later.ejecting = bool(later.ejected)
             later.then, self.then = self.then, []
         return later
 

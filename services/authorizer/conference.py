@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from mcsa.conference_id import conference_id_of
 from mcsa.v1.authorizer_log_pb2 import ConferenceRecord, Subgroup
-from mcsa.v1.authorizer_pb2 import CreateRequest
+from mcsa.v1.authorizer_pb2 import AccessList, CreateRequest
 from mcsa.v1.types_pb2 import AccessControl, ConferenceDescription, GroupDescription, SignedStatement
 from services.authorizer.rules import Resource
 
@@ -38,6 +38,7 @@ class Conference:
     subgroups: list[Subgroup] = field(default_factory=list)  # beside the groups themselves
     banned: list[str] = field(default_factory=list)
     _resource: Resource | None = None
+    _access_list: bytes | None = None
 
     @classmethod
     def created(cls, request: CreateRequest, coordinator: str, groups: list[GroupDescription]) -> Conference:
@@ -83,13 +84,24 @@ class Conference:
             self._resource = Resource(self.id.hex(), self.coordinator, self.policy_class, self.access)
         return self._resource
 
+    def access_list(self) -> bytes:
+        """As distributors get it: a serialised `AccessList`."""
+        if self._access_list is None:
+            listed = AccessList(
+                policy_class=self.policy_class,  # type: ignore[arg-type] # an enum's value
+                coordinator=self.coordinator,
+                access=self.access,
+            )
+            self._access_list = listed.SerializeToString()
+        return self._access_list
+
     def ban(self, subject: str) -> None:
         """Puts a host or a user on the list of those that may not join."""
         access = self.access
         listed = access.unacceptable_hosts if "/host/" in subject else access.unacceptable_users
         if subject not in listed:
             listed.append(subject)
-            self._resource = None
+            self._resource = self._access_list = None
         if subject not in self.banned:
             self.banned.append(subject)
 

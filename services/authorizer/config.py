@@ -15,4 +15,6 @@ class AuthorizerSettings(ServiceSettings):
     pool: str = "239.255.64.0/18"
     """Multicast addresses that it gives to groups."""
     rules: Path | None = None
-    """Cedar policies instead of the built-in ones."""
+    """Cedar policies instead of the built-in ones. Members can't hold anybody against them, and serve no joins."""
+    distributors: tuple[str, ...] = ("*",)
+    """Hosts (patterns over SPIFFE IDs) that may serve joins, where the key management protocol has members do so."""

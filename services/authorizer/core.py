@@ -3,6 +3,7 @@
     Requested(create)      -> records of conference and groups ... stored -> Answer
     Requested(register)    -> statement, rules, batch ... flush, its record stored -> Answer (GSA), update to all
     Requested(evict|leave) -> rules, batch or at once ... flush, its record stored -> Answer, update to all
+    Requested(adopt)       -> a member that another one welcomed, likewise (`distributing.py`)
     time                   -> flushes, beacons, replaced keys, ended leases, snapshots
     Loaded                 -> what an earlier process decided, taken over under fresh keys (`groups.py`)
 
@@ -12,7 +13,7 @@ Everything that anybody is told was stored before (`journal.py`).
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +34,7 @@ from services.authorizer import alarms
 from services.authorizer.batch import Joiner
 from services.authorizer.conference import Conference, conference_log
 from services.authorizer.creating import complete_groups, open_description
+from services.authorizer.distributing import Distributing
 from services.authorizer.events import Appended, Decided, Fenced, Loaded
 from services.authorizer.group import AGENT, Group
 from services.authorizer.groups import Groups
@@ -49,6 +51,7 @@ class Settings:
 
     pool: str = "239.255.64.0/18"  # administratively scoped, local (RFC 2365, section 6.1)
     address: str = "127.0.0.1"  # from which the Authorizer's own packets come
+    distributors: Sequence[str] = ("*",)  # patterns of hosts that may serve joins, in groups where members do
 
 
 class AuthorizerCore:
@@ -62,10 +65,12 @@ class AuthorizerCore:
         self._random = random
         self._settings = settings
         self._rules = rules or Rules()
-        self._kept = Groups(credentials, random, settings.address, settings.pool)
+        self._kept = Groups(credentials, random, settings.address, settings.pool, settings.distributors)
+        self._distributing = Distributing(credentials, trust, self._kept, self._admit)
         self._verbs: dict[str, Callable[[Requested, float], list[Any]]] = {
             "create": self._create,
             "register": self._register,
+            "adopt": self._distributing.adopt,
             "repair": self._repair,
             "renew": self._renew,
             "leave": self._leave,
@@ -213,7 +218,9 @@ class AuthorizerCore:
     def _renew(self, request: Requested, now: float) -> list[Any]:
         group = self._kept.find_group(request.message.group_id)
         known = any(group.renew(name, now) for name in _member_names(request))
-        return [Answer(request.token, wire.RenewResponse(register_again=not known))]
+        if not known:
+            return [Answer(request.token, wire.RenewResponse(register_again=True))]
+        return self._distributing.renew(group, request, now)
 
     def _leave(self, request: Requested, now: float) -> list[Any]:
         group = self._kept.find_group(request.message.group_id)

@@ -11,12 +11,13 @@ and lost, and what members show of their own past (`is_outlived_by`) is believed
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 
+from mcsa.distribution import RIGHT_FOR, access_list_hash, sign_right
 from mcsa.errors import Refused, Rejected
 from mcsa.esp.spi import SENDER_ID_LIMIT, epoch_tag
-from mcsa.gkm import Authority, scheme_named
+from mcsa.gkm import Authority, Distributing, scheme_named
 from mcsa.identity import Credentials
 from mcsa.keys import GroupKey, Random
 from mcsa.registration import seal_association
@@ -30,9 +31,10 @@ from mcsa.v1.authorizer_log_pb2 import (
     GroupSnapshot,
     MemberRecord,
 )
-from mcsa.v1.authorizer_pb2 import Beacon, GroupSecurityAssociation, GroupUpdate
+from mcsa.v1.authorizer_pb2 import Beacon, DistributionRight, GroupSecurityAssociation, GroupUpdate
 from mcsa.v1.types_pb2 import GroupDescription, RosterEntry, SignedStatement
-from services.authorizer.batch import Batch, Joiner
+from services.authorizer.batch import Adoption, Batch, Joiner
+from services.authorizer.blocks import Block, Blocks
 from services.authorizer.journal import Then
 from services.authorizer.kept_updates import KeptUpdates
 from services.authorizer.members import KEY_SIZE, Member, Members
@@ -49,6 +51,9 @@ from services.authorizer.room import (
 AGENT = "#relay"  # ends the name of a relaying agent as a member of the backbone; no SPIFFE ID ends so
 SKIPPED = 1_024  # sender IDs that a new process leaves out: the log may have lost who got them
 ADMISSIONS_FOR = 120.0  # seconds; a repeated request is late by then
+REPORTS_FOR = 300.0  # seconds after which a distributor's report is too late
+ACCESS_LIST_SIZE = 1 << 16  # bytes; where it is longer, the group has no distributors
+SOMEBODY = "somebody"  # to the GKM: no member's name, for those that are to be left out and aren't known
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +66,8 @@ class Setting:
     authorizer: Credentials
     address: str  # the Authorizer's own
     random: Random
+    access_list: Callable[[], bytes] = bytes
+    distributors: Sequence[str] = ()  # patterns of hosts that may serve joins, where the scheme has such
     backbone: GroupDescription | None = None  # of a subgroup: what it is joined to (`subgroups.py`)
     sender_ids: range = range(1, SENDER_ID_LIMIT - 1)
 
@@ -96,6 +103,8 @@ class Group:
         self.roster = Roster()
         self._updates = KeptUpdates()
         self._admissions: dict[bytes, Admission] = {}
+        self.blocks = self._no_blocks()
+        self.formed_epoch = 0
         self._next_sender_id = setting.sender_ids.start
         self.agent, self._agent_sender_id = "", 0
         self.distant, self.wanted_distant = Roster(), dict[int, RosterEntry]()
@@ -180,6 +189,9 @@ class Group:
         ]
         for name in waiting:
             self.batch.dismiss(name)
+        waiting_too = [each.joiner for each in self.batch.adopting.values() if each.joiner.user == user]
+        for name in [joiner.host for joiner in waiting_too if host in (None, joiner.host)]:
+            self.batch.dismiss(name)
         hosts = self.members.hosts_of(user) if host is None else self._with_user(host, user)
         for name in hosts:
             self.batch.users_leaving.setdefault(name, set()).add(user)
@@ -197,11 +209,14 @@ class Group:
         return self._removed(hosts, now, eject=eject)
 
     def _removed(self, hosts: list[str], now: float, *, eject: bool) -> bool:
-        if hosts:
+        unknown = eject and self.blocks.possible  # it may have been welcomed, and not be known here
+        self.batch.somebody_left = self.batch.somebody_left or unknown
+        if hosts or self.batch.somebody_left:
+            self.batch.ejecting = self.batch.ejecting or eject
             self.batch.ejected.update(hosts if eject else [])
             # an ejection flushes the batch at once
             self.batch.due(now if eject else now + self.policy.batch_ms / 1000)
-        return bool(hosts)
+        return bool(hosts) or unknown
 
     def renew(self, host: str, now: float) -> bool:
         """The host is still there; False where it is no member."""
@@ -213,7 +228,8 @@ class Group:
     def sweep(self, now: float) -> int:
         """Takes off the hosts whose lease has ended; returns how many. To be called at `sweep_at`."""
         self.sweep_at = now + max(1.0, self.policy.lease_s / 10)
-        lapsed = [host for host in self.members.lapsed(now) if host not in self.batch.joiners]
+        returning = self.batch.joiners.keys() | self.batch.adopting.keys()
+        lapsed = [host for host in self.members.lapsed(now) if host not in returning]
         for host in lapsed:
             self.remove_host(host, now)
         return len(lapsed)
@@ -224,6 +240,87 @@ class Group:
             return self.sweep_at
         due_at = self.rekey_at if self.batch.due_at is None else min(self.rekey_at, self.batch.due_at)
         return min(self.sweep_at, due_at)
+
+    # ---- members that serve joins
+
+    def right_of(self, host: str, now: float, *, told: bool = True) -> DistributionRight | None:
+        """What a host may distribute; None where it may not. `told`: only what is stored."""
+        block = self.blocks.of(host)
+        access_list = self._setting.access_list()
+        if (
+            block is None
+            or not block.sender_ids
+            or not self.blocks.permits(host)
+            or len(access_list) > ACCESS_LIST_SIZE
+        ):
+            return None
+        if told and block.given_in > self.told.number:
+            return None
+        assert isinstance(self._gkm, Distributing)
+        return DistributionRight(
+            group_id=self.id,
+            distributor=host,
+            authority_public_key=self._gkm.public_key,
+            first_sender_id=block.first_sender_id,
+            sender_ids=block.sender_ids,
+            access_list=access_list_hash(access_list),
+            expires_ms=round((now + RIGHT_FOR) * 1000),
+        )
+
+    @property
+    def access_list(self) -> bytes:
+        """What distributors hold registrations against, serialised."""
+        return self._setting.access_list()
+
+    def restock(self, host: str, first_sender_id: int, now: float) -> None:
+        """A distributor has used up its block."""
+        block = self.blocks.of(host)
+        if block is not None and block.first_sender_id == first_sender_id and block.given_in <= self.told.number:
+            self.batch.restocking.add(host)
+            self.batch.due(now + self.policy.batch_ms / 1000)
+
+    def asked_last(self, host: str) -> int:
+        """By a host's own clock, milliseconds: its last registration of the last minutes; 0 for none."""
+        joiners = [self.batch.joiners.get(host)]
+        joiners += [each.joiner for each in self.batch.adopting.values() if each.joiner.host == host]
+        waiting = [joiner.request.asked_ms for joiner in joiners if joiner is not None]
+        return max([*waiting, *(a.asked_ms for a in self._admissions.values() if a.host == host)], default=0)
+
+    def has_adopted(self, adoption: Adoption) -> bool:
+        """This very member, from this very request."""
+        admission = self._admissions.get(adoption.joiner.request_hash, Admission())
+        return (admission.host, admission.sender_id) == (adoption.joiner.host, adoption.sender_id)
+
+    def adopt(self, adoption: Adoption, now: float) -> None:
+        """Takes over a member that a distributor has welcomed, at the next flush; the key stays.
+
+        Raises `Refused`: "sender-id" for one that isn't the distributor's to give, or was given; "key-material";
+        "busy" where the host is about to be taken off.
+        """
+        host, batch = adoption.joiner.host, self.batch
+        block = self.blocks.of(adoption.distributor)
+        given = {waiting.sender_id for waiting in batch.adopting.values()}
+        if block is None or not block.has(adoption.sender_id) or adoption.sender_id in block.used | given:
+            sentence = f"sender ID {adoption.sender_id} is not the distributor's to give, or was given before"
+            raise Refused("sender-id", "block", sentence)
+        if host in batch.leaving or host in batch.users_leaving:
+            raise Refused("busy", "one-change-at-a-time", "the host is about to be taken off; report again")
+        try:
+            self._gkm.check_contribution(adoption.joiner.request.gkm_contribution)
+        except Rejected as rejected:
+            sentence = f"the registration's keys can't be used: {rejected}"
+            raise Refused("key-material", rejected.cause, sentence) from None
+        # what the host was before may have welcomed others
+        batch.somebody_left = batch.somebody_left or self.blocks.of(host) is not None
+        batch.adopting[host] = adoption
+        batch.due(now + self.policy.batch_ms / 1000, adoption.joiner.traceparent)
+
+    def leave_somebody_out(self, now: float, *, blaming: str | None = None) -> None:
+        """Who was welcomed and isn't adopted must have no key any more; `blaming` a distributor, which loses its block
+        for as long as it stays."""
+        self.batch.forfeiting |= set() if blaming is None else {blaming}
+        self.batch.somebody_left = True
+        self._removed([], now, eject=True)
 
     # ---- a new beginning
 
@@ -258,8 +355,9 @@ class Group:
         self.agent, self._agent_sender_id = "", 0
         self._updates = KeptUpdates()
         self._admissions.clear()
+        self.blocks = self._no_blocks()
         self.batch.forget_members()
-        self.epoch = self._next_epoch(now, old)
+        self.epoch = self.formed_epoch = self._next_epoch(now, old)
         self.rekey_at = now + self.policy.rekey_s
         self.own_sender_id = self._give_own_sender_id()
         return GroupRecord(snapshot=self.snapshot())
@@ -275,6 +373,7 @@ class Group:
         """All changes asked for, as one; also replaces a key that has grown old."""
         batch = self.batch
         self.batch = batch.split(now, self.members)
+        adopted = self._adopt_keys(batch)  # first, so that they get a key that replaces theirs
         changed, departed = self._take_users_off(batch)
         joiners = list(batch.joiners.values())
         adding = {joiner.host: joiner for joiner in joiners if self._only_adds_a_user(joiner, batch)}
@@ -282,22 +381,30 @@ class Group:
         contributions = {joiner.host: joiner.request.gkm_contribution for joiner in entering}
         old_key, under_epoch = self._gkm.key, self.epoch
         leaving = sorted(batch.leaving | {host for host in contributions if host in self.members})
-        had_members = len(self.members) > len(leaving)
+        had_members = len(self.members) > len(leaving) or bool(batch.adopting)
         replace_key = (
             (bool(contributions) and not self.policy.keep_key_on_join) or batch.taking_over or now >= self.rekey_at
         )
         kept_sender_ids = {joiner.host: self._sender_id_of_before(joiner) for joiner in entering}
-        change = self._gkm.change(contributions, leaving, replace_key=replace_key)
+        left = [*leaving, SOMEBODY] if batch.somebody_left else leaving
+        change = self._gkm.change(contributions, left, replace_key=replace_key)
         if self._gkm.key != old_key:
             self.epoch = self._next_epoch(now, self.epoch)
             self.rekey_at = now + self.policy.rekey_s
-        removed = self._drop(leaving)
+        self.formed_epoch = self.epoch if left else self.formed_epoch
+        removed = self._drop([*leaving, *batch.adopting])
         added = self._replace_own_sender_id(removed) if batch.taking_over else []
         added += [entry for joiner in entering for entry in self._admit(joiner, kept_sender_ids[joiner.host], now)]
+        for adoption in batch.adopting.values():
+            added += self._admit(adoption.joiner, adoption.sender_id, now)
+            self.blocks.use(adoption.sender_id)
+            batch.then.append(adoption.answer(adopted=True))
         changed |= {self._add_user(joiner) for joiner in adding.values()}
         self._appoint(contributions, added, removed)
         self._take_distant(added, removed)
         self.number += 1
+        forfeited = self.blocks.forfeit([*leaving, *batch.adopting, *batch.forfeiting, *batch.restocking])
+        blocks = self._give_blocks([*contributions, *batch.adopting], forfeited, batch)
         update = self._update(change.rekey, added, removed, sorted(changed - set(leaving)), departed, batch)
         raw = seal_update(
             update,
@@ -308,17 +415,21 @@ class Group:
             now,
         )
         self._updates.add(self.number, self.epoch, raw)
-        admissions = self._remember(joiners, now)
+        admitted = [*joiners, *(adoption.joiner for adoption in batch.adopting.values())]
+        admissions = self._remember(admitted, now)
         shared = self._shared_association(now) if joiners else b""
-        associations = [(each, self._associate(each, change.welcomes.get(each.host), shared)) for each in joiners]
-        changed |= {joiner.host for joiner in joiners}
+        associations = [(each, self._associate(each, change.welcomes.get(each.host), shared, now)) for each in joiners]
+        changed |= {joiner.host for joiner in admitted}
         record = GroupFlushed(
             gkm=change.record,
             counters=self._counters(),
-            removed=leaving,
+            removed=[*leaving, *batch.adopting],
             changed=[_member_record(self._member(host)) for host in sorted(changed) if host in self.members],
             update=raw,
             admissions=admissions,
+            adopted=adopted,
+            forfeited=forfeited,
+            blocks=[block.record() for block in blocks],
         )
         return Flushed(
             GroupRecord(flushed=record),
@@ -348,6 +459,7 @@ class Group:
             members=self.members.pack(),
             updates=self._updates.pack(),
             admissions=self._admissions.values(),
+            blocks=self.blocks.records(),
         )
 
     def _take_snapshot(self, snapshot: GroupSnapshot, now: float) -> None:
@@ -358,16 +470,21 @@ class Group:
         self._take_counters(snapshot.counters)
         self._updates = KeptUpdates(snapshot.updates, self.number)
         self._admissions = {admission.request_hash: _copy(admission) for admission in snapshot.admissions}
+        self.blocks.take(snapshot.blocks)
 
     def _repeat(self, flushed: GroupFlushed, now: float) -> None:
-        if flushed.gkm:
-            self._gkm.apply(flushed.gkm)
+        for gkm in (*flushed.adopted, flushed.gkm):
+            if gkm:
+                self._gkm.apply(gkm)
         self._drop(flushed.removed)
         for record in flushed.changed:
             sender_id = record.sender_id if record.HasField("sender_id") else None
             member = Member(record.host, record.address, sender_id, set(record.users), now + self.policy.lease_s)
             self.members.put(member)
             self._enrol(member)
+            self.blocks.use(sender_id or 0)
+        self.blocks.forfeit(flushed.forfeited)
+        self.blocks.take(flushed.blocks)
         self._take_counters(flushed.counters)
         self._updates.add(self.number, self.epoch, flushed.update)
         self._admissions.update({admission.request_hash: _copy(admission) for admission in flushed.admissions})
@@ -381,6 +498,7 @@ class Group:
             rekey_ms=round(self.rekey_at * 1000),
             agent=self.agent,
             agent_sender_id=self._agent_sender_id,
+            formed_epoch=self.formed_epoch,
         )
 
     def _take_counters(self, counters: GroupCounters) -> None:
@@ -390,12 +508,13 @@ class Group:
         self._next_sender_id, self.own_sender_id = counters.next_sender_id, counters.own_sender_id
         self.rekey_at = counters.rekey_ms / 1000
         self.agent, self._agent_sender_id = counters.agent, counters.agent_sender_id
+        self.formed_epoch = counters.formed_epoch
         self._enrol_self()
         if self.agent:
             self._enrol_agent(self._member(self.agent))
 
     def _remember(self, joiners: list[Joiner], now: float) -> list[Admission]:
-        oldest = round((now - ADMISSIONS_FOR) * 1000)
+        oldest = round((now - ADMISSIONS_FOR - (REPORTS_FOR if self.blocks.possible else 0)) * 1000)
         while self._admissions and self._admissions[first := next(iter(self._admissions))].time_ms <= oldest:
             del self._admissions[first]
         admissions = [
@@ -404,6 +523,7 @@ class Group:
                 host=joiner.host,
                 sender_id=self._member(joiner.host).sender_id or 0,
                 time_ms=round(now * 1000),
+                asked_ms=joiner.request.asked_ms,
             )
             for joiner in joiners
         ]
@@ -414,6 +534,32 @@ class Group:
 
     def _no_members(self) -> Members:
         return Members(self._setting.random(KEY_SIZE))
+
+    def _no_blocks(self) -> Blocks:
+        return Blocks(scheme_named(self.policy.gkm).distributors, self._setting.distributors)
+
+    def _give_blocks(self, newcomers: list[str], forfeited: list[str], batch: Batch) -> list[Block]:
+        """To newcomers; to all that may have one, where a place has come free or another process has chosen before."""
+        if not self._setting.distributors:
+            return []
+        blamed = self.blocks.blame(host for host in sorted(batch.forfeiting) if host in self.members)
+        anybody = bool(forfeited) or batch.taking_over
+        candidates = self.members.senders() if anybody else map(self._member, newcomers)
+        given = self.blocks.appoint(candidates, forfeited, self._next_sender_id, self.number)
+        self._next_sender_id += sum(block.sender_ids for block in given)
+        return [*blamed, *given]
+
+    def _adopt_keys(self, batch: Batch) -> list[bytes]:
+        """The GKM's records of it. Who can't be adopted after all (another has its contribution) is left out."""
+        records = []
+        for host, adoption in list(batch.adopting.items()):
+            assert isinstance(self._gkm, Distributing)
+            try:
+                records.append(self._gkm.adopt({host: adoption.joiner.request.gkm_contribution}))
+            except Rejected as rejected:
+                sentence = f"the registration's keys can't be used: {rejected}"
+                batch.leave_out(adoption, Refused("key-material", rejected.cause, sentence))
+        return records
 
     def _member(self, host: str) -> Member:
         member = self.members.get(host)
@@ -562,9 +708,9 @@ class Group:
             removed=removed,
             changed=[entry for host in changed for entry in self._enrol(self._member(host))],
             departed_users=departed,
-            ejection=bool(batch.ejected),
-            activation_ms=policy.ejection_activation_ms if batch.ejected else policy.activation_ms,
-            deactivation_ms=policy.ejection_deactivation_ms if batch.ejected else policy.deactivation_ms,
+            ejection=batch.ejecting,
+            activation_ms=policy.ejection_activation_ms if batch.ejecting else policy.activation_ms,
+            deactivation_ms=policy.ejection_deactivation_ms if batch.ejecting else policy.deactivation_ms,
             traceparent=batch.traceparent or "",
             all_distant=batch.taking_over,
         )
@@ -584,10 +730,14 @@ class Group:
         )
         return gsa.SerializeToString()
 
-    def _associate(self, joiner: Joiner, welcome: bytes | None, shared: bytes) -> bytes:
+    def _associate(self, joiner: Joiner, welcome: bytes | None, shared: bytes, now: float) -> bytes:
         """The answer; without a `welcome` for a host that keeps its keys."""
         sender_id = self._member(joiner.host).sender_id if welcome else None
         own = GroupSecurityAssociation(sender_id=sender_id, gkm_welcome=welcome or b"")
+        right = self.right_of(joiner.host, now, told=False) if welcome else None
+        if right is not None:
+            own.distribution_right.CopyFrom(sign_right(self._setting.authorizer, right))
+            own.access_list = self.access_list
         return seal_association(joiner.request, joiner.request_hash, shared, own)
 
     def _give_sender_id(self) -> int:

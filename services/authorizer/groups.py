@@ -10,7 +10,8 @@ What becomes of a group's log, and what of the group then:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -42,9 +43,12 @@ EMPTY_FOR = 3_600.0  # seconds without a member after which a conference is forg
 class Groups:
     """See the module."""
 
-    def __init__(self, credentials: Credentials, random: Random, address: str, pool: str) -> None:
+    def __init__(
+        self, credentials: Credentials, random: Random, address: str, pool: str, distributors: Sequence[str] = ()
+    ) -> None:
         self._credentials = credentials
         self._pool = pool
+        self._distributors = distributors
         self._random = random
         self._address = address
         self.journal = Journal()
@@ -142,10 +146,19 @@ class Groups:
 
     def _setting(self, conference: Conference, description: GroupDescription) -> Setting:
         backbone, index = conference.place_of(description.group_id)
-        fixed = conference.id, conference.signed, self._credentials, self._address, self._random
+        setting = Setting(
+            description,
+            conference.id,
+            conference.signed,
+            self._credentials,
+            self._address,
+            self._random,
+            conference.access_list,
+            self._distributors,
+        )
         if not scheme_named(description.policy.gkm).subgroups:
-            return Setting(description, *fixed)
-        return Setting(description, *fixed, backbone, sender_ids_of(index))
+            return setting
+        return replace(setting, backbone=backbone, sender_ids=sender_ids_of(index))
 
     def _put_into_star(self, conference: Conference, group: Group) -> None:
         """Where the group's protocol has subgroups."""

@@ -52,6 +52,9 @@ class Roster:
     def __len__(self) -> int:
         return len(self._entries)
 
+    def __contains__(self, sender_id: int) -> bool:
+        return sender_id in self._entries
+
     def __getitem__(self, sender_id: int) -> RosterEntry:
         return self._entries[sender_id]
 

@@ -60,7 +60,7 @@ class AuthorizerService:
             assembly.credentials,
             assembly.trust,
             os.urandom,
-            Settings(settings.pool, settings.address),
+            Settings(settings.pool, settings.address, () if settings.rules else settings.distributors),
             Rules(text),
         )
         endpoint = Endpoint(

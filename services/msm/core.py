@@ -1,6 +1,7 @@
 """The MSM's decisions (paper, section 3.3): which groups this host is in, with which keys. Sans-I/O.
 
     JoinGroup  -> OpenGroup (IGMP) -> GroupOpened -> Authorizer.register -> keys installed -> Answer
+                  (first, where members of the group serve joins: one of them; `distributing.py` is that one's side)
     updates, beacons, time -> `membership.py` -> keys, roster, switches for the packet path
     everything else -> passed on to Authorizer or directory, with what this host accepts checked on the way
 
@@ -18,19 +19,22 @@ from typing import Any
 from google.protobuf.message import Message
 
 from mcsa import subjects
+from mcsa.distribution import open_right
 from mcsa.endpoint import Answer, Answered, Count, Failed, Publish, Published, Refuse, Request, Requested, Woken
 from mcsa.envelope import payload_hash
 from mcsa.errors import Refused, Rejected
-from mcsa.gkm import Joining
+from mcsa.gkm import Joining, scheme_named
 from mcsa.identity import Credentials
 from mcsa.keys import Random
 from mcsa.registration import open_association
 from mcsa.sealing import SealingKey
 from mcsa.trust import Trust
+from mcsa.updates import group_recipient
 from mcsa.v1 import authorizer_pb2 as authorizer_wire
 from mcsa.v1 import msm_pb2 as wire
-from mcsa.v1.authorizer_pb2 import GroupSecurityAssociation
+from mcsa.v1.authorizer_pb2 import DistributionRight, GroupSecurityAssociation
 from services.msm.agency import Agency, RegisteringAgent
+from services.msm.distributing import Distributing, Renewing
 from services.msm.events import (
     CloseGroup,
     GroupFailed,
@@ -41,10 +45,12 @@ from services.msm.events import (
     UnknownEpochSeen,
 )
 from services.msm.membership import Changed, Membership, RenewalWanted, RepairWanted
+from services.msm.reports import Reporting
 from services.msm.sessions import Sessions
 
 STATEMENT_FOR = 30.0  # seconds that a user's statement holds
 PREPARED_AT_ONCE = 256
+NEARBY_WITHIN = 1.0  # seconds for a distributor to answer; after that the Authorizer is asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,15 +101,11 @@ class _Passed:
 @dataclass(frozen=True, slots=True)
 class _Registering:
     group_id: bytes
+    nearby: bool  # with a distributor of the group, not with the Authorizer
 
 
 @dataclass(frozen=True, slots=True)
 class _Repairing:
-    group_id: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class _Renewing:
     group_id: bytes
 
 
@@ -134,6 +136,7 @@ class MsmCore:
         self._sessions = Sessions(
             self.credentials, self.trust, self.random, self.settings.directory, self.check_accepted
         )
+        self._distributing = Distributing(self.credentials, self.trust)
         self._verbs: dict[str, Callable[[Requested, float], list[Any]]] = {
             "list-sessions": self._sessions.list_sessions,
             "create-session": self._create_session,
@@ -152,7 +155,13 @@ class MsmCore:
 
     def handle(self, event: Any, now: float) -> list[Any]:
         """See `mcsa.endpoint.Core`."""
+        effects = self._decide(event, now)
+        return effects + self._distributing.settle(self.memberships, now)
+
+    def _decide(self, event: Any, now: float) -> list[Any]:
         match event:
+            case Requested(group_id=group_id) if group_id:
+                return self._distributing.asked(event, self.memberships.get(group_id), now)
             case Requested():
                 return self._requested(event, now)
             case Answered():
@@ -177,13 +186,17 @@ class MsmCore:
         raise TypeError(event)
 
     def reauthorise(self, request: Requested, now: float) -> None:
-        """Only this host's own CSM asks; what it was told once it may be told again."""
-        self._check_caller(request)
+        """Only this host's own CSM asks; what it was told once it may be told again. And newcomers."""
+        if request.group_id:
+            self._distributing.check(request, self.memberships.get(request.group_id), now)
+        else:
+            self._check_caller(request)
 
     def wake_at(self) -> float | None:
         """See `mcsa.endpoint.Core`."""
         times = [membership.wake_at() for membership in self._all_memberships()]
         times += [agency.wake_at() for agency in self._agencies.values()]
+        times += [self._distributing.wake_at(), self._distributing.reports.wake_at()]
         return min((at for at in times if at is not None), default=None)
 
     def _all_memberships(self) -> list[Membership]:
@@ -317,14 +330,15 @@ class MsmCore:
             raise Refused(
                 "busy", "one-join-at-a-time", "another join of this group is under way; try again in a second"
             )
+        scheme_named(group.policy.gkm)  # announced, and perhaps unknown
         self._joins[group.group_id] = _Join(request.token, message, prepared.key, traceparent=request.traceparent)
         if group.group_id in self.memberships and self.memberships[group.group_id].socket_path:
-            return self._register(group.group_id)
+            return self._register(group.group_id, now)
         membership = self.memberships[group.group_id] = Membership(
             group, message.authorizer, message.conference_id, str(self.credentials.id), self.trust, self.random
         )
         # of a protocol of subgroups, which address to join the Authorizer says
-        return self._register(group.group_id) if membership.has_subgroups else [OpenGroup(group)]
+        return self._register(group.group_id, now) if membership.has_subgroups else [OpenGroup(group)]
 
     def _group_opened(self, event: GroupOpened, now: float) -> list[Any]:
         for agency in self._agencies.values():
@@ -338,9 +352,12 @@ class MsmCore:
         if membership is None:
             return [CloseGroup(event.group_id)]
         membership.socket_path = event.socket_path
-        return self._register(event.group_id)
+        nearby = scheme_named(membership.group.policy.gkm).distributors != "none"
+        return self._register(event.group_id, now, nearby=nearby)
 
-    def _register(self, group_id: bytes) -> list[Any]:
+    def _register(self, group_id: bytes, now: float, *, nearby: bool = False) -> list[Any]:
+        """With the Authorizer, or with a distributor `nearby`: that is, with whichever the bus picks. A host that was a
+        member already goes to the Authorizer: what happened to it may have happened to the distributors too."""
         join, membership = self._joins[group_id], self.memberships[group_id]
         another_user = membership.state == "member" and bool(membership.users - {join.message.user})
         join.joining = membership.begin()
@@ -355,39 +372,41 @@ class MsmCore:
             address=self.settings.address,
             gkm_contribution=join.joining.contribution,
             last_beacon=membership.last_beacon,
+            asked_ms=round(now * 1000),
         )
         join.request_hash = payload_hash(request)
-        return [
-            Request(
-                subjects.AUTHORIZER,
-                "register",
-                request,
-                membership.authorizer,
-                _Registering(group_id),
-                traceparent=join.traceparent,
-            )
-        ]
+        token, trace = _Registering(group_id, nearby), join.traceparent
+        if nearby:
+            verb, group = group_id.hex(), group_recipient(group_id)
+            return [
+                Request(subjects.DISTRIBUTOR, verb, request, group, token, NEARBY_WITHIN, trace, any_host=True),
+            ]
+        return [Request(subjects.AUTHORIZER, "register", request, membership.authorizer, token, traceparent=trace)]
 
-    def _registered(self, group_id: bytes, sealed: bytes, now: float) -> list[Any]:
+    def _registered(self, event: Answered, nearby: bool, now: float) -> list[Any]:
+        group_id = event.token.group_id  # type: ignore[attr-defined] # a _Registering
         join = self._joins.get(group_id)
         membership = self.memberships.get(group_id)
         if join is None or membership is None:
             return []
         try:
-            gsa = open_association(join.key, join.request_hash, sealed)
+            gsa = open_association(join.key, join.request_hash, event.message.sealed_gsa)
+            right = self._open_right(event, membership, now) if nearby else None
         except Rejected as rejected:
-            return self._not_associated(group_id, rejected)
+            return self._not_associated(group_id, rejected, now, nearby=nearby)
         if not membership.has_subgroups or (membership.socket_path and membership.group.group_id == gsa.group.group_id):
-            return self._associated(group_id, gsa, now)
-        return self._enter_subgroup(join, membership, gsa)
+            return self._associated(group_id, gsa, now, right)
+        return self._enter_subgroup(join, membership, gsa, now)
 
-    def _enter_subgroup(self, join: _Join, membership: Membership, gsa: GroupSecurityAssociation) -> list[Any]:
+    def _enter_subgroup(
+        self, join: _Join, membership: Membership, gsa: GroupSecurityAssociation, now: float
+    ) -> list[Any]:
         """The Authorizer's choice, once it is found good."""
         try:
             membership.check(gsa)
             self.check_accepted(membership.authorizer, gsa.group.address)
         except Rejected as rejected:
-            return self._not_associated(membership.asked.group_id, rejected)
+            return self._not_associated(membership.asked.group_id, rejected, now)
         except Refused as refused:
             return self._join_refused(membership.asked.group_id, refused)
         join.association = gsa
@@ -395,20 +414,26 @@ class MsmCore:
         membership.group, membership.socket_path = gsa.group, ""
         return [*left, OpenGroup(gsa.group)]
 
-    def _not_associated(self, group_id: bytes, rejected: Rejected) -> list[Any]:
+    def _not_associated(self, group_id: bytes, rejected: Rejected, now: float, *, nearby: bool = False) -> list[Any]:
+        if nearby:  # it may have been anybody's answer
+            return [Count(f"rejected.distributor.{rejected.cause}"), *self._register(group_id, now)]
         sentence = f"the Authorizer's answer could not be used: {rejected}"
         return self._join_refused(group_id, Refused("association", rejected.cause, sentence))
 
-    def _associated(self, group_id: bytes, gsa: GroupSecurityAssociation, now: float) -> list[Any]:
+    def _associated(
+        self, group_id: bytes, gsa: GroupSecurityAssociation, now: float, right: DistributionRight | None = None
+    ) -> list[Any]:
         join, membership = self._joins.pop(group_id), self.memberships[group_id]
         effects: list[Any] = []
         rejoined = membership.state == "stale"
         try:
-            if join.joining is not None and gsa.gkm_welcome:  # none where the host was a member and a user was added
-                effects += membership.install(join.joining, gsa, now)
+            # there is no welcome where the host was a member and a user was added
+            if join.joining is not None and (gsa.gkm_welcome or right is not None):
+                effects += membership.install(join.joining, gsa, now, right)
+                effects += self._distributing.registered(membership, gsa, now)
         except Rejected as rejected:
             self._joins[group_id] = join
-            return self._not_associated(group_id, rejected)
+            return self._not_associated(group_id, rejected, now, nearby=right is not None)
         membership.users.add(join.message.user)
         answer = wire.JoinGroupResponse(
             socket_path=membership.socket_path,
@@ -421,6 +446,11 @@ class MsmCore:
         if rejoined:
             effects += self._follow(membership, [Changed("rejoined", "", join.traceparent)], now)
         return effects + self._relay(membership)
+
+    def _open_right(self, event: Answered, membership: Membership, now: float) -> DistributionRight:
+        """By which whoever answered may welcome."""
+        group_id, host = membership.group.group_id, str(event.sender.id)
+        return open_right(event.message.right, membership.authorizer, group_id, host, self.trust, now)
 
     def _join_refused(self, group_id: bytes, refused: Refused) -> list[Any]:
         join = self._joins.pop(group_id, None)
@@ -502,18 +532,23 @@ class MsmCore:
     def _answered(self, event: Answered, now: float) -> list[Any]:
         token = event.token
         if isinstance(token, _Registering):
-            return self._registered(token.group_id, event.message.sealed_gsa, now)
+            return self._registered(event, token.nearby, now)
         if isinstance(token, RegisteringAgent):
             agency = self._agency(token.leaf_id)
             return [] if agency is None else agency.registered(event.message.sealed_gsa, now)
+        if isinstance(token, Reporting):
+            return self._distributing.reports.answered(token)
         if isinstance(token, _Repairing):
             membership = self._membership(token.group_id)
             if membership is None:
                 return []
             effects = membership.repaired(list(event.message.updates), event.message.register_again, now)
             return self._follow(membership, effects, now)
-        if isinstance(token, _Renewing):
-            return self._lost(token.group_id, now) if event.message.register_again else []
+        if isinstance(token, Renewing):
+            membership = self._membership(token.group_id)
+            if event.message.register_again or membership is None:
+                return self._lost(token.group_id, now)
+            return self._distributing.renewed(membership, token, event.message, now)
         if isinstance(token, _Passed):
             try:
                 return [Answer(token.token, token.answer(event.message))]
@@ -528,22 +563,32 @@ class MsmCore:
     def _failed(self, event: Failed, now: float) -> list[Any]:
         token = event.token
         if isinstance(token, _Registering):
-            return self._join_refused(token.group_id, event.refusal)
+            return self._not_registered(token, event.refusal, now)
         if isinstance(token, RegisteringAgent):
             agency = self._agency(token.leaf_id)
             return [] if agency is None else agency.again(now)
+        if isinstance(token, Reporting):
+            return self._distributing.reports.failed(token, event.refusal, now)
         if isinstance(token, _Repairing):
             membership = self._membership(token.group_id)
             if membership is not None and event.refusal.code == "unknown-group":
                 return self._follow(membership, membership.repaired([], register_again=True, now=now), now)
             return []  # the next hint tries again
-        if isinstance(token, _Renewing):
+        if isinstance(token, Renewing):
             return self._lost(token.group_id, now) if event.refusal.code == "unknown-group" else []
         if isinstance(token, _Passed):
             return [Refuse(token.token, event.refusal)]
         if isinstance(token, _Unanswered):
             return [Count(f"unanswered.{event.refusal.code}")]
         return self._sessions.failed(event, now)
+
+    def _not_registered(self, token: _Registering, refusal: Refused, now: float) -> list[Any]:
+        """The Authorizer's word is the last; a distributor's isn't: it may be anybody's."""
+        if not token.nearby:
+            return self._join_refused(token.group_id, refusal)
+        known = refusal.code in ("no-answer", "nobody-serves")
+        counted = Count(f"distributor.{refusal.code if known else 'refused'}")
+        return [counted, *self._register(token.group_id, now)] if token.group_id in self._joins else [counted]
 
     def _lost(self, group_id: bytes, now: float) -> list[Any]:
         membership = self._membership(group_id)
@@ -561,7 +606,7 @@ class MsmCore:
             return [Count(f"rejected.update.{rejected.cause}")]
 
     def _woken(self, now: float) -> list[Any]:
-        effects: list[Any] = []
+        effects: list[Any] = self._distributing.reports.woken(now)
         for membership in self._all_memberships():
             effects += self._follow(membership, membership.woken(now), now)
         for agency in list(self._agencies.values()):
@@ -581,9 +626,7 @@ class MsmCore:
                     )
                 )
             elif isinstance(effect, RenewalWanted):
-                group_id = membership.group.group_id
-                renewal = authorizer_wire.RenewRequest(group_id=group_id)
-                token = _Renewing(group_id)
+                renewal, token = self._distributing.renewal(membership)
                 out.append(Request(subjects.AUTHORIZER, "renew", renewal, membership.authorizer, token))
             elif isinstance(effect, Changed):
                 out += self._changed(membership, effect, now)

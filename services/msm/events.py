@@ -93,6 +93,20 @@ class ResumeSending:
     group_id: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Distribute:
+    """Listen, together with the group's other distributors, to what its newcomers ask."""
+
+    group_id: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StopDistributing:
+    """Listen no longer."""
+
+    group_id: bytes
+
+
 # ---- events
 
 

@@ -7,6 +7,10 @@ r"""One group on one host: from registration to ejection. Sans-I/O, and without 
 What a member believes of its group comes from the Authorizer's signature alone: the sealed association, numbered
 updates, beacons. A gap or an unknown epoch is a hint, worth one repair a second at most. It never guesses and never
 goes back to an older epoch.
+
+Where a distributor welcomed this host, the Authorizer's signature is on the distributor's right only. So such a member
+listens, and sends nothing until an update of the Authorizer's has it in the roster: it never talks to those alone who
+share a key with a distributor that was thrown out.
 """
 
 from __future__ import annotations
@@ -15,19 +19,21 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from mcsa.distribution import covers
 from mcsa.errors import Rejected
 from mcsa.esp.spi import epoch_tag
-from mcsa.gkm import Excluded, Joining, Member, scheme_named
+from mcsa.gkm import Distributor, Excluded, Joining, Member, scheme_named
 from mcsa.keys import GroupKey, Random
 from mcsa.trust import Trust
 from mcsa.update_parts import UpdateReassembly
 from mcsa.updates import open_beacon, open_update, parse_message, parse_update, update_key
-from mcsa.v1.authorizer_pb2 import GroupSecurityAssociation, GroupUpdate
+from mcsa.v1.authorizer_pb2 import DistributionRight, GroupSecurityAssociation, GroupUpdate
 from mcsa.v1.types_pb2 import GroupDescription, RosterEntry, SignedStatement
 from services.msm.events import DropEpoch, InstallEpoch, PauseSending, ResumeSending, SetRoster, SwitchSending
 
 REPAIR_EACH = 1.0  # seconds: at most one repair per group (design, section 6)
 REPAIR_JITTER = 0.2  # seconds
+ADOPTED_AFTER = 5.0  # seconds after which a member that a distributor welcomed asks the Authorizer about itself
 RENEWALS = 3  # in the time of a lease: two may be lost
 RENEWAL_JITTER = 0.2  # of the time between them
 REACH = 32  # updates that may be on their way at once; what is further ahead is left to beacons and repair
@@ -80,6 +86,7 @@ class Membership:
     as_agent: bool = False  # in the backbone of the subgroup that this host is the relaying agent of: for nobody
     backbone: GroupDescription | None = None  # of a subgroup
     own_relay: int | None = None  # this host's sender ID for relaying into the group, where it is an agent
+    departed: set[str] = field(default_factory=set)  # hosts and users that went in ejections, as far as heard
     last_beacon: bytes = b""  # of an epoch that this host was in, as received: what the Authorizer said
 
     def __post_init__(self) -> None:
@@ -99,6 +106,13 @@ class Membership:
         self._addresses: dict[int, str] = {}  # the roster's that are near; replaced, never changed in place
         self._relays: frozenset[int] = frozenset()
         self._authorizer_id: int | None = None
+        self._promised: int | None = None  # a sender ID that a distributor gave, and the Authorizer hasn't yet told of
+
+    @property
+    def distributor(self) -> Distributor | None:
+        """By which it could welcome others, while it is a member that follows the group and is known to it."""
+        able = self.state == "member" and self.sender_id is not None
+        return self._member if able and isinstance(self._member, Distributor) else None
 
     # ---- registration
 
@@ -106,24 +120,31 @@ class Membership:
         """A member's half of the group's GKM, fresh for each registration."""
         return scheme_named(self.group.policy.gkm).begin(self.random)
 
-    def install(self, joining: Joining, gsa: GroupSecurityAssociation, now: float) -> list[Any]:
-        """Takes over a security association; `Rejected` where it is not the one that was asked for."""
+    def install(
+        self, joining: Joining, gsa: GroupSecurityAssociation, now: float, right: DistributionRight | None = None
+    ) -> list[Any]:
+        """Takes over a security association; `Rejected` where it is not the one that was asked for. `right`: where a
+        distributor made it, under this right."""
         self.check(gsa)
         member = joining.finish(gsa.gkm_welcome)
+        if right is not None:
+            self._check_distributed(gsa, member, right)
         old = self.epochs[-1:] if self.epoch else []
         if gsa.epoch in self.epochs:
             raise Rejected("association", "an epoch that was")
         self._member, self._key = member, member.key
-        self.group = gsa.group
+        self.group = gsa.group if right is None else self.group
         self.backbone = gsa.backbone if gsa.HasField("backbone") else None
         self.description = gsa.description
-        self.sender_id = gsa.sender_id if gsa.HasField("sender_id") and not self.as_agent else None
+        given = gsa.sender_id if gsa.HasField("sender_id") and not self.as_agent else None
+        self.sender_id, self._promised = (given, None) if right is None else (None, given)
         self.number = gsa.update_number
         self.roster, self._addresses, self._relays, self.own_relay = {}, {}, frozenset(), None
         self._early = {number: raw for number, raw in self._early.items() if number > self.number}
         self._heard_at = now
-        self._renew_at = self._next_renewal(now)
+        self._renew_at = self._next_renewal(now) if right is None else now + ADOPTED_AFTER
         self._switches = []
+        self.departed.clear()
         self.state = "member"
         effects: list[Any] = [self._set_roster((), gsa.roster), *self._enter(gsa.epoch)]
         self._drops += [(now + self.group.policy.deactivation_ms / 1000, epoch) for epoch in old]
@@ -153,6 +174,14 @@ class Membership:
             raise Rejected("association", "of another group, address or conference than was announced")
         if gsa.epoch <= self.epoch:
             raise Rejected("association", "an older epoch")
+
+    def _check_distributed(self, gsa: GroupSecurityAssociation, member: Member, right: DistributionRight) -> None:
+        if not isinstance(member, Distributor) or member.authority_public_key != right.authority_public_key:
+            raise Rejected("authority", "the welcome leads to another group than the Authorizer signed for")
+        if not gsa.HasField("sender_id") or not covers(right, gsa.sender_id):
+            raise Rejected("sender-id", "not the distributor's to give")
+        if gsa.group.policy != self.group.policy:
+            raise Rejected("association", "of another policy than was announced")
 
     def _enter(self, epoch: int) -> list[Any]:
         assert self._key is not None
@@ -315,6 +344,11 @@ class Membership:
             return self._stale("this rekey leads to no key for us")
         effects: list[Any] = self._heard(now)
         self.number = update.number
+        gone = [self.roster[sender_id] for sender_id in update.removed if sender_id in self.roster]
+        if update.ejection:
+            self.departed.update(update.departed_users, (entry.host for entry in gone))
+        if self._promised is not None and not self._take_promised(update, now):
+            return effects + self._stale("the Authorizer knows this host by another registration")
         self.users -= set(update.departed_users) & self._local_departed(update)
         relay_before = self.own_relay
         effects.append(self._set_roster(self._gone(update), [*update.added, *update.changed]))
@@ -325,6 +359,19 @@ class Membership:
         what = "ejection" if update.ejection else "rekeyed" if update.gkm_rekey else "roster"
         effects.append(Changed(what, ", ".join(update.departed_users), update.traceparent or None))
         return effects + self.woken(now)
+
+    def _take_promised(self, update: GroupUpdate, now: float) -> bool:
+        """The Authorizer tells of this host: now it may send. False where it tells of another one than this."""
+        ours = [entry.sender_id for entry in update.added if entry.host == self.host]
+        if not ours:
+            return True
+        if ours != [self._promised]:
+            return False
+        self.sender_id, self._promised = self._promised, None
+        self._renew_at = now  # which brings its own right to distribute, where it is to have one
+        if not update.gkm_rekey:
+            self._switches.append((now, self.epoch, update.traceparent or None))
+        return True
 
     def _local_departed(self, update: GroupUpdate) -> set[str]:
         """Users that departed and whose host is ours."""
@@ -360,7 +407,7 @@ class Membership:
             self._repair_at, self._repaired_at = None, now
             effects.append(RepairWanted(self.number))
         if self._renew_at is not None and now >= self._renew_at and self.state in ("member", "silenced"):
-            self._renew_at = self._next_renewal(now)
+            self._renew_at = self._next_renewal(now) if self._promised is None else now + ADOPTED_AFTER
             effects.append(RenewalWanted())
         if self.state == "member" and now >= self._silent_at():
             self.state = "silenced"

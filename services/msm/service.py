@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import os
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ from mcsa import subjects
 from mcsa.endpoint import Endpoint
 from mcsa.errors import Refused
 from mcsa.shell.assembly import Assembly
-from mcsa.shell.bus import Headers
+from mcsa.shell.bus import BusUnavailable, End, Headers
 from mcsa.shell.service import RunningService
 from mcsa.v1.types_pb2 import GroupDescription
 from services.msm.agent import AgentAtWork
@@ -19,11 +20,13 @@ from services.msm.config import MsmSettings
 from services.msm.core import Accepted, MsmCore, Settings
 from services.msm.events import (
     CloseGroup,
+    Distribute,
     GroupFailed,
     GroupMessage,
     GroupOpened,
     OpenGroup,
     StartRelaying,
+    StopDistributing,
     StopRelaying,
 )
 from services.msm.path import GroupPath
@@ -38,6 +41,9 @@ class MsmService:
         self._assembly = Assembly("msm", settings)
         self._relays: dict[bytes, GroupRelay] = {}
         self._agents: dict[bytes, AgentAtWork] = {}  # by the leaf's id
+        self._distributes: set[bytes] = set()  # groups for whose newcomers this host is there
+        self._shares: dict[bytes, End] = {}  # those that it listens for
+        self._sharing = asyncio.Lock()
         credentials = self._assembly.credentials
         accepts = [Accepted(line.authorizer, line.network) for line in settings.accepts]
         core_settings = Settings(settings.address, settings.directory, accepts, settings.hpke_suite)
@@ -49,6 +55,7 @@ class MsmService:
             self._assembly.trust,
             core,
             os.urandom,
+            distributes=True,
             telemetry=self._assembly.telemetry,
         )
         self._running = RunningService(endpoint, self._assembly.bus(f"msm-{credentials.id.token}"), self._perform)
@@ -102,10 +109,30 @@ class MsmService:
                 relay = self._relays.pop(effect.group_id, None)
                 if relay is not None:
                     relay.close()
+            case Distribute():
+                self._distributes.add(effect.group_id)
+                self._running.spawn(self._share(effect.group_id))
+            case StopDistributing():
+                self._distributes.discard(effect.group_id)
+                self._running.spawn(self._share(effect.group_id))
             case _:
                 relay = self._relays.get(effect.group_id)
                 if relay is not None:
                     relay.control(effect)
+
+    async def _share(self, group_id: bytes) -> None:
+        """Listens to what a group's newcomers ask, or no longer, as it is wanted when this comes to it."""
+        async with self._sharing:
+            wanted, end = group_id in self._distributes, self._shares.get(group_id)
+            if end is not None and not wanted:
+                del self._shares[group_id]
+                await end()
+            elif end is None and wanted:
+                try:
+                    subject = subjects.distributor_subject("*", group_id)
+                    self._shares[group_id] = await self._running.share(subject)
+                except BusUnavailable as unavailable:  # the broker's configuration: newcomers go to the Authorizer
+                    self._running.endpoint.counters[f"bus.{unavailable.rule}"] += 1
 
     def _open(self, effect: OpenGroup) -> None:
         group = effect.group

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mcsa.shell.bus import BusUnavailable, Headers, Reply
+from mcsa.shell.bus import BusUnavailable, Headers, OnRequest, Reply
 from tests.shell.conftest import QUICK, Domain, until
 
 ASKED = "mcsa.v1.authorizer.a.register"
@@ -452,3 +452,40 @@ async def test_a_broker_that_falls_over_again_and_again_under_load_leaves_nothin
     assert msm.counters["connection-lost"] == 6
     assert {"down", "lost"} <= causes <= {"down", "lost", "no-responders", "timeout"}
     assert await msm.request(ASKED, b"well", timeout=10) == b"well"
+
+
+async def test_of_those_that_share_a_subject_one_gets_each_request_until_it_ends(domain: Domain) -> None:
+    asked = "mcsa.v1.distributor.a.00"
+    first, second, asker = await domain.open("msm-a"), await domain.open("msm-b"), await domain.open("auditor")
+    heard: dict[str, int] = {"first": 0, "second": 0}
+
+    def answer_as(name: str) -> OnRequest:
+        async def answer(_subject: str, data: bytes, _headers: Headers, reply: Reply) -> None:
+            heard[name] += 1
+            await reply(name.encode() + data)
+
+        return answer
+
+    with pytest.raises(BusUnavailable) as refused:
+        await asker.request(asked, b"", timeout=60)
+    assert refused.value.rule == "no-responders"
+    end_first = await first.share("mcsa.v1.distributor.*.00", answer_as("first"))
+    end_second = await second.share("mcsa.v1.distributor.*.00", answer_as("second"))
+    for number in range(40):
+        assert await asker.request(asked, b"%d" % number, timeout=10) in (b"first%d" % number, b"second%d" % number)
+    assert sum(heard.values()) == 40 and min(heard.values()) > 0
+    await end_first()
+    before = heard["first"]
+    for _ in range(10):
+        assert (await asker.request(asked, b"", timeout=10)) == b"second"
+    assert heard["first"] == before
+    domain.broker.kill()
+    await until(lambda: not first.ready and not second.ready and not asker.ready)
+    domain.broker.start()
+    await until(lambda: first.ready and second.ready and asker.ready)
+    assert await asker.request(asked, b"", timeout=10) == b"second"  # who had ended stays so on a new connection
+    await end_second()
+    await end_second()
+    with pytest.raises(BusUnavailable) as refused:
+        await asker.request(asked, b"", timeout=60)
+    assert refused.value.rule == "no-responders"

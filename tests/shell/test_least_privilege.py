@@ -30,6 +30,9 @@ async def ignore(_subject: str, _data: bytes, _headers: Headers) -> None:
         ("csm-a", "mcsa.v1.csm.b.group-changed", "another host's CSM"),
         ("msm-a", "mcsa.v1.csm.b.group-changed", "another host's CSM"),
         ("msm-a", "mcsa.v1.group.main.00", "the Authorizer's part"),
+        ("msm-a", "mcsa.v1.distributor.b.00", "another host's name"),
+        ("csm-a", "mcsa.v1.distributor.a.00", "a floor skipped"),
+        ("authorizer-main", "mcsa.v1.distributor.a.00", "a request that goes down"),
         ("sd-main", "mcsa.v1.group.main.00", "the Authorizer's part"),
         ("authorizer-main", "mcsa.v1.group.other.00", "another Authorizer's part"),
         ("authorizer-main", "mcsa.v1.msm.a.join-group", "a request that goes down"),
@@ -60,6 +63,8 @@ async def test_publishing_out_of_ones_part_is_refused_and_said_at_once(
         ("csm-a", "mcsa.v1.group.*.*"),
         ("sd-main", "mcsa.v1.authorizer.*.*"),
         ("msm-a", "mcsa.v1.authorizer.*.*"),
+        ("msm-a", "mcsa.v1.distributor.*.00"),
+        ("authorizer-main", "mcsa.v1.distributor.*.00"),
         ("msm-a", ">"),
         ("msm-a", "$SRV.PING.mcsa-authorizer"),
         ("operator", "mcsa.v1.>"),
@@ -93,6 +98,18 @@ async def test_nobody_writes_to_an_inbox_unasked(domain: Domain) -> None:
         await other.publish(inbox, b"forged")
         await until(lambda: other.counters["denied-publish"])
         assert not answer.done()
+
+
+@pytest.mark.parametrize("who", ["csm-a", "sd-main", "authorizer-main", "operator"])
+async def test_only_msms_share_what_distributors_are_asked(domain: Domain, who: str) -> None:
+    bus = await domain.open(who)
+
+    async def ignore_request(_subject: str, _data: bytes, _headers: Headers, _reply: Reply) -> None:
+        return
+
+    with pytest.raises(BusUnavailable) as refused:
+        await bus.share("mcsa.v1.distributor.*.00", ignore_request)
+    assert refused.value.rule == "denied"
 
 
 async def test_who_was_asked_answers_once(domain: Domain) -> None:

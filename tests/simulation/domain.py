@@ -75,7 +75,9 @@ class Domain:
         old.kill()
         for path in old.paths.values():
             self.network.leave(path.group.address, old.address)
-        self.msm[name] = self.msm_node(name, old.address, self.seed * 3000 + len(self.msm))
+        self._started += 1
+        seed = self.seed * 3000 + len(self.msm) + 100_000 * self._started
+        self.msm[name] = self.msm_node(name, old.address, seed)
 
     def msm_node(self, name: str, address: str, seed: int) -> MsmNode:
         """A process of a host's MSM that begins now."""

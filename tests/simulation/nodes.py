@@ -73,7 +73,10 @@ class Switchboard:
 
     def request(self, source: Node, outgoing: OutgoingRequest) -> None:
         """To the service that answers this subject, one of its processes; nobody, where it is down."""
-        service, caller, _ = subjects.parse_subject(outgoing.subject)
+        service, caller, verb = subjects.parse_subject(outgoing.subject)
+        if service == subjects.DISTRIBUTOR:
+            self._request_shared(source, outgoing, bytes.fromhex(verb))
+            return
         nodes = [
             node
             for node in self.nodes
@@ -82,6 +85,16 @@ class Switchboard:
         if nodes:
             node = nodes[0] if len(nodes) == 1 else self.network.random.choice(nodes)
             self.network.carry(source.name, outgoing.subject, outgoing.raw, partial(node.asked, outgoing, source))
+
+    def _request_shared(self, source: Node, outgoing: OutgoingRequest, group_id: bytes) -> None:
+        """To one of those that share it."""
+        sharing = [node for node in self.nodes if group_id in node.distributes]
+        if sharing:
+            node = self.network.random.choice(sharing)
+            self.network.carry(source.name, outgoing.subject, outgoing.raw, partial(node.asked, outgoing, source))
+        elif self.network.bus_up:
+            unserved = partial(source.unserved, outgoing)
+            self.network.carry("broker", "reply", b"", unserved)
 
     def publish(self, source: Node, subject: str, raw: bytes) -> None:
         """To all that listen."""
@@ -99,6 +112,7 @@ class Node:
         self.switchboard = switchboard
         self.network = switchboard.network
         self.listens = listens
+        self.distributes: set[bytes] = set()
         self.alive = True
         self._wake_at: float | None = None
         switchboard.nodes.append(self)
@@ -130,6 +144,10 @@ class Node:
     def answered(self, raw: bytes) -> None:
         if self.alive:
             self.perform(self.endpoint.answer_arrived(raw, self.network.now))
+
+    def unserved(self, outgoing: OutgoingRequest) -> None:
+        if self.alive:
+            self.perform(self.endpoint.nobody_serves(outgoing.request_id, self.network.now))
 
     def told(self, subject: str, raw: bytes) -> None:
         if self.alive:
@@ -280,7 +298,9 @@ class MsmNode(Node):
             address, str(world.directory.id), [Accepted(f"spiffe://{world.domain}/authorizer/*", "239.255.0.0/16")]
         )
         core = MsmCore(credentials, world.trust(), random, settings, self._path_counters)
-        endpoint = Endpoint(subjects.MSM, credentials.id.token, credentials, world.trust(), core, random)
+        endpoint = Endpoint(
+            subjects.MSM, credentials.id.token, credentials, world.trust(), core, random, distributes=True
+        )
         super().__init__(f"msm-{name}", endpoint, switchboard, (f"{subjects.PREFIX}.{subjects.GROUP}.*",))
         self.core = core
         self.address = address
@@ -336,6 +356,10 @@ class MsmNode(Node):
                 path = self.paths.pop(effect.group_id, None)
                 if path is not None:
                     self.network.leave(path.group.address, self.address)
+            case msm_events.Distribute():
+                self.distributes.add(effect.group_id)
+            case msm_events.StopDistributing():
+                self.distributes.remove(effect.group_id)
             case _:
                 path = self.paths.get(effect.group_id)
                 if path is not None:

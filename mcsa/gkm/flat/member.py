@@ -52,6 +52,11 @@ class FlatMember:
         """Group key, group KEK, pairwise KEK."""
         return 3
 
+    @property
+    def authority_public_key(self) -> bytes:
+        """See `interface.Distributor.authority_public_key`."""
+        return self._place.authority_public_key
+
     def process(self, rekey: bytes) -> GroupKey:
         """See `interface.Member.process`.
 
