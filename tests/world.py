@@ -19,6 +19,7 @@ class World:
     def __init__(self, domain: str = "example.org", now: float = NOW) -> None:
         self.domain = domain
         self.now = now
+        self.peers: list[World] = []
         self.authority = CertificationAuthority.create(domain, now)
         self._issued: dict[tuple[str, str], Credentials] = {}
 
@@ -43,8 +44,9 @@ class World:
         return self.credentials("directory", "sd")
 
     def trust(self) -> Trust:
-        """A fresh one, with the domain's anchor."""
-        return Trust(self.domain, [self.authority.certificate])
+        """A fresh one, with the domain's anchor, and those of its peers."""
+        peers = {peer.domain: [peer.authority.certificate] for peer in self.peers}
+        return Trust(self.domain, [self.authority.certificate], peers)
 
 
 def seeded(seed: int) -> Callable[[int], bytes]:
