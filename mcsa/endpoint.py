@@ -13,7 +13,7 @@ an id for something else is rejected. A broker that replays what it carried can 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -224,6 +224,7 @@ class Endpoint:
     core: Core
     random: Random
     callers: Sequence[str] = ("host",)
+    peer_callers: Mapping[str, Sequence[str]] = field(default_factory=dict)  # kinds by domain: a subordinate's place
     answerers: Sequence[str] = ("authorizer", "directory", "host")
     publications: dict[str, type[Message]] = field(default_factory=dict)
     publishers: Sequence[str] = ("authorizer",)
@@ -254,7 +255,7 @@ class Endpoint:
             method = self._methods[verb]
             self._check_rate(caller, now)
             types = {type_name(method.request): method.request}
-            expected = Expected([str(self.credentials.id)], types, self.callers)
+            expected = Expected([str(self.credentials.id)], types, self.callers, peers=self.peer_callers)
             verified = parse_envelope(raw).verify(self.trust, expected, now)
             if verified.sender.id.token != caller:
                 raise Rejected("subject", "of another caller")

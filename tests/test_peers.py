@@ -1,4 +1,4 @@
-"""Trust across domains: an anchor speaks for its own domain, and a peer's identity is given only where it is asked for."""
+"""Trust across domains: an anchor speaks for its own domain; a peer's identity is given only where it is asked for."""
 
 from __future__ import annotations
 
