@@ -55,7 +55,7 @@ class Beacons:
     def begin(self, group: Group, now: float) -> list[Any]:
         """A new group is served."""
         self._beacon_at[group.id] = now
-        return [InstallSender(group.description, group.epoch, group.key, group.own_sender_id)]
+        return [InstallSender(group.domain, group.description, group.epoch, group.key, group.own_sender_id)]
 
     def begin_anew(self, group: Group, old_epoch: int, now: float) -> list[Any]:
         """A group has begun anew: those that were its members have to learn it."""
@@ -72,7 +72,7 @@ class Beacons:
                 _Repeat(group.id, flushed.under_epoch, flushed.update, now + after) for after in REPEATS_AFTER
             ]
         if group.told.epoch != flushed.under_epoch:
-            effects.append(InstallSender(group.description, group.epoch, group.key, group.own_sender_id))
+            effects.append(InstallSender(group.domain, group.description, group.epoch, group.key, group.own_sender_id))
             self._retiring.append(_Retiring(group.id, flushed.under_epoch, now + max(REPEATS_AFTER) + 0.1))
             self._beacon_at[group.id] = now
         return effects

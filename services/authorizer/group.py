@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from mcsa.errors import Refused, Rejected
 from mcsa.esp.spi import SENDER_ID_LIMIT, epoch_tag
 from mcsa.gkm import Authority, scheme_named
-from mcsa.identity import Credentials
+from mcsa.identity import Credentials, SpiffeId
 from mcsa.keys import GroupKey, Random
 from mcsa.registration import seal_association
 from mcsa.sealing import check_public_key
@@ -33,7 +33,7 @@ from mcsa.v1.authorizer_log_pb2 import (
     MemberRecord,
 )
 from mcsa.v1.authorizer_pb2 import Beacon, GroupSecurityAssociation, GroupUpdate
-from mcsa.v1.types_pb2 import GroupDescription, RosterEntry, SignedStatement
+from mcsa.v1.types_pb2 import ConferenceDescription, GroupDescription, RosterEntry, SignedStatement
 from services.authorizer.batch import Batch, Joiner
 from services.authorizer.journal import Then
 from services.authorizer.members import KEY_SIZE, Member, Members
@@ -123,6 +123,12 @@ class Group:
     def conference_id(self) -> bytes:
         """16 bytes."""
         return self._setting.conference_id
+
+    @property
+    def domain(self) -> str:
+        """Of the Authorizer that the conference is at home at, whoever serves it: all members derive under it."""
+        description = ConferenceDescription.FromString(self._setting.signed_description.statement)
+        return SpiffeId.parse(description.authorizer).domain
 
     @property
     def key(self) -> GroupKey:

@@ -14,6 +14,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from google.protobuf.message import DecodeError
+
 from mcsa.errors import Rejected
 from mcsa.esp.spi import epoch_tag
 from mcsa.gkm import Excluded, Joining, Member, scheme_named
@@ -21,7 +23,7 @@ from mcsa.keys import GroupKey, Random
 from mcsa.trust import Trust
 from mcsa.updates import open_beacon, open_update, parse_update, update_key
 from mcsa.v1.authorizer_pb2 import GroupSecurityAssociation, GroupUpdate
-from mcsa.v1.types_pb2 import GroupDescription, RosterEntry, SignedStatement
+from mcsa.v1.types_pb2 import ConferenceDescription, GroupDescription, RosterEntry, SignedStatement
 from services.msm.events import DropEpoch, InstallEpoch, PauseSending, ResumeSending, SetRoster, SwitchSending
 
 REPAIR_EACH = 1.0  # seconds: at most one repair per group (design, section 6)
@@ -59,7 +61,8 @@ class Membership:
     """See the module."""
 
     group: GroupDescription
-    authorizer: str
+    authorizer: str  # who serves this host: associations, updates and beacons are signed by it
+    home: str  # the Authorizer that the Coordinator named; the same, but where this domain's serves for it
     conference_id: bytes
     host: str
     trust: Trust
@@ -130,6 +133,8 @@ class Membership:
         )
         if not same:
             raise Rejected("association", "of another group, address or conference than was announced")
+        if _home_of(gsa) != self.home:
+            raise Rejected("association", "of a conference that is at home at another Authorizer than was announced")
         if gsa.epoch <= self.epoch:
             raise Rejected("association", "an older epoch")
 
@@ -313,3 +318,10 @@ class Membership:
 
     def _silent_at(self) -> float:
         return self._heard_at + self.group.policy.beacon_silence_ms / 1000
+
+
+def _home_of(gsa: GroupSecurityAssociation) -> str:
+    try:
+        return ConferenceDescription.FromString(gsa.description.statement).authorizer
+    except DecodeError:
+        raise Rejected("association", "without the Coordinator's description") from None

@@ -15,8 +15,9 @@ from mcsa.shell.bus import Headers
 from mcsa.shell.service import RunningService
 from mcsa.v1.types_pb2 import GroupDescription
 from services.msm.config import MsmSettings
-from services.msm.core import Accepted, MsmCore, Settings
+from services.msm.core import MsmCore, Settings
 from services.msm.events import CloseGroup, GroupFailed, GroupMessage, GroupOpened, OpenGroup
+from services.msm.gpad import Accepted
 from services.msm.path import GroupPath
 from services.msm.relay import GroupRelay
 
@@ -29,7 +30,7 @@ class MsmService:
         self._assembly = Assembly("msm", settings)
         self._relays: dict[bytes, GroupRelay] = {}
         credentials = self._assembly.credentials
-        accepts = [Accepted(line.authorizer, line.network) for line in settings.accepts]
+        accepts = [Accepted(line.authorizer, line.network, line.through) for line in settings.accepts]
         core_settings = Settings(settings.address, settings.directory, accepts, settings.hpke_suite)
         core = self.make_core(core_settings)
         endpoint = Endpoint(
@@ -95,9 +96,9 @@ class MsmService:
         group = effect.group
         tell = self._running.feed_from_thread
         try:
-            domain, address = self._assembly.credentials.id.domain, self._settings.address
+            address = self._settings.address
             shared = ipaddress.ip_address(address).is_loopback
-            path = self.make_path(domain, group)
+            path = self.make_path(effect.domain, group)
             relay = GroupRelay(
                 path, address, self._settings.sockets, tell, shared=shared, offload=self._settings.offload
             )

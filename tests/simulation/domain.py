@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,6 +16,7 @@ from mcsa.v1.types_pb2 import (
     GroupPolicy,
     SignedStatement,
 )
+from services.msm.gpad import Accepted
 from tests.simulation.network import START, Network, Weather
 from tests.simulation.nodes import AskingNode, AuthorizerNode, MsmNode, Switchboard
 from tests.simulation.stream import MemoryStream
@@ -25,17 +27,28 @@ class Domain:
     """Authorizer and hosts; every host has an MSM and something that asks it."""
 
     def __init__(
-        self, seed: int = 1, weather: Weather | None = None, hosts: tuple[str, ...] = (), world: World | None = None
+        self,
+        seed: int = 1,
+        weather: Weather | None = None,
+        hosts: tuple[str, ...] = (),
+        world: World | None = None,
+        network: Network | None = None,
+        subnet: str = "198.51.100",
+        accepts: Sequence[Accepted] = (),
     ) -> None:
+        """`network`: shared with another domain, which has another subnet and a bus of its own. `accepts`: lines of all
+        hosts' GPAD before that of the own Authorizer."""
         self.seed = seed
+        self.subnet = subnet
+        self._accepts = accepts
         self._started = 0
         self.world = world or World(now=START)
-        self.network = Network(seed, weather)
+        self.network = network or Network(seed, weather)
         self.switchboard = Switchboard(self.network)
         self.stream = MemoryStream()
         self._folder = TemporaryDirectory()
         self.state = Path(self._folder.name)
-        self.authorizer = AuthorizerNode(self.world, self.switchboard, seed, self.stream, self.state)
+        self.authorizer = self._new_authorizer(seed, self.state)
         self.msm: dict[str, MsmNode] = {}
         self.csm: dict[str, AskingNode] = {}
         for name in hosts:
@@ -44,7 +57,7 @@ class Domain:
     def add_host(self, name: str) -> None:
         """A host, and its address."""
         number = len(self.msm) + 2
-        self.msm[name] = MsmNode(self.world, self.switchboard, name, f"198.51.100.{number}", self.seed * 1000 + number)
+        self.msm[name] = self._new_msm(name, f"{self.subnet}.{number}", self.seed * 1000 + number)
         self.csm[name] = AskingNode(self.world, self.switchboard, name, self.seed * 2000 + number)
 
     def restart_authorizer(self) -> None:
@@ -56,7 +69,13 @@ class Domain:
         """A process with a disk of its own; there may be another one."""
         self._started += 1
         seed = self.seed + 77 * self._started
-        self.authorizer = AuthorizerNode(self.world, self.switchboard, seed, self.stream, state)
+        self.authorizer = self._new_authorizer(seed, state)
+
+    def _new_authorizer(self, seed: int, state: Path) -> AuthorizerNode:
+        return AuthorizerNode(self.world, self.switchboard, seed, self.stream, state, f"{self.subnet}.1")
+
+    def _new_msm(self, name: str, address: str, seed: int) -> MsmNode:
+        return MsmNode(self.world, self.switchboard, name, address, seed, self._accepts)
 
     def restart_msm(self, name: str) -> None:
         """A new process with nothing."""
@@ -64,7 +83,7 @@ class Domain:
         old.kill()
         for path in old.paths.values():
             self.network.leave(path.group.address, old.address)
-        self.msm[name] = MsmNode(self.world, self.switchboard, name, old.address, self.seed * 3000 + len(self.msm))
+        self.msm[name] = self._new_msm(name, old.address, self.seed * 3000 + len(self.msm))
 
     def describe(
         self,
