@@ -103,7 +103,11 @@ class DomainProcesses:
         modules: dict[str, str] | None = None,
         trace: Path | None = None,
         sd_options: dict[str, Any] | None = None,
+        infrastructure: str = INFRASTRUCTURE,
+        pool: str = "",
     ) -> None:
+        """`infrastructure`: the host of broker, Authorizer and SD. `pool`: addresses that the Authorizer gives; all of
+        the laboratory's, where it is the only one there."""
         self.laboratory = laboratory
         self.files = files
         self.host_names = list(hosts)
@@ -111,12 +115,13 @@ class DomainProcesses:
         self._modules = modules or {}
         self._sd_options = sd_options or {}
         self._environment = {"MCSA_TRACE_DIR": str(trace)} if trace else {}
-        infrastructure = laboratory[INFRASTRUCTURE]
+        self._infrastructure = laboratory[infrastructure]
+        self._pool = pool or str(laboratory.plan.groups)
         self.broker = BrokerProcess(
             files.folder / "broker",
             files.grants(self.host_names),
-            host=infrastructure.address,
-            prefix=infrastructure.command([]),
+            host=self._infrastructure.address,
+            prefix=self._infrastructure.command([]),
         )
         self.services: dict[str, ServiceProcess] = {}
 
@@ -124,11 +129,9 @@ class DomainProcesses:
         """Everything; returns once all serve."""
         self.broker.start()
         self._prepare_stream()
-        infrastructure = self.laboratory[INFRASTRUCTURE]
-        bus = self.broker.url
-        files, pool = self.files, str(self.laboratory.plan.groups)
+        files, bus, infrastructure = self.files, self.broker.url, self._infrastructure
         if "authorizer" in self._kinds:
-            self._add("authorizer", infrastructure, files.authorizer_config(bus, infrastructure.address, pool))
+            self._add("authorizer", infrastructure, files.authorizer_config(bus, infrastructure.address, self._pool))
         if "sd" in self._kinds:
             loop = not infrastructure.plan.reflects
             self._add("sd", infrastructure, files.sd_config(bus, infrastructure.address, loop=loop, **self._sd_options))
@@ -149,14 +152,14 @@ class DomainProcesses:
         seed = load_nkey(self.files.storekeeper_nkey)
 
         def prepare() -> None:
-            with self.laboratory[INFRASTRUCTURE].inside():
+            with self._infrastructure.inside():
                 asyncio.run(prepare_stream([self.broker.url], seed, AUTHORIZER_NAME))
 
         with ThreadPoolExecutor(1) as thread:  # one of its own: this one may have an event loop
             thread.submit(prepare).result()
 
     def _add(self, kind: str, host: Host, config: Path) -> None:
-        name = kind if host.name == INFRASTRUCTURE else f"{kind}-{host.name}"
+        name = kind if host.name == self._infrastructure.name else f"{kind}-{host.name}"
         module = self._modules.get(name, f"services.{kind}")
         log = self.files.folder / "logs" / f"{name}.log"
         self.services[name] = ServiceProcess(name, module, host, config, log, self._environment)
