@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass
+from typing import Any
 
 from google.protobuf.message import Message
 
@@ -22,6 +23,7 @@ from mcsa.trust import Trust
 from mcsa.v1 import authorizer_pb2 as wire
 from mcsa.v1.types_pb2 import POLICY_CLASS_CLOSED, AccessControl, ConferenceDescription, GroupDescription
 from services.authorizer.core import AuthorizerCore, Settings
+from services.authorizer.events import Append, Appended
 
 LIFETIME = 55.0  # seconds of requests: less than the longest allowed, whatever the clock does meanwhile
 
@@ -56,6 +58,13 @@ class Domain:
         token = self.authorizer.id.token
         return Endpoint(subjects.AUTHORIZER, token, self.authorizer, trust, core, os.urandom)
 
+    def stored(self, endpoint: Endpoint, effects: list[Any]) -> list[Any]:
+        """These effects and those that follow, with a store that takes what it is given and no time."""
+        for effect in effects:
+            if isinstance(effect, Append):
+                effects += endpoint.handle(Appended(effect.log), self.now)
+        return effects
+
     def convene(self, endpoint: Endpoint, seats: list[Seat]) -> bytes:
         """A closed conference of these seats with one group; its id."""
         coordinator = seats[0].user
@@ -74,7 +83,7 @@ class Domain:
         known = set(core.groups)
         request = wire.CreateRequest(description=signed, access=access)
         subject, raw = self._arrival("create", seats[0].host, request)
-        endpoint.request_arrived(subject, raw, None, self.now)
+        self.stored(endpoint, endpoint.request_arrived(subject, raw, None, self.now))
         [group_id] = set(core.groups) - known
         return group_id
 

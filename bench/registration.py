@@ -3,8 +3,8 @@
 A registration is: envelope verified, chains of host and user verified, the user's statement verified, rules asked for
 both, a sender ID, a batch, new group keys, the security association sealed, the answer signed. The bytes of the
 requests are made before; what counts is the processor time from those bytes to the bytes of the answers, group updates
-included. The store is not in it, nor is the bus. The floor is the cryptography that nobody could leave out, as bare
-calls, in the same rounds.
+included, and the record for the log. The store is not in it, nor is the bus. The floor is the cryptography that nobody
+could leave out, as bare calls, in the same rounds.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from bench.domain import Domain, Seat
 from bench.floor import Floor
 from mcsa.endpoint import Endpoint, OutgoingAnswer
 from mcsa.envelope import Received
-from mcsa.gkm.gkmp import Controller
+from mcsa.gkm.lkh import KeyServer
 from mcsa.trust import Trust
 from services.authorizer.rules import Rules
 
@@ -36,8 +36,8 @@ PARTS: list[tuple[str, Any, str]] = [
     ("statement", services.authorizer.core, "verify_user_statement"),
     ("policy", Rules, "check_all"),
     ("key_checks", services.authorizer.group, "check_public_key"),
-    ("key_checks", Controller, "check_contribution"),
-    ("group_keys", Controller, "change"),
+    ("key_checks", KeyServer, "check_contribution"),
+    ("group_keys", KeyServer, "change"),
     ("update", services.authorizer.group, "seal_update"),
     ("seal", services.authorizer.group, "seal_association"),
     ("sign", mcsa.endpoint, "sign_envelope"),
@@ -111,7 +111,7 @@ def _register_batch(domain: Domain, endpoint: Endpoint, group_id: bytes, seats: 
     for subject, raw in arrivals:
         effects += endpoint.request_arrived(subject, raw, None, domain.now)
     domain.now += 0.03  # past the batch time
-    effects += endpoint.tick(domain.now)
+    effects = domain.stored(endpoint, effects + endpoint.tick(domain.now))
     seconds = time.process_time() - started_at
     answers = [effect for effect in effects if isinstance(effect, OutgoingAnswer)]
     assert len(answers) == len(seats), endpoint.counters

@@ -6,6 +6,10 @@
 Time is that of the plug-in's change and of `mcsa.updates.seal_update`, which signs: what is measured is what is sent.
 Bytes are those of the sealed update, certificate included. To the protocols a hostile leave and a cooperative one are
 the same change; what differs is when it is carried out. Each leave is followed by a join, so that the size stays.
+
+Under a protocol of subgroups the members are spread evenly over as few as there may be. A change of one member touches
+one of them; of a batch the figures are the sum over all that it touches, each with an update of its own. Relaying
+agents count once here, though they are members of two.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ import random
 import sys
 import time
 import types
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -27,12 +32,14 @@ from rich.console import Group as RenderableGroup
 from rich.console import RenderableType
 from rich.table import Table
 
-from mcsa.gkm import Authority, Change, Scheme, scheme_named, schemes
+from mcsa.gkm import Authority, Change, Member, Scheme, scheme_named, schemes
+from mcsa.keys import UpdateKey
 from mcsa.updates import seal_update, update_key
 from mcsa.v1.authorizer_pb2 import GroupUpdate
 from tests.world import NOW, World
 
 FIGURES = {
+    "subgroups": "that the members are spread over, where the protocol has several",
     "leave_ms": "a hostile leave: new keys, the update sealed and signed; the median",
     "leave_p10_ms": "the same, what a tenth of them stay below: with nothing in the way",
     "leave_wraps": "keys wrapped for that",
@@ -117,11 +124,14 @@ class Measurement:
         self._run = min(RUN, members // 10 + 1)
         self._names = [f"host/{number}" for number in range(members)]
         self._contribution = scheme.begin(os.urandom).contribution  # everybody's: its making is the members' time
+        subgroup_size = scheme.promises.subgroup_size
+        self._subgroups = -(-members // subgroup_size) if scheme.subgroups else 1
+        self._subgroup_of = {name: number % self._subgroups for number, name in enumerate(self._names)}
+        self._sizes = Counter(self._subgroup_of.values())
         gc.collect()
         gc.freeze()  # what the bench itself keeps is no part of what is measured
         started_at = time.perf_counter()
-        self._authority = self._build()
-        self._update_key = update_key(self._authority.key, GROUP_ID, 1)
+        self._authorities = self._build()  # one for each subgroup; one alone where there are none
         self._build_seconds = time.perf_counter() - started_at
 
     def figures(self) -> dict[str, float]:
@@ -131,54 +141,68 @@ class Measurement:
         if self._size >= 2 * BATCH:
             found.update(self._in_batches())
         found["build_seconds"] = round(self._build_seconds, 2)
+        if self._scheme.subgroups:
+            found["subgroups"] = self._subgroups
         return {name: found[name] for name in FIGURES if name in found}
 
-    def _build(self) -> Authority:
-        authority = self._scheme.create(os.urandom)
-        for start in range(0, self._size, BUILD_BATCH):
-            joins = dict.fromkeys(self._names[start : start + BUILD_BATCH], self._contribution)
-            authority.change(joins, [], replace_key=False)
-        return authority
+    def _build(self) -> list[Authority]:
+        authorities: list[Authority] = []
+        for subgroup in range(self._subgroups):
+            authority, names = self._scheme.create(os.urandom), self._names[subgroup :: self._subgroups]
+            for start in range(0, len(names), BUILD_BATCH):
+                joins = dict.fromkeys(names[start : start + BUILD_BATCH], self._contribution)
+                authority.change(joins, [], replace_key=False)
+            authorities.append(authority)
+        return authorities
 
     def _memory(self) -> dict[str, float]:
         gc.collect()
-        found = {"bytes_per_member": round(size_of(self._authority) / self._size, 1)}
-        if hasattr(self._authority, "tree"):
-            found["tree_bytes_per_member"] = round(size_of(self._authority.tree) / self._size, 1)
-        snapshot = self._authority.snapshot()
-        found["snapshot_bytes_per_member"] = round(len(snapshot) / self._size, 1)
+        found = {"bytes_per_member": round(size_of(self._authorities) / self._size, 1)}
+        trees = [authority.tree for authority in self._authorities if hasattr(authority, "tree")]
+        if trees:
+            found["tree_bytes_per_member"] = round(size_of(trees) / self._size, 1)
+        snapshots = [authority.snapshot() for authority in self._authorities]
+        found["snapshot_bytes_per_member"] = round(sum(map(len, snapshots)) / self._size, 1)
         started_at = time.perf_counter()
-        replica = self._scheme.restore(snapshot, os.urandom)
+        replicas = [self._scheme.restore(snapshot, os.urandom) for snapshot in snapshots]
         found["load_seconds"] = round(time.perf_counter() - started_at, 3)
-        assert replica.key == self._authority.key
+        assert [replica.key for replica in replicas] == [authority.key for authority in self._authorities]
         return found
 
     def _one_by_one(self) -> dict[str, float]:
-        joining = self._scheme.begin(os.urandom)
-        welcome = self._authority.change({"observer": joining.contribution}, [], replace_key=True).welcomes["observer"]
-        member = joining.finish(welcome)
+        observers = [self._observer(authority) for authority in self._authorities]
         leaves, joins, ends_at = list[Timed](), list[Timed](), time.perf_counter() + ROUNDS_SECONDS
         while len(leaves) < ROUNDS and time.perf_counter() < ends_at:
             leaves += [self._timed({}, self._leavers(1)) for _ in range(self._run)]
             joins += [self._timed(self._newcomers(1), []) for _ in range(self._run)]
-        changes = [timed.change for timed in [*leaves[: self._run], *joins[: self._run]]]
-        followed = [_seconds(partial(member.process, change.rekey)) for change in changes][: self._run]
+        changes = [change for timed in leaves[: self._run] for change in timed.changes.items()]
+        followed = [_seconds(partial(observers[subgroup].process, change.rekey)) for subgroup, change in changes]
+        welcomes = [welcome for change in joins[-1].changes.values() for welcome in change.welcomes.values()]
+        signed = [
+            (change, self._update_key(subgroup)) for timed in leaves for subgroup, change in timed.changes.items()
+        ]
         return {
             **_costs("leave", leaves),
             "leave_p10_ms": round(quantiles([each.seconds for each in leaves], n=10)[0] * 1e3, 4),
             **_costs("join", joins),
-            "join_unicasts": len(joins[-1].change.welcomes),
-            "welcome_bytes": len(next(iter(joins[-1].change.welcomes.values()))),
+            "join_unicasts": len(welcomes),
+            "welcome_bytes": len(welcomes[0]),
             "member_ms": _milliseconds(followed),
-            "sign_ms": _milliseconds([_seconds(partial(self._seal, timed.change)) for timed in leaves]),
-            "keys_held": member.keys_held,
+            "sign_ms": _milliseconds([_seconds(partial(self._seal, *each)) for each in signed]),
+            "keys_held": observers[0].keys_held,
         }
+
+    def _observer(self, authority: Authority) -> Member:
+        joining = self._scheme.begin(os.urandom)
+        welcomes = authority.change({"observer": joining.contribution}, [], replace_key=True).welcomes
+        return joining.finish(welcomes["observer"])
 
     def _in_batches(self) -> dict[str, float]:
         timed = []
         for _ in range(BATCH_ROUNDS):
             timed.append(self._timed({}, self._leavers(BATCH)))
-            self._authority.change(self._newcomers(BATCH), [], replace_key=False)
+            for subgroup, (joins, _) in self._by_subgroup(self._newcomers(BATCH), []).items():
+                self._authorities[subgroup].change(joins, [], replace_key=False)
         return {**_costs("batch1000", timed), "batch1000_optimal_wraps": optimal_wraps(self._size, BATCH)}
 
     def _leavers(self, count: int) -> list[str]:
@@ -195,31 +219,49 @@ class Measurement:
         self._names += newcomers
         return dict.fromkeys(newcomers, self._contribution)
 
-    def _timed(self, joins: dict[str, bytes], leaves: list[str]) -> Timed:
-        self._update_key = update_key(self._authority.key, GROUP_ID, 1)  # known before
-        started_at = time.perf_counter()
-        change = self._authority.change(joins, leaves, replace_key=True)
-        raw = self._seal(change)
-        return Timed(time.perf_counter() - started_at, change, len(raw))
+    def _by_subgroup(self, joins: dict[str, bytes], leaves: list[str]) -> dict[int, tuple[dict[str, bytes], list[str]]]:
+        """Who comes and goes where; who comes, comes to the smallest."""
+        touched: dict[int, tuple[dict[str, bytes], list[str]]] = {}
+        for name in leaves:
+            subgroup = self._subgroup_of.pop(name)
+            self._sizes[subgroup] -= 1
+            touched.setdefault(subgroup, ({}, []))[1].append(name)
+        for name, contribution in joins.items():
+            subgroup = self._subgroup_of[name] = min(range(self._subgroups), key=self._sizes.__getitem__)
+            self._sizes[subgroup] += 1
+            touched.setdefault(subgroup, ({}, []))[0][name] = contribution
+        return touched
 
-    def _seal(self, change: Change) -> bytes:
+    def _timed(self, joins: dict[str, bytes], leaves: list[str]) -> Timed:
+        touched = self._by_subgroup(joins, leaves)
+        keys = {subgroup: self._update_key(subgroup) for subgroup in touched}  # known before
+        changes, size, started_at = dict[int, Change](), 0, time.perf_counter()
+        for subgroup, (coming, going) in touched.items():
+            change = changes[subgroup] = self._authorities[subgroup].change(coming, going, replace_key=True)
+            size += len(self._seal(change, keys[subgroup]))
+        return Timed(time.perf_counter() - started_at, changes, size)
+
+    def _update_key(self, subgroup: int) -> UpdateKey:
+        return update_key(self._authorities[subgroup].key, GROUP_ID, 1)
+
+    def _seal(self, change: Change, key: UpdateKey) -> bytes:
         update = GroupUpdate(group_id=GROUP_ID, number=2, epoch=2, gkm_rekey=change.rekey, removed=[7], ejection=True)
-        return seal_update(update, 1, self._update_key, self._signer, os.urandom, NOW)
+        return seal_update(update, 1, key, self._signer, os.urandom, NOW)
 
 
 @dataclass(frozen=True, slots=True)
 class Timed:
-    """A change, the seconds that it took, and the size of the update."""
+    """The changes of the subgroups that were touched, the seconds that they took, and the size of the updates."""
 
     seconds: float
-    change: Change
+    changes: dict[int, Change]
     size: int
 
 
 def _costs(name: str, timed: list[Timed]) -> dict[str, float]:
     return {
         f"{name}_ms": _milliseconds([each.seconds for each in timed]),
-        f"{name}_wraps": round(median(each.change.wraps for each in timed)),
+        f"{name}_wraps": round(median(sum(change.wraps for change in each.changes.values()) for each in timed)),
         f"{name}_bytes": round(median(each.size for each in timed)),
     }
 

@@ -13,16 +13,17 @@ def encode_parts(*parts: Part) -> bytes:
     Text is UTF-8; an integer is 8 bytes, big-endian, unsigned. No two different lists of parts of the same
     types give the same bytes, which is what lets a signature over them mean one thing only.
     """
-    out = bytearray()
+    out: list[bytes] = []
     for part in parts:
-        if isinstance(part, int):
-            raw = part.to_bytes(8, "big")
-        elif isinstance(part, str):
-            raw = part.encode()
-        else:
-            raw = bytes(part)
-        out += len(raw).to_bytes(4, "big") + raw
-    return bytes(out)
+        raw = _encode(part)
+        out += (len(raw).to_bytes(4, "big"), raw)
+    return b"".join(out)
+
+
+def _encode(part: Part) -> bytes:
+    if isinstance(part, int):
+        return part.to_bytes(8, "big")
+    return part.encode() if isinstance(part, str) else part
 
 
 def digest(*parts: Part) -> bytes:

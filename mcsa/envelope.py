@@ -135,10 +135,27 @@ def sign_envelope(
     in_reply_to: bytes = b"",
 ) -> Signed:
     """An envelope with this message."""
+    payload = message.SerializeToString()
+    raw = write_envelope(
+        credentials, type_name(type(message)), payload, recipient, request_id, deadline_at, in_reply_to
+    )
+    return Signed(raw, hashlib.sha256(payload).digest())
+
+
+def write_envelope(
+    credentials: Credentials,
+    message_type: str,
+    payload: bytes,
+    recipient: str,
+    request_id: bytes,
+    deadline_at: float,
+    in_reply_to: bytes = b"",
+) -> bytes:
+    """An envelope with a message that is serialised already."""
     envelope = Envelope(
         version=VERSION,
-        message_type=message.DESCRIPTOR.full_name,
-        payload=message.SerializeToString(),
+        message_type=message_type,
+        payload=payload,
         sender=str(credentials.id),
         recipient=recipient,
         request_id=request_id,
@@ -147,7 +164,7 @@ def sign_envelope(
         in_reply_to=in_reply_to,
     )
     envelope.signature = credentials.sign(LABEL, *_signed_parts(envelope))
-    return Signed(envelope.SerializeToString(), payload_hash(message))
+    return envelope.SerializeToString()
 
 
 def payload_hash(message: Message) -> bytes:

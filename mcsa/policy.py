@@ -7,7 +7,7 @@ from mcsa.v1.types_pb2 import GroupPolicy
 
 DEFAULTS = GroupPolicy(
     suite="aes-256-gcm",
-    gkm="gkmp",
+    gkm="lkh",
     source_authentication="none",
     wire="udp",
     hpke="x25519",
@@ -21,6 +21,7 @@ DEFAULTS = GroupPolicy(
     rekey_s=3_600,
     replay_window=1_024,  # design, section 7
     lease_s=60,  # a host is missed for a minute at most; members renew after a third of it
+    multicast_updates=True,  # members follow while the broker is out
 )
 
 _CHOICES = {
@@ -40,6 +41,7 @@ _RANGES = {
     "rekey_s": (1, 86_400),
     "replay_window": (64, 65_536),
     "lease_s": (3, 604_800),
+    "subgroup_size": (0, 1_024),
 }
 
 
@@ -47,7 +49,7 @@ def complete_policy(asked: GroupPolicy) -> GroupPolicy:
     """A policy with the defaults where nothing was said; `Refused("policy")` where it says what can't be."""
     policy = GroupPolicy()
     policy.CopyFrom(DEFAULTS)
-    policy.MergeFrom(asked)  # proto3: zero means nothing was said
+    policy.MergeFrom(asked)  # proto3: zero means nothing was said, but where a field is `optional`
     for name, choices in _CHOICES.items():
         if getattr(policy, name) not in choices:
             _refuse(name, f"'{getattr(policy, name)}' is none of {', '.join(choices)}")

@@ -22,10 +22,16 @@ LABEL = "mcsa registration v1"
 USER_STATEMENT_LABEL = "mcsa user statement v1"
 
 
-def seal_association(request: RegisterRequest, request_hash: bytes, gsa: GroupSecurityAssociation) -> bytes:
-    """The association, for the host that made this very request; `Rejected("suite")` for a malformed key."""
+def seal_association(
+    request: RegisterRequest, request_hash: bytes, shared: bytes, own: GroupSecurityAssociation
+) -> bytes:
+    """The association, for the host that made this very request; `Rejected("suite")` for a malformed key.
+
+    It is `shared`, an association serialised without what differs between newcomers, with `own` merged into it: the
+    roster may be long, and is serialised once for all that come together.
+    """
     info = encode_parts(LABEL, request_hash)
-    return seal_to(request.hpke_suite, request.hpke_public_key, gsa.SerializeToString(), info)
+    return seal_to(request.hpke_suite, request.hpke_public_key, shared + own.SerializeToString(), info)
 
 
 def open_association(key: SealingKey, request_hash: bytes, sealed: bytes) -> GroupSecurityAssociation:

@@ -6,6 +6,9 @@
 A member checks in this order: does it open, is the number the next one, is the signature the Authorizer's (RFC 6407,
 section 7.3.5). The update key derives from the group key of its epoch, so an ejected member can open the update that
 ejects it, which tells it nothing that helps; what leads to the new key is inside, wrapped by the GKM plug-in.
+
+Updates and beacons go out as `GroupMessage`, on the bus and on the multicast alike; `update_parts.py` cuts updates for
+the latter.
 """
 
 from __future__ import annotations
@@ -15,18 +18,19 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from google.protobuf.message import DecodeError
 
 from mcsa.encoding import encode_parts
-from mcsa.envelope import Expected, Received, parse_envelope, sign_envelope, type_name
+from mcsa.envelope import REQUEST_ID_SIZE, Expected, Received, parse_envelope, type_name, write_envelope
 from mcsa.errors import Rejected
 from mcsa.identity import Credentials
 from mcsa.keys import GroupKey, Random, UpdateKey
 from mcsa.trust import Trust
-from mcsa.v1.authorizer_pb2 import Beacon, GroupUpdate, SealedUpdate
+from mcsa.v1.authorizer_pb2 import Beacon, GroupMessage, GroupUpdate, SealedUpdate
 
 LABEL = "mcsa group update v1"
 KEY_LABEL = "mcsa update key v1"
+UPDATE_TYPE = type_name(GroupUpdate)
 NONCE_SIZE = 12
 UPDATE_LIFETIME = 60.0  # seconds that a beacon stays believable; an update is numbered, and stays
-PORT = 848  # inner UDP port of updates and beacons inside the group itself; IANA's of GDOI and G-IKEv2
+PORT = 848  # inner UDP port of every GroupMessage inside the group itself; IANA's of GDOI and G-IKEv2
 
 
 def update_key(group_key: GroupKey, group_id: bytes, epoch: int) -> UpdateKey:
@@ -39,12 +43,34 @@ def group_recipient(group_id: bytes) -> str:
     return f"group:{group_id.hex()}"
 
 
+def update_message(sealed: bytes) -> bytes:
+    """A `GroupMessage` with a whole `SealedUpdate`, both serialised."""
+    return GroupMessage(update=sealed).SerializeToString()
+
+
+def beacon_message(envelope: bytes) -> bytes:
+    """A `GroupMessage` with a beacon's `Envelope`, both serialised."""
+    return GroupMessage(beacon=envelope).SerializeToString()
+
+
+def parse_message(raw: bytes) -> GroupMessage:
+    """What the Authorizer may have said to a group: has a body. `Rejected("malformed")`."""
+    try:
+        message = GroupMessage.FromString(raw)
+    except DecodeError:
+        raise Rejected("malformed", "group message") from None
+    if message.WhichOneof("body") is None:
+        raise Rejected("malformed", "group message without a body that we know")
+    return message
+
+
 def seal_update(
     update: GroupUpdate, under_epoch: int, key: UpdateKey, signer: Credentials, random: Random, now: float
 ) -> bytes:
     """A `SealedUpdate`, serialised."""
-    envelope, _ = sign_envelope(signer, update, group_recipient(update.group_id), random(16), now + UPDATE_LIFETIME)
-    nonce = random(NONCE_SIZE)
+    recipient, request_id, nonce = group_recipient(update.group_id), random(REQUEST_ID_SIZE), random(NONCE_SIZE)
+    payload = update.SerializeToString()
+    envelope = write_envelope(signer, UPDATE_TYPE, payload, recipient, request_id, now + UPDATE_LIFETIME)
     bound = encode_parts(LABEL, update.group_id, update.number, under_epoch)
     sealed = SealedUpdate(
         group_id=update.group_id,
@@ -78,7 +104,7 @@ def open_update(sealed: SealedUpdate, key: UpdateKey, trust: Trust, authorizer: 
         envelope = AESGCM(key.reveal()).decrypt(sealed.nonce, sealed.ciphertext, bound)
     except InvalidTag:
         raise Rejected("integrity", "update") from None
-    expected = Expected([group_recipient(sealed.group_id)], {type_name(GroupUpdate): GroupUpdate}, ["authorizer"])
+    expected = Expected([group_recipient(sealed.group_id)], {UPDATE_TYPE: GroupUpdate}, ["authorizer"])
     received = parse_envelope(envelope)
     verified = received.verify(trust, expected, min(now, received.deadline_at))
     if str(verified.sender.id) != authorizer:

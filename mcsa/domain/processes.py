@@ -128,8 +128,9 @@ class DomainProcesses:
     def start(self) -> None:
         """Everything; returns once all serve."""
         self.broker.start()
-        self._prepare_stream()
         files, bus, infrastructure = self.files, self.broker.url, self._infrastructure
+        if "authorizer" in self._kinds:
+            make_stream(infrastructure, bus, files)
         if "authorizer" in self._kinds:
             self._add("authorizer", infrastructure, files.authorizer_config(bus, infrastructure.address, self._pool))
         if "sd" in self._kinds:
@@ -144,19 +145,6 @@ class DomainProcesses:
         until = time.monotonic() + READY_WITHIN
         for service in self.services.values():
             service.wait_ready(until)
-
-    def _prepare_stream(self) -> None:
-        """The place of the Authorizer's logs, made by the storekeeper, from where the broker can be reached."""
-        if "authorizer" not in self._kinds:
-            return
-        seed = load_nkey(self.files.storekeeper_nkey)
-
-        def prepare() -> None:
-            with self._infrastructure.inside():
-                asyncio.run(prepare_stream([self.broker.url], seed, AUTHORIZER_NAME))
-
-        with ThreadPoolExecutor(1) as thread:  # one of its own: this one may have an event loop
-            thread.submit(prepare).result()
 
     def _add(self, kind: str, host: Host, config: Path) -> None:
         name = kind if host.name == self._infrastructure.name else f"{kind}-{host.name}"
@@ -185,3 +173,15 @@ class DomainProcesses:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+
+def make_stream(host: Host, bus: str, files: DomainFiles) -> None:
+    """The place of the Authorizer's logs, made by the storekeeper, from a host that reaches the broker."""
+    seed = load_nkey(files.storekeeper_nkey)
+
+    def make() -> None:
+        with host.inside():
+            asyncio.run(prepare_stream([bus], seed, AUTHORIZER_NAME))
+
+    with ThreadPoolExecutor(1) as thread:  # one of its own: this one may have an event loop
+        thread.submit(make).result()

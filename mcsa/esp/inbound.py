@@ -40,10 +40,11 @@ class Opened(NamedTuple):
 
 @dataclass(slots=True)
 class Run:
-    """Payloads of one sender that came one after another with the same inner header."""
+    """Payloads of one sender with the same inner header, whose sequence numbers follow one another."""
 
     sender_id: int
     epoch: int
+    first_sequence: int
     source_port: int
     destination_port: int
     payloads: list[bytes]
@@ -227,8 +228,9 @@ class InboundAssociations:
 
         What packets have in common is looked up when it changes, not for each: the SA with the SPI, the inner header
         and trailer with the run (the size is the same, so what was checked once holds for all that begin and end
-        alike). Numbers that come in order above the window, as nearly all do, are struck out together, before
-        anything else asks the window. The order of things stays: number, then AEAD, only then strike out.
+        alike). A run ends where a number is missing, so its first number says them all. Numbers that come in order
+        above the window, as nearly all do, are struck out together, before anything else asks the window. The order of
+        things stays: number, then AEAD, only then strike out.
         """
         found: _Association | str = ""
         last_spi, window, following = -1, ReplayWindow(), 1  # following: the number after the last that came in order
@@ -251,6 +253,7 @@ class InboundAssociations:
                 if not window.is_fresh(sequence):
                     batch.rejected.append("replay")
                     continue
+                payload_size = -1
             try:
                 plaintext = decrypt(salt + iv, body, header)
             except InvalidTag:
@@ -267,9 +270,9 @@ class InboundAssociations:
                 payloads.append(payload)
                 continue
             found.keep()
-            run = _start_run(found, plaintext, batch)
+            run = _start_run(found, sequence, plaintext, batch)
             payload_size = -1
-            if run is not None:
+            if run is not None and following == sequence + 1:  # one that came late is a run of its own
                 payload_size, payloads = len(run.payloads[0]), run.payloads
                 before, after = plaintext[:UDP_HEADER_SIZE], plaintext[UDP_HEADER_SIZE + payload_size :]
         window.strike_out_through(following - 1)
@@ -301,7 +304,7 @@ class InboundAssociations:
             counters[cause] += 1
 
 
-def _start_run(association: _Association, plaintext: bytes, batch: OpenedBatch) -> Run | None:
+def _start_run(association: _Association, sequence: int, plaintext: bytes, batch: OpenedBatch) -> Run | None:
     """A new run that begins with this packet; None where its inside is malformed. The batch is told either way."""
     end = payload_end(plaintext)
     if not end:
@@ -309,6 +312,6 @@ def _start_run(association: _Association, plaintext: bytes, batch: OpenedBatch) 
         return None
     source_port, destination_port, _, _ = UDP_HEADER.unpack_from(plaintext)
     payloads = [plaintext[UDP_HEADER_SIZE:end]]
-    run = Run(association.sender_id, association.epoch.number, source_port, destination_port, payloads)
+    run = Run(association.sender_id, association.epoch.number, sequence, source_port, destination_port, payloads)
     batch.runs.append(run)
     return run

@@ -21,7 +21,7 @@ key, and the KEK is replaced with each group key, so that a newcomer opens no ea
 
 from __future__ import annotations
 
-from mcsa.gkm.flat import FlatAuthority, FlatCandidate
+from mcsa.gkm.flat import MEMBERS_AT_MOST, FlatAuthority, FlatCandidate
 from mcsa.gkm.interface import Promises
 from mcsa.keys import Random
 
@@ -40,6 +40,7 @@ class Cbt:
     )
 
     distributors = "members"
+    members_at_most = MEMBERS_AT_MOST
     subgroups = False
 
     def create(self, random: Random) -> FlatAuthority:

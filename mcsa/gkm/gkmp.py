@@ -275,6 +275,7 @@ class Gkmp:
     )
 
     distributors = "none"
+    members_at_most = 4_000  # where one leaves, 82 bytes for each of the others: 330 kB of an envelope's 512 KiB
     subgroups = False
 
     def create(self, random: Random) -> Controller:

@@ -28,6 +28,7 @@ class Promises:
     trusted_with_keys: str  # who has group keys besides the members
     join_cost: str  # in words of n members
     leave_cost: str
+    subgroup_size: int = 0  # members of a subgroup at most, in a scheme of subgroups: what bounds its costs
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +36,12 @@ class Change:
     """The outcome of a membership change."""
 
     rekey: bytes  # for those that were there before and stay; empty where the key stays
-    welcomes: Mapping[str, bytes] = field(default_factory=dict)  # for each newcomer; secret, to be sealed to it
-    record: bytes = b""  # what has changed in the authority, for `Authority.apply`; secret, to be sealed
+    welcomes: Mapping[str, bytes] = field(
+        default_factory=dict, repr=False
+    )  # for each newcomer; secret, to be sealed to it
+    record: bytes = field(
+        default=b"", repr=False
+    )  # what has changed in the authority, for `Authority.apply`; secret, to be sealed
     wraps: int = 0  # keys wrapped under other keys: what it cost
 
 
@@ -157,6 +162,7 @@ class Scheme(Protocol):
     title: str
     promises: Promises
     distributors: str  # "none"; "members": each may serve joins; "appointed": those that the Authorizer appointed
+    members_at_most: int | None  # in one group, so that every rekey fits into a message; None: that is no bound
     subgroups: bool  # a group of this scheme is many, each with a key and an address of its own, joined by relays
 
     def create(self, random: Random) -> Authority:

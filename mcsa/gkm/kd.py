@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from mcsa.gkm.flat import FlatAuthority, FlatCandidate
+from mcsa.gkm.flat import MEMBERS_AT_MOST, FlatAuthority, FlatCandidate
 from mcsa.gkm.interface import Change, Promises
 from mcsa.keys import GroupKey, Random
 from mcsa.v1.gkm_flat_pb2 import FlatRecord
@@ -77,6 +77,7 @@ class Kd:
     )
 
     distributors = "appointed"
+    members_at_most = MEMBERS_AT_MOST
     subgroups = False
 
     def create(self, random: Random) -> KeyManager:

@@ -4,10 +4,11 @@ Leaves are at height 0, all of them; node i of a height has children d*i to d*i+
 pointers are kept, and a node never changes its id: when the tree grows, a new root is put above the old one. A node
 has a key where somebody is below it, zeros otherwise. The root is at height 1 at least.
 
-When keys change, a node's new key derives from that of one child, and is wrapped for the others. With c subtrees whose
+When keys change, a node's new key comes of that of one child, and is wrapped for the others. With c subtrees whose
 keys nobody has who left, and which between them hold all that stay, that takes c - 1 wraps: the fewest there are,
 because each wrap links two of them and in the end all must be linked. Where nobody left below a node, its new key
-derives from its old one, and nothing is wrapped.
+comes of its old one, and nothing is wrapped. A child's key that was used is replaced by its successor, in the tree and
+with all that have it (`mcsa.gkm.key_derivation`).
 """
 
 from __future__ import annotations
@@ -15,38 +16,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from hashlib import blake2b, blake2s
+from hashlib import blake2b
 from struct import Struct
 
+from mcsa.gkm.key_derivation import AGED, GROUP, PARENT, WRAP, grown, halves, spend
 from mcsa.keys import KEY_SIZE
 
-NONCE_SIZE = 16
-CONFIRMATION_SIZE = 16
 MAX_DEGREE = 8  # a node's children are the bits of a byte
 NO_KEY = bytes(KEY_SIZE)
-BIT_COUNTS = bytes(byte.bit_count() for byte in range(256))
-WRAP_COUNTS = bytes(max(byte.bit_count() - 1, 0) for byte in range(256))  # the first child's is derived
-
-PARENT, WRAP, AGED, GROWN, GROUP = b"parent", b"wrap", b"aged", b"grown", b"group"
-
-
-def derive(key: bytes, nonce: bytes, purpose: bytes) -> bytes:
-    """32 bytes from a key: BLAKE2s (RFC 7693) over key (32 bytes) || nonce (16) || purpose, one block of the hash.
-
-    BLAKE2 has no length extension, so that with the key first it is a pseudorandom function. HMAC takes four blocks,
-    HKDF more, and there are 18,000 of these in a rekey after 1,000 leaves.
-    """
-    return blake2s(key + nonce + purpose).digest()
-
-
-def grown(root: bytes) -> bytes:
-    """The key of a new root above a root: whoever has the old one's has it without being told."""
-    return derive(root, bytes(NONCE_SIZE), GROWN)
-
-
-def confirm(root: bytes, nonce: bytes, raw: bytes) -> bytes:
-    """16 bytes that show that whoever wrote `raw` knows a root key: BLAKE2b's own key and salt."""
-    return blake2b(raw, digest_size=CONFIRMATION_SIZE, key=root, salt=nonce, person=b"mcsa lkh confirm").digest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,12 +121,18 @@ class KeyTree:
         for place in joined:
             node, digit = divmod(place, degree)
             marks[node] = marks.get(node, 0) | FRESH << digit
+        marks = dict(sorted(marks.items()))  # from left to right, and so those of the heights above
         for level in self.heights[1:]:
             if replace and level is self.heights[-1]:
                 marks.setdefault(0, 0)
             marks = renewal.renew(below, level, marks)
             below = level
         return renewal.finish()
+
+    def draw_group_key(self, nonce: bytes) -> bytes:
+        """The group key that comes of the root's, which its successor replaces."""
+        key, self.root = spend(self.root, nonce, GROUP)
+        return key
 
 
 # A node's mark: what is known of it and of its children before its key changes.
@@ -177,26 +160,26 @@ class _Renewal:
         self._pads: list[bytes] = []  # of each of these, what hides it
 
     def renew(self, below: bytearray, level: bytearray, marks: dict[int, int]) -> dict[int, int]:
-        """The keys of a height, given the marks of its nodes; returns the marks of those above."""
+        """The keys of a height, given the marks of its nodes in order; returns the marks of those above."""
         above: dict[int, int] = {}
-        degree, width, end = self._degree, self._degree * KEY_SIZE, len(below)
-        rebuild, nodes = self._rebuild, self._nodes
-        for node in sorted(marks):
-            mark, parent, start = marks[node], node // degree, node * width
+        degree, width, end, nodes = self._degree, self._degree * KEY_SIZE, len(below), self._nodes
+        for node, mark in marks.items():
+            start = node * width
+            parent, digit = divmod(node, degree)
             outcome = mark & BROKEN
             if start < end:  # or this part of the tree is gone
-                children, new, own = self._unpack(below, start), mark // FRESH & 255, node * KEY_SIZE
+                new, own, wrapped = mark // FRESH & 255, node * KEY_SIZE, 0
                 if outcome:
-                    key, wrapped = rebuild(children, new)
+                    key, wrapped = self._rebuild(below, start, new)
                 else:
-                    key, wrapped = self._age(children, new, bytes(level[own : own + KEY_SIZE])), 0
+                    key = self._age(below, start, new, bytes(level[own : own + KEY_SIZE]))
                 if key != NO_KEY:
                     nodes.append(mark & 255)
                     nodes.append(wrapped)
-                    outcome |= CHANGED << node % degree
+                    outcome |= CHANGED << digit
                 elif new:
-                    key = derive(children[(new & -new).bit_length() - 1], self._nonce, PARENT)
-                    outcome |= FRESH << node % degree
+                    key = self._begin(below, start, new)
+                    outcome |= FRESH << digit
                 level[own : own + KEY_SIZE] = key
             above[parent] = above.get(parent, 0) | outcome
         return above
@@ -204,26 +187,38 @@ class _Renewal:
     def finish(self) -> Renewed:
         """All keys wrapped at once: one exclusive or instead of thousands."""
         wrapped = int.from_bytes(b"".join(self._keys), "little") ^ int.from_bytes(b"".join(self._pads), "little")
-        return Renewed(bytes(self._nodes), wrapped.to_bytes(len(self._keys) * KEY_SIZE, "little"))
+        return Renewed(bytes(self._nodes), wrapped.to_bytes(len(self._pads) * KEY_SIZE, "little"))
 
-    def _rebuild(self, children: Sequence[bytes], new: int) -> tuple[bytes, int]:
+    def _rebuild(self, below: bytearray, start: int, new: int) -> tuple[bytes, int]:
         """A key from that of the first child below which somebody stays, wrapped for others like it; and which these
-        are, as bits. `NO_KEY` where there are none. What `derive` does is written out: here a large rekey's time goes.
+        are, as bits. `NO_KEY` where there are none. What `spend` does is written out: here a large rekey's time goes.
         """
-        key, wrapped, bit, info, keys, pads = NO_KEY, 0, 1, self._wrap, self._keys, self._pads
-        for child in children:
+        key, wrapped, bit, info, keys, pads = NO_KEY, 0, 1, self._parent, self._keys, self._pads
+        after: list[bytes] = []
+        for child in self._unpack(below, start):
+            kept = child
             if child != NO_KEY and not new & bit:
+                given, kept = halves(blake2b(child + info).digest())
                 if wrapped:
-                    pads.append(blake2s(child + info).digest())
-                    keys.append(key)
+                    pads.append(given)
                 else:
-                    key = blake2s(child + self._parent).digest()
+                    key, info = given, self._wrap
                 wrapped |= bit
+            after.append(kept)
             bit += bit
+        keys.append(key * (wrapped.bit_count() - 1))
+        below[start : start + len(after) * KEY_SIZE] = b"".join(after)
         return key, wrapped
 
-    def _age(self, children: Sequence[bytes], new: int, key: bytes) -> bytes:
+    def _age(self, below: bytearray, start: int, new: int, key: bytes) -> bytes:
         """What becomes of a key where nobody left; `NO_KEY` where nobody has it."""
+        children = self._unpack(below, start)
         if not any(child != NO_KEY and not new >> digit & 1 for digit, child in enumerate(children)):
             return NO_KEY
-        return derive(key, self._nonce, AGED) if self._replace else key
+        return spend(key, self._nonce, AGED)[1] if self._replace else key
+
+    def _begin(self, below: bytearray, start: int, new: int) -> bytes:
+        """The first key of a node, from that of the first child below which newcomers are."""
+        at = start + ((new & -new).bit_length() - 1) * KEY_SIZE
+        key, below[at : at + KEY_SIZE] = spend(bytes(below[at : at + KEY_SIZE]), self._nonce, PARENT)
+        return key

@@ -20,9 +20,11 @@ from mcsa.errors import Refused
 from mcsa.shell.multicast_errors import CODE, Attempt
 
 IP_PKTINFO = 8
+IP_MTU_DISCOVER = 10
 IP_ADD_SOURCE_MEMBERSHIP = 39
 IP_DROP_SOURCE_MEMBERSHIP = 40
 IP_MULTICAST_ALL = 49
+_IP_PMTUDISC_PROBE = 3  # sets "don't fragment", and asks for nothing else but the interface's own MTU
 SO_SNDBUFFORCE = 32
 SO_RCVBUFFORCE = 33
 _SIOCGIFADDR = 0x8915
@@ -73,7 +75,8 @@ class GroupSocket(_Closing):
 
     `bind_group=False` makes a socket that only sends: it joins nothing and is bound to the interface's own address.
     `shared=True` lets several processes have the same group and port (each gets every datagram); without it a second
-    one is refused, so that two MSMs on a host are noticed.
+    one is refused, so that two MSMs on a host are noticed. With `fragment=False` a datagram that is longer than the
+    interface's MTU is refused instead of cut, and routers don't cut one either.
 
     Raises `Refused`. The socket blocks; for batches and segmentation offload use `.socket`.
     """
@@ -89,6 +92,7 @@ class GroupSocket(_Closing):
         bind_group: bool = True,
         *,
         shared: bool = False,
+        fragment: bool = True,
     ) -> None:
         self.group = group
         self.port = port
@@ -101,6 +105,8 @@ class GroupSocket(_Closing):
             _pin(self.socket, self._attempt("send to"), ttl, loop)
             # Senders to several groups have the same address and port, so those may always share it.
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, shared or not bind_group)
+            if not fragment:
+                self.socket.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, _IP_PMTUDISC_PROBE)
             with self._attempt("bind to").explained():
                 # A socket bound to the group's address is shown no unicast and no other group on this port.
                 self.socket.bind((group if bind_group else interface_address, port))

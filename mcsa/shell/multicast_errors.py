@@ -67,6 +67,9 @@ class Attempt:
             case errno.EACCES | errno.EPERM:
                 return "firewall", "a packet filter of this host forbids it. See its rules: nft list ruleset"
             case errno.EMSGSIZE:
-                return "datagram size", "the datagram is longer than UDP carries (65,507 bytes). Send smaller ones"
+                return "datagram size", (
+                    "the datagram is longer than UDP carries (65,507 bytes), or than the interface takes in one piece "
+                    "where it must not be cut. Send smaller ones; see the interface's MTU: ip link"
+                )
             case _:
                 return "kernel", f"{error.strerror} (errno {error.errno})"

@@ -55,9 +55,9 @@ class RunningService:
 
     async def close(self) -> None:
         """Ends; answers under way are sent first."""
+        await self._bus.close()  # what it still hands over sets the timer anew
         if self._timer is not None:
             self._timer.cancel()
-        await self._bus.close()
         for task in self._tasks:
             task.cancel()
 

@@ -22,6 +22,7 @@ from typing import Any
 from mcsa.broker import ANY, STOREKEEPER, log_stream
 from mcsa.durable_log import Conflict, Stored
 from mcsa.durable_log.record import MAX_RECORD
+from mcsa.errors import Refused
 from mcsa.shell.bus import Bus, BusUnavailable
 from mcsa.shell.jetstream import JetStream, Patience, StoreRefused, nonsense
 from mcsa.shell.nkeys import NkeySeed
@@ -78,17 +79,27 @@ class LogStream:
         await self._call("STREAM.PURGE", filter=self._subject(log))
 
     async def logs(self) -> list[str]:
-        """The logs there are."""
+        """The logs there are. `Refused("store")` where there is no place for them yet."""
         found: list[str] = []
         prefix = self._subject("")
         while True:
-            answer = await self._call("STREAM.INFO", subjects_filter=self._subject(ANY), offset=len(found))
+            try:
+                answer = await self._call("STREAM.INFO", subjects_filter=self._subject(ANY), offset=len(found))
+            except StoreRefused as refused:
+                raise self._no_stream() if refused.number == _NO_STREAM else refused from None
             subjects = _field(_field(answer, "state", dict), "subjects", dict, {})
             if not all(text.startswith(prefix) for text in subjects):
                 raise nonsense(self._stream)
             found += [text.removeprefix(prefix) for text in subjects]
             if not subjects or len(found) >= _field(answer, "total", int, 0):
                 return sorted(found)
+
+    def _no_stream(self) -> Refused:
+        sentence = (
+            f"the broker has no place for the logs of this Authorizer (stream {self._stream}); make it once, as the "
+            f"storekeeper: mcsa store prepare {self._authorizer} --bus URL --nkey FILE"
+        )
+        return Refused("store", "stream", sentence)
 
     async def _call(self, verb: str, **question: Any) -> dict[str, Any]:
         return await self._jetstream.repeat(lambda: self._jetstream.call(verb, self._stream, **question))

@@ -26,7 +26,7 @@ from mcsa.v1 import authorizer_pb2 as mcsa_dot_v1_dot_authorizer__pb2
 from mcsa.v1 import types_pb2 as mcsa_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cmcsa/v1/authorizer_log.proto\x12\x07mcsa.v1\x1a\x18mcsa/v1/authorizer.proto\x1a\x13mcsa/v1/types.proto\"\xa8\x01\n\x10\x43onferenceRecord\x12\'\n\x07\x63reated\x18\x01 \x01(\x0b\x32\x16.mcsa.v1.CreateRequest\x12)\n\x06groups\x18\x02 \x03(\x0b\x32\x19.mcsa.v1.GroupDescription\x12\x0e\n\x06\x62\x61nned\x18\x03 \x03(\t\x12\x30\n\rcountersigned\x18\x04 \x03(\x0b\x32\x19.mcsa.v1.Countersignature\"k\n\x0bGroupRecord\x12*\n\x08snapshot\x18\x01 \x01(\x0b\x32\x16.mcsa.v1.GroupSnapshotH\x00\x12(\n\x07\x66lushed\x18\x02 \x01(\x0b\x32\x15.mcsa.v1.GroupFlushedH\x00\x42\x06\n\x04what\"o\n\rGroupCounters\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\x0e\n\x06number\x18\x02 \x01(\x04\x12\x16\n\x0enext_sender_id\x18\x03 \x01(\r\x12\x15\n\rown_sender_id\x18\x04 \x01(\r\x12\x10\n\x08rekey_ms\x18\x05 \x01(\x04\"\xa5\x01\n\rGroupSnapshot\x12\x0b\n\x03gkm\x18\x01 \x01(\x0c\x12(\n\x08\x63ounters\x18\x02 \x01(\x0b\x32\x16.mcsa.v1.GroupCounters\x12\x0f\n\x07members\x18\x03 \x01(\x0c\x12$\n\x07updates\x18\x04 \x03(\x0b\x32\x13.mcsa.v1.KeptUpdate\x12&\n\nadmissions\x18\x05 \x03(\x0b\x32\x12.mcsa.v1.Admission\"\xb6\x01\n\x0cGroupFlushed\x12\x0b\n\x03gkm\x18\x01 \x01(\x0c\x12(\n\x08\x63ounters\x18\x02 \x01(\x0b\x32\x16.mcsa.v1.GroupCounters\x12\x0f\n\x07removed\x18\x03 \x03(\t\x12&\n\x07\x63hanged\x18\x04 \x03(\x0b\x32\x15.mcsa.v1.MemberRecord\x12\x0e\n\x06update\x18\x05 \x01(\x0c\x12&\n\nadmissions\x18\x06 \x03(\x0b\x32\x12.mcsa.v1.Admission\"b\n\x0cMemberRecord\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x16\n\tsender_id\x18\x03 \x01(\rH\x00\x88\x01\x01\x12\r\n\x05users\x18\x04 \x03(\tB\x0c\n\n_sender_id\"+\n\nKeptUpdate\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\x0e\n\x06sealed\x18\x02 \x01(\x0c\"S\n\tAdmission\x12\x14\n\x0crequest_hash\x18\x01 \x01(\x0c\x12\x0c\n\x04host\x18\x02 \x01(\t\x12\x11\n\tsender_id\x18\x03 \x01(\r\x12\x0f\n\x07time_ms\x18\x04 \x01(\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cmcsa/v1/authorizer_log.proto\x12\x07mcsa.v1\x1a\x18mcsa/v1/authorizer.proto\x1a\x13mcsa/v1/types.proto\"\xce\x01\n\x10\x43onferenceRecord\x12\'\n\x07\x63reated\x18\x01 \x01(\x0b\x32\x16.mcsa.v1.CreateRequest\x12)\n\x06groups\x18\x02 \x03(\x0b\x32\x19.mcsa.v1.GroupDescription\x12\x0e\n\x06\x62\x61nned\x18\x03 \x03(\t\x12\x30\n\rcountersigned\x18\x04 \x03(\x0b\x32\x19.mcsa.v1.Countersignature\x12$\n\tsubgroups\x18\x05 \x03(\x0b\x32\x11.mcsa.v1.Subgroup\"I\n\x08Subgroup\x12\x13\n\x0b\x62\x61\x63kbone_id\x18\x01 \x01(\x0c\x12(\n\x05group\x18\x02 \x01(\x0b\x32\x19.mcsa.v1.GroupDescription\"k\n\x0bGroupRecord\x12*\n\x08snapshot\x18\x01 \x01(\x0b\x32\x16.mcsa.v1.GroupSnapshotH\x00\x12(\n\x07\x66lushed\x18\x02 \x01(\x0b\x32\x15.mcsa.v1.GroupFlushedH\x00\x42\x06\n\x04what\"\x97\x01\n\rGroupCounters\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\x0e\n\x06number\x18\x02 \x01(\x04\x12\x16\n\x0enext_sender_id\x18\x03 \x01(\r\x12\x15\n\rown_sender_id\x18\x04 \x01(\r\x12\x10\n\x08rekey_ms\x18\x05 \x01(\x04\x12\r\n\x05\x61gent\x18\x06 \x01(\t\x12\x17\n\x0f\x61gent_sender_id\x18\x07 \x01(\r\"\xa5\x01\n\rGroupSnapshot\x12\x0b\n\x03gkm\x18\x01 \x01(\x0c\x12(\n\x08\x63ounters\x18\x02 \x01(\x0b\x32\x16.mcsa.v1.GroupCounters\x12\x0f\n\x07members\x18\x03 \x01(\x0c\x12$\n\x07updates\x18\x04 \x03(\x0b\x32\x13.mcsa.v1.KeptUpdate\x12&\n\nadmissions\x18\x05 \x03(\x0b\x32\x12.mcsa.v1.Admission\"\xb6\x01\n\x0cGroupFlushed\x12\x0b\n\x03gkm\x18\x01 \x01(\x0c\x12(\n\x08\x63ounters\x18\x02 \x01(\x0b\x32\x16.mcsa.v1.GroupCounters\x12\x0f\n\x07removed\x18\x03 \x03(\t\x12&\n\x07\x63hanged\x18\x04 \x03(\x0b\x32\x15.mcsa.v1.MemberRecord\x12\x0e\n\x06update\x18\x05 \x01(\x0c\x12&\n\nadmissions\x18\x06 \x03(\x0b\x32\x12.mcsa.v1.Admission\"b\n\x0cMemberRecord\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x16\n\tsender_id\x18\x03 \x01(\rH\x00\x88\x01\x01\x12\r\n\x05users\x18\x04 \x03(\tB\x0c\n\n_sender_id\"+\n\nKeptUpdate\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\x0e\n\x06sealed\x18\x02 \x01(\x0c\"S\n\tAdmission\x12\x14\n\x0crequest_hash\x18\x01 \x01(\x0c\x12\x0c\n\x04host\x18\x02 \x01(\t\x12\x11\n\tsender_id\x18\x03 \x01(\r\x12\x0f\n\x07time_ms\x18\x04 \x01(\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,19 +34,21 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'mcsa.v1.authorizer_log_pb2'
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CONFERENCERECORD']._serialized_start=89
-  _globals['_CONFERENCERECORD']._serialized_end=257
-  _globals['_GROUPRECORD']._serialized_start=259
-  _globals['_GROUPRECORD']._serialized_end=366
-  _globals['_GROUPCOUNTERS']._serialized_start=368
-  _globals['_GROUPCOUNTERS']._serialized_end=479
-  _globals['_GROUPSNAPSHOT']._serialized_start=482
-  _globals['_GROUPSNAPSHOT']._serialized_end=647
-  _globals['_GROUPFLUSHED']._serialized_start=650
-  _globals['_GROUPFLUSHED']._serialized_end=832
-  _globals['_MEMBERRECORD']._serialized_start=834
-  _globals['_MEMBERRECORD']._serialized_end=932
-  _globals['_KEPTUPDATE']._serialized_start=934
-  _globals['_KEPTUPDATE']._serialized_end=977
-  _globals['_ADMISSION']._serialized_start=979
-  _globals['_ADMISSION']._serialized_end=1062
+  _globals['_CONFERENCERECORD']._serialized_end=295
+  _globals['_SUBGROUP']._serialized_start=297
+  _globals['_SUBGROUP']._serialized_end=370
+  _globals['_GROUPRECORD']._serialized_start=372
+  _globals['_GROUPRECORD']._serialized_end=479
+  _globals['_GROUPCOUNTERS']._serialized_start=482
+  _globals['_GROUPCOUNTERS']._serialized_end=633
+  _globals['_GROUPSNAPSHOT']._serialized_start=636
+  _globals['_GROUPSNAPSHOT']._serialized_end=801
+  _globals['_GROUPFLUSHED']._serialized_start=804
+  _globals['_GROUPFLUSHED']._serialized_end=986
+  _globals['_MEMBERRECORD']._serialized_start=988
+  _globals['_MEMBERRECORD']._serialized_end=1086
+  _globals['_KEPTUPDATE']._serialized_start=1088
+  _globals['_KEPTUPDATE']._serialized_end=1131
+  _globals['_ADMISSION']._serialized_start=1133
+  _globals['_ADMISSION']._serialized_end=1216
 # @@protoc_insertion_point(module_scope)

@@ -32,6 +32,7 @@ class ConferenceRecord(_message.Message):
     GROUPS_FIELD_NUMBER: _builtins.int
     BANNED_FIELD_NUMBER: _builtins.int
     COUNTERSIGNED_FIELD_NUMBER: _builtins.int
+    SUBGROUPS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def created(self) -> _authorizer_pb2.CreateRequest:
         """The conference began."""
@@ -48,6 +49,10 @@ class ConferenceRecord(_message.Message):
     def countersigned(self) -> _containers.RepeatedCompositeFieldContainer[_authorizer_pb2.Countersignature]:
         """Countersignatures that were given."""
 
+    @_builtins.property
+    def subgroups(self) -> _containers.RepeatedCompositeFieldContainer[Global___Subgroup]:
+        """Subgroups that were added to groups."""
+
     def __init__(
         self,
         *,
@@ -55,14 +60,43 @@ class ConferenceRecord(_message.Message):
         groups: _abc.Iterable[_types_pb2.GroupDescription] | None = ...,
         banned: _abc.Iterable[_builtins.str] | None = ...,
         countersigned: _abc.Iterable[_authorizer_pb2.Countersignature] | None = ...,
+        subgroups: _abc.Iterable[Global___Subgroup] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created", b"created"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["banned", b"banned", "countersigned", b"countersigned", "created", b"created", "groups", b"groups"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["banned", b"banned", "countersigned", b"countersigned", "created", b"created", "groups", b"groups", "subgroups", b"subgroups"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ConferenceRecord: _TypeAlias = ConferenceRecord  # noqa: Y015
+
+@_typing.final
+class Subgroup(_message.Message):
+    """Subgroup is one subgroup of a group, beside the group itself, which is the first one: the backbone."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BACKBONE_ID_FIELD_NUMBER: _builtins.int
+    GROUP_FIELD_NUMBER: _builtins.int
+    backbone_id: _builtins.bytes
+    """16 bytes."""
+    @_builtins.property
+    def group(self) -> _types_pb2.GroupDescription:
+        """The subgroup."""
+
+    def __init__(
+        self,
+        *,
+        backbone_id: _builtins.bytes = ...,
+        group: _types_pb2.GroupDescription | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["group", b"group"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backbone_id", b"backbone_id", "group", b"group"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Subgroup: _TypeAlias = Subgroup  # noqa: Y015
 
 @_typing.final
 class GroupRecord(_message.Message):
@@ -107,6 +141,8 @@ class GroupCounters(_message.Message):
     NEXT_SENDER_ID_FIELD_NUMBER: _builtins.int
     OWN_SENDER_ID_FIELD_NUMBER: _builtins.int
     REKEY_MS_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
+    AGENT_SENDER_ID_FIELD_NUMBER: _builtins.int
     epoch: _builtins.int
     """Of the group key."""
     number: _builtins.int
@@ -117,6 +153,10 @@ class GroupCounters(_message.Message):
     """The Authorizer's own."""
     rekey_ms: _builtins.int
     """Milliseconds since 1970 at which the key has to be replaced."""
+    agent: _builtins.str
+    """SPIFFE ID of the relaying agent, in a subgroup that has one."""
+    agent_sender_id: _builtins.int
+    """Under which it relays into this subgroup."""
     def __init__(
         self,
         *,
@@ -125,10 +165,12 @@ class GroupCounters(_message.Message):
         next_sender_id: _builtins.int = ...,
         own_sender_id: _builtins.int = ...,
         rekey_ms: _builtins.int = ...,
+        agent: _builtins.str = ...,
+        agent_sender_id: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "next_sender_id", b"next_sender_id", "number", b"number", "own_sender_id", b"own_sender_id", "rekey_ms", b"rekey_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "agent_sender_id", b"agent_sender_id", "epoch", b"epoch", "next_sender_id", b"next_sender_id", "number", b"number", "own_sender_id", b"own_sender_id", "rekey_ms", b"rekey_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -134,6 +134,7 @@ class RegisterRequest(_message.Message):
     GKM_CONTRIBUTION_FIELD_NUMBER: _builtins.int
     ANOTHER_USER_FIELD_NUMBER: _builtins.int
     LAST_BEACON_FIELD_NUMBER: _builtins.int
+    RELAY_FIELD_NUMBER: _builtins.int
     group_id: _builtins.bytes
     """16 bytes."""
     hpke_public_key: _builtins.bytes
@@ -150,6 +151,10 @@ class RegisterRequest(_message.Message):
     """The host is a member already and only speaks for one user more: it keeps its keys."""
     last_beacon: _builtins.bytes
     """The last Beacon's Envelope as received, where the member has reason to think that the Authorizer lost its past."""
+    relay: _builtins.bool
+    """As the relaying agent that the Authorizer appointed this host to be, in the subgroup that is to be joined to its
+    own: speaks for nobody.
+    """
     @_builtins.property
     def user_statement(self) -> _types_pb2.SignedStatement:
         """The user's statement, label "mcsa user statement v1"; empty where a host joins for itself."""
@@ -166,10 +171,11 @@ class RegisterRequest(_message.Message):
         gkm_contribution: _builtins.bytes = ...,
         another_user: _builtins.bool = ...,
         last_beacon: _builtins.bytes = ...,
+        relay: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["user_statement", b"user_statement"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "another_user", b"another_user", "gkm_contribution", b"gkm_contribution", "group_id", b"group_id", "hpke_public_key", b"hpke_public_key", "hpke_suite", b"hpke_suite", "last_beacon", b"last_beacon", "sender", b"sender", "user_statement", b"user_statement"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "another_user", b"another_user", "gkm_contribution", b"gkm_contribution", "group_id", b"group_id", "hpke_public_key", b"hpke_public_key", "hpke_suite", b"hpke_suite", "last_beacon", b"last_beacon", "relay", b"relay", "sender", b"sender", "user_statement", b"user_statement"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -215,6 +221,7 @@ class GroupSecurityAssociation(_message.Message):
     EPOCH_FIELD_NUMBER: _builtins.int
     NEXT_SENDER_ID_FIELD_NUMBER: _builtins.int
     TIME_MS_FIELD_NUMBER: _builtins.int
+    BACKBONE_FIELD_NUMBER: _builtins.int
     conference_id: _builtins.bytes
     """16 bytes."""
     sender_id: _builtins.int
@@ -241,6 +248,10 @@ class GroupSecurityAssociation(_message.Message):
     def roster(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.RosterEntry]:
         """All senders."""
 
+    @_builtins.property
+    def backbone(self) -> _types_pb2.GroupDescription:
+        """Where the group is a subgroup: the one that all others are joined to, and that was asked for."""
+
     def __init__(
         self,
         *,
@@ -254,10 +265,11 @@ class GroupSecurityAssociation(_message.Message):
         epoch: _builtins.int = ...,
         next_sender_id: _builtins.int = ...,
         time_ms: _builtins.int = ...,
+        backbone: _types_pb2.GroupDescription | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_sender_id", b"_sender_id", "description", b"description", "group", b"group", "sender_id", b"sender_id"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_sender_id", b"_sender_id", "backbone", b"backbone", "description", b"description", "group", b"group", "sender_id", b"sender_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_sender_id", b"_sender_id", "conference_id", b"conference_id", "description", b"description", "epoch", b"epoch", "gkm_welcome", b"gkm_welcome", "group", b"group", "next_sender_id", b"next_sender_id", "roster", b"roster", "sender_id", b"sender_id", "time_ms", b"time_ms", "update_number", b"update_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_sender_id", b"_sender_id", "backbone", b"backbone", "conference_id", b"conference_id", "description", b"description", "epoch", b"epoch", "gkm_welcome", b"gkm_welcome", "group", b"group", "next_sender_id", b"next_sender_id", "roster", b"roster", "sender_id", b"sender_id", "time_ms", b"time_ms", "update_number", b"update_number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__sender_id: _TypeAlias = _typing.Literal["sender_id"]  # noqa: Y015
     _WhichOneofArgType__sender_id: _TypeAlias = _typing.Literal["_sender_id", b"_sender_id"]  # noqa: Y015
@@ -286,6 +298,7 @@ class GroupUpdate(_message.Message):
     CHANGED_FIELD_NUMBER: _builtins.int
     EJECTION_FIELD_NUMBER: _builtins.int
     TRACEPARENT_FIELD_NUMBER: _builtins.int
+    ALL_DISTANT_FIELD_NUMBER: _builtins.int
     group_id: _builtins.bytes
     """16 bytes."""
     number: _builtins.int
@@ -302,6 +315,8 @@ class GroupUpdate(_message.Message):
     """True where the change throws somebody out."""
     traceparent: _builtins.str
     """W3C trace context of the call that caused it."""
+    all_distant: _builtins.bool
+    """Senders of other subgroups that are not among `added` are there no longer."""
     @_builtins.property
     def added(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.RosterEntry]:
         """Senders that came."""
@@ -333,10 +348,11 @@ class GroupUpdate(_message.Message):
         changed: _abc.Iterable[_types_pb2.RosterEntry] | None = ...,
         ejection: _builtins.bool = ...,
         traceparent: _builtins.str = ...,
+        all_distant: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activation_ms", b"activation_ms", "added", b"added", "changed", b"changed", "deactivation_ms", b"deactivation_ms", "departed_users", b"departed_users", "ejection", b"ejection", "epoch", b"epoch", "gkm_rekey", b"gkm_rekey", "group_id", b"group_id", "number", b"number", "removed", b"removed", "traceparent", b"traceparent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activation_ms", b"activation_ms", "added", b"added", "all_distant", b"all_distant", "changed", b"changed", "deactivation_ms", b"deactivation_ms", "departed_users", b"departed_users", "ejection", b"ejection", "epoch", b"epoch", "gkm_rekey", b"gkm_rekey", "group_id", b"group_id", "number", b"number", "removed", b"removed", "traceparent", b"traceparent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -379,6 +395,82 @@ class SealedUpdate(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SealedUpdate: _TypeAlias = SealedUpdate  # noqa: Y015
+
+@_typing.final
+class GroupMessage(_message.Message):
+    """GroupMessage is all that the Authorizer says to a group, whichever way it goes: on the group's subject of the bus, and
+    on inner UDP port 848 of the group's own multicast.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UPDATE_FIELD_NUMBER: _builtins.int
+    BEACON_FIELD_NUMBER: _builtins.int
+    PART_FIELD_NUMBER: _builtins.int
+    update: _builtins.bytes
+    """A SealedUpdate, serialised."""
+    beacon: _builtins.bytes
+    """An Envelope with a Beacon, serialised, as RegisterRequest.last_beacon shows it again."""
+    @_builtins.property
+    def part(self) -> Global___UpdatePart:
+        """A piece of an update that is too long for one datagram; on the multicast only."""
+
+    def __init__(
+        self,
+        *,
+        update: _builtins.bytes = ...,
+        beacon: _builtins.bytes = ...,
+        part: Global___UpdatePart | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["beacon", b"beacon", "body", b"body", "part", b"part", "update", b"update"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["beacon", b"beacon", "body", b"body", "part", b"part", "update", b"update"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["update", "beacon", "part"]  # noqa: Y015
+    _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
+
+Global___GroupMessage: _TypeAlias = GroupMessage  # noqa: Y015
+
+@_typing.final
+class UpdatePart(_message.Message):
+    """UpdatePart is a piece of a SealedUpdate, so short that its GroupMessage is no more than 1,187 bytes and no network
+    cuts the datagram (mcsa/update_parts.py). Nothing in it is believed: what the pieces make is a SealedUpdate, or not.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    INDEX_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    BODY_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """Number of the update, as in the SealedUpdate."""
+    index: _builtins.int
+    """Which piece, from 0."""
+    count: _builtins.int
+    """How many there are; at most 229."""
+    digest: _builtins.bytes
+    """SHA-256 of the whole SealedUpdate, its first 16 bytes."""
+    body: _builtins.bytes
+    """The piece; not empty, at most 1,146 bytes."""
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        index: _builtins.int = ...,
+        count: _builtins.int = ...,
+        digest: _builtins.bytes = ...,
+        body: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "count", b"count", "digest", b"digest", "index", b"index", "number", b"number"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdatePart: _TypeAlias = UpdatePart  # noqa: Y015
 
 @_typing.final
 class Beacon(_message.Message):

@@ -20,7 +20,9 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class FlatWelcome(_message.Message):
-    """FlatWelcome is what a member of a `cbt` or `kd` group starts from, made by the authority or by a distributor."""
+    """FlatWelcome is what a member of a flat group (`cbt`, `kd`, a subgroup of `iolus`) starts from, made by the authority
+    or by a distributor.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

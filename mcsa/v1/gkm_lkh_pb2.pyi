@@ -57,34 +57,10 @@ class LkhWelcome(_message.Message):
 Global___LkhWelcome: _TypeAlias = LkhWelcome  # noqa: Y015
 
 @_typing.final
-class LkhRekey(_message.Message):
-    """LkhRekey replaces the group key, and all keys of the tree that somebody knows who left."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    TREE_CHANGE_FIELD_NUMBER: _builtins.int
-    CONFIRMATION_FIELD_NUMBER: _builtins.int
-    tree_change: _builtins.bytes
-    """An LkhTreeChange, serialised."""
-    confirmation: _builtins.bytes
-    """16 bytes: keyed BLAKE2b over it, with the new root key and the nonce."""
-    def __init__(
-        self,
-        *,
-        tree_change: _builtins.bytes = ...,
-        confirmation: _builtins.bytes = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["confirmation", b"confirmation", "tree_change", b"tree_change"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___LkhRekey: _TypeAlias = LkhRekey  # noqa: Y015
-
-@_typing.final
 class LkhTreeChange(_message.Message):
-    """LkhTreeChange says how each member that stays comes to the new root key."""
+    """LkhTreeChange says how each member that stays comes to the new root key and so to the new group key. A rekey is one of
+    these, serialised, and after it 16 bytes: keyed BLAKE2b over it, with the new root key and the nonce.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -97,7 +73,7 @@ class LkhTreeChange(_message.Message):
     generation: _builtins.int
     """Of the keys that it leads to."""
     nonce: _builtins.bytes
-    """16 fresh random bytes: what is derived here is derived nowhere else."""
+    """16 bytes: what is derived here is derived nowhere else."""
     height: _builtins.int
     """Of the root above the leaves."""
     nodes: _builtins.bytes
@@ -130,38 +106,15 @@ class LkhTreeChange(_message.Message):
 Global___LkhTreeChange: _TypeAlias = LkhTreeChange  # noqa: Y015
 
 @_typing.final
-class LkhRecord(_message.Message):
-    """LkhRecord is what a change leaves in the authority: it goes into the Authorizer's log, sealed."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    MEMBERSHIP_CHANGE_FIELD_NUMBER: _builtins.int
-    CONFIRMATION_FIELD_NUMBER: _builtins.int
-    membership_change: _builtins.bytes
-    """An LkhMembershipChange, serialised."""
-    confirmation: _builtins.bytes
-    """16 bytes: keyed BLAKE2b over it, with the root key and the confirmation before."""
-    def __init__(
-        self,
-        *,
-        membership_change: _builtins.bytes = ...,
-        confirmation: _builtins.bytes = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["confirmation", b"confirmation", "membership_change", b"membership_change"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___LkhRecord: _TypeAlias = LkhRecord  # noqa: Y015
-
-@_typing.final
 class LkhMembershipChange(_message.Message):
-    """LkhMembershipChange is who came and went; all new keys derive from it and the keys that were."""
+    """LkhMembershipChange is who came and went; all new keys derive from it and the keys that were. A record for the
+    Authorizer's log is one of these, serialised, and after it 16 bytes: keyed BLAKE2b over it, with the root key and these
+    16 bytes of the record before. The next 16 bytes of that hash are the nonce of the tree change.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    NONCE_FIELD_NUMBER: _builtins.int
+    RANDOM_FIELD_NUMBER: _builtins.int
     REPLACE_KEY_FIELD_NUMBER: _builtins.int
     LEFT_FIELD_NUMBER: _builtins.int
     JOINED_FIELD_NUMBER: _builtins.int
@@ -169,8 +122,8 @@ class LkhMembershipChange(_message.Message):
     LEAF_KEYS_FIELD_NUMBER: _builtins.int
     MOVES_FIELD_NUMBER: _builtins.int
     EMPTY_ROOT_FIELD_NUMBER: _builtins.int
-    nonce: _builtins.bytes
-    """16 fresh random bytes."""
+    random: _builtins.bytes
+    """16 bytes, fresh: two instances that make the same change in the same state make different keys."""
     replace_key: _builtins.bool
     """Whether the group key changed."""
     tags: _builtins.bytes
@@ -194,7 +147,7 @@ class LkhMembershipChange(_message.Message):
     def __init__(
         self,
         *,
-        nonce: _builtins.bytes = ...,
+        random: _builtins.bytes = ...,
         replace_key: _builtins.bool = ...,
         left: _abc.Iterable[_builtins.int] | None = ...,
         joined: _abc.Iterable[_builtins.int] | None = ...,
@@ -205,7 +158,7 @@ class LkhMembershipChange(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["empty_root", b"empty_root", "joined", b"joined", "leaf_keys", b"leaf_keys", "left", b"left", "moves", b"moves", "nonce", b"nonce", "replace_key", b"replace_key", "tags", b"tags"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["empty_root", b"empty_root", "joined", b"joined", "leaf_keys", b"leaf_keys", "left", b"left", "moves", b"moves", "random", b"random", "replace_key", b"replace_key", "tags", b"tags"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -232,7 +185,7 @@ class LkhSnapshot(_message.Message):
     group_key: _builtins.bytes
     """32 bytes."""
     history: _builtins.bytes
-    """Confirmation of the last record, 16 bytes."""
+    """The last 16 bytes of the last record."""
     index_key: _builtins.bytes
     """32 bytes: the key of the names' hashes."""
     tags: _builtins.bytes

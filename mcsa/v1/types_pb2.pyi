@@ -67,6 +67,8 @@ class GroupPolicy(_message.Message):
     KEEP_KEY_ON_JOIN_FIELD_NUMBER: _builtins.int
     REPLAY_WINDOW_FIELD_NUMBER: _builtins.int
     LEASE_S_FIELD_NUMBER: _builtins.int
+    MULTICAST_UPDATES_FIELD_NUMBER: _builtins.int
+    SUBGROUP_SIZE_FIELD_NUMBER: _builtins.int
     suite: _builtins.str
     """AEAD of the packets: "aes-256-gcm", "aes-128-gcm" or "chacha20-poly1305"."""
     gkm: _builtins.str
@@ -99,6 +101,12 @@ class GroupPolicy(_message.Message):
     """Anti-replay window, packets (RFC 6479)."""
     lease_s: _builtins.int
     """A host that has not renewed its membership for so long is removed, and the group rekeyed."""
+    multicast_updates: _builtins.bool
+    """Updates go on the group's own multicast too, not on the bus alone, so that members follow without a broker. On
+    unless this says otherwise: false is not the same as absent.
+    """
+    subgroup_size: _builtins.int
+    """In a protocol of subgroups (`iolus`): hosts in a subgroup at most; 0 for what the protocol says."""
     def __init__(
         self,
         *,
@@ -118,12 +126,16 @@ class GroupPolicy(_message.Message):
         keep_key_on_join: _builtins.bool = ...,
         replay_window: _builtins.int = ...,
         lease_s: _builtins.int = ...,
+        multicast_updates: _builtins.bool | None = ...,
+        subgroup_size: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_multicast_updates", b"_multicast_updates", "multicast_updates", b"multicast_updates"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activation_ms", b"activation_ms", "batch_ms", b"batch_ms", "beacon_ms", b"beacon_ms", "beacon_silence_ms", b"beacon_silence_ms", "deactivation_ms", b"deactivation_ms", "ejection_activation_ms", b"ejection_activation_ms", "ejection_deactivation_ms", b"ejection_deactivation_ms", "gkm", b"gkm", "hpke", b"hpke", "keep_key_on_join", b"keep_key_on_join", "lease_s", b"lease_s", "rekey_s", b"rekey_s", "replay_window", b"replay_window", "source_authentication", b"source_authentication", "suite", b"suite", "wire", b"wire"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_multicast_updates", b"_multicast_updates", "activation_ms", b"activation_ms", "batch_ms", b"batch_ms", "beacon_ms", b"beacon_ms", "beacon_silence_ms", b"beacon_silence_ms", "deactivation_ms", b"deactivation_ms", "ejection_activation_ms", b"ejection_activation_ms", "ejection_deactivation_ms", b"ejection_deactivation_ms", "gkm", b"gkm", "hpke", b"hpke", "keep_key_on_join", b"keep_key_on_join", "lease_s", b"lease_s", "multicast_updates", b"multicast_updates", "rekey_s", b"rekey_s", "replay_window", b"replay_window", "source_authentication", b"source_authentication", "subgroup_size", b"subgroup_size", "suite", b"suite", "wire", b"wire"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__multicast_updates: _TypeAlias = _typing.Literal["multicast_updates"]  # noqa: Y015
+    _WhichOneofArgType__multicast_updates: _TypeAlias = _typing.Literal["_multicast_updates", b"_multicast_updates"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__multicast_updates) -> _WhichOneofReturnType__multicast_updates | None: ...
 
 Global___GroupPolicy: _TypeAlias = GroupPolicy  # noqa: Y015
 
@@ -333,12 +345,20 @@ class RosterEntry(_message.Message):
     HOST_FIELD_NUMBER: _builtins.int
     USERS_FIELD_NUMBER: _builtins.int
     ADDRESS_FIELD_NUMBER: _builtins.int
+    RELAY_FIELD_NUMBER: _builtins.int
+    DISTANT_FIELD_NUMBER: _builtins.int
     sender_id: _builtins.int
     """20 bits, never given twice in the life of a group."""
     host: _builtins.str
     """SPIFFE ID of the host."""
     address: _builtins.str
     """Address its packets come from."""
+    relay: _builtins.bool
+    """A relaying agent's (GKM of subgroups): all that it sends under this sender ID is others' packets, each with its
+    origin in front (mcsa/esp/relayed.py). What the host has to say itself it says under another sender ID.
+    """
+    distant: _builtins.bool
+    """A sender of another subgroup: heard through relaying agents only, never directly."""
     @_builtins.property
     def users(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """SPIFFE IDs of the users on it that were admitted."""
@@ -350,10 +370,12 @@ class RosterEntry(_message.Message):
         host: _builtins.str = ...,
         users: _abc.Iterable[_builtins.str] | None = ...,
         address: _builtins.str = ...,
+        relay: _builtins.bool = ...,
+        distant: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "host", b"host", "sender_id", b"sender_id", "users", b"users"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "distant", b"distant", "host", b"host", "relay", b"relay", "sender_id", b"sender_id", "users", b"users"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

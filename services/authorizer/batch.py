@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from mcsa.v1.authorizer_pb2 import RegisterRequest
 from services.authorizer.journal import Then
-
-JOINS_AT_ONCE = 1_000  # in one flush: its record has to fit into a message of the broker
+from services.authorizer.members import Members
+from services.authorizer.room import Room
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,11 @@ class Joiner:
     user: str | None
     traceparent: str | None = None
 
+    @property
+    def names(self) -> tuple[str, str, str]:
+        """What is written down of it."""
+        return self.host, self.user or "", self.request.address
+
 
 @dataclass(slots=True)
 class Batch:
@@ -30,7 +36,7 @@ class Batch:
     dismissed: list[Joiner] = field(default_factory=list)  # left or were thrown out while they waited
     leaving: set[str] = field(default_factory=set)  # hosts
     users_leaving: dict[str, set[str]] = field(default_factory=dict)  # by host
-    ejecting: bool = False
+    ejected: set[str] = field(default_factory=set)  # of these hosts, those that somebody is thrown off
     taking_over: bool = False  # this process has just read the group's log
     traceparent: str | None = None
     due_at: float | None = None
@@ -55,6 +61,7 @@ class Batch:
         """There are none any more that could leave."""
         self.leaving.clear()
         self.users_leaving.clear()
+        self.ejected.clear()
 
     def dismiss(self, host: str) -> None:
         """A joiner that isn't to join any more, where there is one."""
@@ -62,11 +69,32 @@ class Batch:
         if joiner is not None:
             self.dismissed.append(joiner)
 
-    def split(self, now: float) -> Batch:
-        """What is too much for one flush: the last joiners, due at once."""
-        later = Batch()
-        for host in list(self.joiners)[JOINS_AT_ONCE:]:
-            later.join(self.joiners.pop(host))
-        if later.joiners:
-            later.due(now, self.traceparent)
+    def split(self, now: float, members: Members) -> Batch:
+        """What is too much for one flush, due at once: who was thrown out goes first, then who leaves, then who joins.
+
+        Whoever waits for all of it hears when the last of it is done.
+        """
+        room, later = Room(), Batch(traceparent=self.traceparent)
+        for host in self._ejected_first(self.leaving):
+            if not room.take([host, *_users(host, members)], leaves=True):
+                self.leaving.remove(host)
+                later.leaving.add(host)
+        for host in self._ejected_first(self.users_leaving):
+            if not room.take([host, *_users(host, members)], leaves=True):
+                later.users_leaving[host] = self.users_leaving.pop(host)
+        for host, joiner in list(self.joiners.items()):
+            if not room.take([*joiner.names, *_users(host, members)], leaves=host in members):
+                later.join(self.joiners.pop(host))
+        if later.leaving or later.users_leaving or later.joiners:
+            later.due(now)
+            later.ejected = self.ejected & (later.leaving | later.users_leaving.keys())
+            later.then, self.then = self.then, []
         return later
+
+    def _ejected_first(self, hosts: Iterable[str]) -> list[str]:
+        return sorted(hosts, key=lambda host: (host not in self.ejected, host))
+
+
+def _users(host: str, members: Members) -> Iterable[str]:
+    member = members.get(host)
+    return () if member is None else member.users

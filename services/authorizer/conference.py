@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from mcsa.conference_id import conference_id_of
-from mcsa.v1.authorizer_log_pb2 import ConferenceRecord
+from mcsa.v1.authorizer_log_pb2 import ConferenceRecord, Subgroup
 from mcsa.v1.authorizer_pb2 import CreateRequest
 from mcsa.v1.types_pb2 import AccessControl, ConferenceDescription, GroupDescription, SignedStatement
 from services.authorizer.rules import Resource
@@ -36,6 +36,7 @@ class Conference:
     policy_class: int
     access: AccessControl
     groups: list[GroupDescription]
+    subgroups: list[Subgroup] = field(default_factory=list)  # beside the groups themselves
     banned: list[str] = field(default_factory=list)
     _resource: Resource | None = None
 
@@ -61,9 +62,23 @@ class Conference:
             return None
         coordinator = ConferenceDescription.FromString(whole.created.description.statement).coordinator
         conference = cls.created(whole.created, coordinator, list(whole.groups))
+        conference.subgroups.extend(whole.subgroups)
         for subject in whole.banned:
             conference.ban(subject)
         return conference
+
+    def all_groups(self) -> list[GroupDescription]:
+        """Subgroups, too."""
+        return [*self.groups, *(subgroup.group for subgroup in self.subgroups)]
+
+    def place_of(self, group_id: bytes) -> tuple[GroupDescription | None, int]:
+        """Of a subgroup: the backbone that it is joined to, and its number among those; else None and 0."""
+        backbone_id = next((each.backbone_id for each in self.subgroups if each.group.group_id == group_id), None)
+        if backbone_id is None:
+            return None, 0
+        backbone = next(group for group in self.groups if group.group_id == backbone_id)
+        alike = [each.group.group_id for each in self.subgroups if each.backbone_id == backbone_id]
+        return backbone, alike.index(group_id) + 1
 
     def resource(self) -> Resource:
         """As the rules see it."""
@@ -84,4 +99,4 @@ class Conference:
     def record(self) -> ConferenceRecord:
         """All of it, as its first record or as a snapshot. Countersignatures that were given are not part of it."""
         created = CreateRequest(description=self.signed, access=self.access)
-        return ConferenceRecord(created=created, groups=self.groups, banned=self.banned)
+        return ConferenceRecord(created=created, groups=self.groups, banned=self.banned, subgroups=self.subgroups)

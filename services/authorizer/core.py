@@ -33,7 +33,7 @@ from services.authorizer.batch import Joiner
 from services.authorizer.conference import Conference, conference_log
 from services.authorizer.creating import complete_groups, open_description
 from services.authorizer.events import Alarm, Appended, Decided, Fenced, Loaded
-from services.authorizer.group import Group
+from services.authorizer.group import AGENT, Group
 from services.authorizer.groups import Groups
 from services.authorizer.journal import Gate
 from services.authorizer.rules import Resource, Rules
@@ -61,7 +61,7 @@ class AuthorizerCore:
         self._random = random
         self._settings = settings
         self._rules = rules or Rules(credentials.id.domain)
-        self._kept = Groups(credentials, random, settings.address)
+        self._kept = Groups(credentials, random, settings.address, settings.pool)
         self._verbs: dict[str, Callable[[Requested, float], list[Any]]] = {
             "create": self._create,
             "register": self._register,
@@ -144,9 +144,10 @@ class AuthorizerCore:
 
     def _register(self, request: Requested, now: float) -> list[Any]:
         group, user, rule = self._admit(request, now)
-        host = str(request.caller.id)
-        effects = self._believe(group, request.message.last_beacon, now)
-        if group.id not in self.groups:  # what the member shows made us give it up
+        host = _member_name(request)
+        group, effects = self._kept.place(group.id, host, now)
+        effects += self._believe(group, request.message.last_beacon, now)
+        if not self._kept.has(group):  # what the member shows made us give it up
             effects.append(Refuse(request.token, Refused("moved", "evidence", "the group begins anew; ask again")))
             return effects
         joiner = Joiner(
@@ -177,6 +178,8 @@ class AuthorizerCore:
             ipaddress.ip_address(message.address)
         except ValueError:
             raise Refused("address", "source-address", "the host's own address is malformed") from None
+        if message.relay:
+            return group, None, self._appointed(group, str(host.id))
         conference = self._kept.find_conference(group.conference_id)
         resource = conference.resource()
         user = None
@@ -185,6 +188,12 @@ class AuthorizerCore:
         principals = [str(who.id) for who in (host, user) if who is not None]
         rules = self._rules.check_all(principals, "join", resource, with_user=user is not None)
         return group, user, rules[-1]
+
+    def _appointed(self, group: Group, host: str) -> str:
+        star = self._kept.star(group.id)
+        if star is None or not star.appointed_by(host):
+            raise Refused("not-allowed", "appointed-agents-only", f"{host} is no relaying agent of this group")
+        return "appointed-relaying-agent"
 
     def _believe(self, group: Group, raw: bytes, now: float) -> list[Any]:
         """Our own word, which a member kept: is it later than what the group's log knows, the log has lost its end."""
@@ -207,16 +216,16 @@ class AuthorizerCore:
 
     def _renew(self, request: Requested, now: float) -> list[Any]:
         group = self._kept.find_group(request.message.group_id)
-        known = group.renew(str(request.caller.id), now)
+        known = any(group.renew(name, now) for name in _member_names(request))
         return [Answer(request.token, wire.RenewResponse(register_again=not known))]
 
     def _leave(self, request: Requested, now: float) -> list[Any]:
         group = self._kept.find_group(request.message.group_id)
-        host = str(request.caller.id)
+        host, agent = _member_names(request)
         if request.message.user:
             touched = group.remove_user(request.message.user, now, host=host)
         else:
-            touched = group.remove_host(host, now)
+            touched = any(group.remove_host(name, now) for name in (host, agent))
         group.batch.trace(request.traceparent)
         answer = Answer(request.token, wire.LeaveResponse())
         if not touched:
@@ -232,7 +241,7 @@ class AuthorizerCore:
         except (Rejected, DecodeError) as error:
             raise Refused("eviction", "signature", f"the eviction was not accepted: {error}") from None
         conference = self._kept.find_conference(eviction.conference_id)
-        groups = [self._kept.find_group(description.group_id) for description in conference.groups]
+        groups = self._kept.groups_of(conference)
         if abs(eviction.time_ms / 1000 - now) > CREATION_SKEW:
             raise Refused("eviction", "time", "the eviction was signed too long ago; is the clock right?")
         rule = self._rules.check(str(signer.id), "evict", conference.resource())
@@ -256,7 +265,7 @@ class AuthorizerCore:
     def _repair(self, request: Requested, now: float) -> list[Any]:
         group = self._kept.find_group(request.message.group_id)
         missed = group.updates_since(request.message.have_number)
-        member = str(request.caller.id) in group.members
+        member = any(name in group.members for name in _member_names(request))
         if missed is None or not member:
             return [Answer(request.token, wire.RepairResponse(register_again=True))]
         return [Answer(request.token, wire.RepairResponse(updates=missed))]
@@ -285,6 +294,17 @@ class AuthorizerCore:
         answer = Answer(request.token, wire.CountersignResponse(countersignature=signed))
         record = ConferenceRecord(countersigned=[statement])
         return self._kept.commit(conference_log(conference.id), record, lambda _: [answer], now)
+
+
+def _member_names(request: Requested) -> tuple[str, str]:
+    """Under which the calling host may be a member: for itself, and as a relaying agent in the backbone."""
+    host = str(request.caller.id)
+    return host, host + AGENT
+
+
+def _member_name(request: Requested) -> str:
+    host, agent = _member_names(request)
+    return agent if request.message.relay else host
 
 
 def _created(conference: Conference) -> wire.CreateResponse:

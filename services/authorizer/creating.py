@@ -53,14 +53,15 @@ def complete_groups(
         group.group_id = group_id_of(conference_id, index)
         group.policy.CopyFrom(complete_policy(asked.policy))
         scheme_named(group.policy.gkm)
-        group.address = _give_address(asked.address, group.group_id, pool, addresses)
+        group.address = give_address(asked.address, group.group_id, pool, addresses)
         group.ttl = asked.ttl or DEFAULT_TTL
         addresses.add(group.address)
         groups.append(group)
     return groups
 
 
-def _give_address(asked: str, group_id: bytes, pool: str, taken: set[str]) -> str:
+def give_address(asked: str, group_id: bytes, pool: str, taken: set[str]) -> str:
+    """A multicast address that no other group has: the one that was asked for, or one from the pool; `Refused`."""
     if asked:
         try:
             multicast = ipaddress.ip_address(asked).is_multicast

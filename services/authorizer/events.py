@@ -31,7 +31,7 @@ class DropSender:
 
 @dataclass(frozen=True, slots=True)
 class SendToGroup:
-    """Send an update or a beacon to the group itself, sealed under this epoch; not where that isn't installed."""
+    """Send a `GroupMessage` to the group itself, sealed under this epoch; not where that isn't installed."""
 
     group_id: bytes
     epoch: int

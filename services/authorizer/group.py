@@ -12,8 +12,10 @@ and lost, and what members show of their own past (`is_outlived_by`) is believed
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
+from itertools import accumulate
+from typing import TypeVar
 
 from mcsa.errors import Refused, Rejected
 from mcsa.esp.spi import SENDER_ID_LIMIT, epoch_tag
@@ -37,12 +39,23 @@ from mcsa.v1.types_pb2 import ConferenceDescription, GroupDescription, RosterEnt
 from services.authorizer.batch import Batch, Joiner
 from services.authorizer.journal import Then
 from services.authorizer.members import KEY_SIZE, Member, Members
+from services.authorizer.room import (
+    CHANGE_SIZE,
+    ENTRY_SIZE,
+    REPAIR_SIZE,
+    ROSTER_SIZE,
+    Roster,
+    check_members,
+    check_roster,
+    check_users,
+)
 
 UPDATES_KEPT = 256  # for members that missed some; who missed more registers again
 UPDATES_BYTES_KEPT = 4 << 20  # of the same, in a protocol whose updates are long
-MAX_SENDER_ID = SENDER_ID_LIMIT - 1
+AGENT = "#relay"  # ends the name of a relaying agent as a member of the backbone; no SPIFFE ID ends so
 SKIPPED = 1_024  # sender IDs that a new process leaves out: the log may have lost who got them
 ADMISSIONS_FOR = 120.0  # seconds; a repeated request is late by then
+_Part = TypeVar("_Part", KeptUpdate, Admission)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +68,8 @@ class Setting:
     authorizer: Credentials
     address: str  # the Authorizer's own
     random: Random
+    backbone: GroupDescription | None = None  # of a subgroup: what it is joined to (`subgroups.py`)
+    sender_ids: range = range(1, SENDER_ID_LIMIT - 1)
 
     def gkm(self) -> Authority:
         """A fresh authority of the group's key management protocol."""
@@ -85,10 +100,13 @@ class Group:
         self.batch = Batch()
         self.members = self._no_members()
         self._own_roster_entry = RosterEntry(host=str(setting.authorizer.id), address=setting.address)
-        self.roster: dict[int, RosterEntry] = {}
+        self.roster = Roster()
         self._updates: deque[tuple[int, KeptUpdate]] = deque()
+        self._updates_size = 0
         self._admissions: dict[bytes, Admission] = {}
-        self._next_sender_id = 1
+        self._next_sender_id = setting.sender_ids.start
+        self.agent, self._agent_sender_id = "", 0
+        self.distant, self.wanted_distant = Roster(), dict[int, RosterEntry]()
         self.epoch = round(now * 1000)  # no less than the clock: a lost past can't come again (design, section 6)
         self.number = 0
         self.rekey_at = now + self.policy.rekey_s
@@ -140,8 +158,9 @@ class Group:
     def join(self, joiner: Joiner, now: float) -> Joiner | None:
         """Admits a host, and the user it speaks for, at the next flush; returns the joiner it takes the place of.
 
-        Raises `Refused` where the request's key material can't be used.
+        Raises `Refused` where the request's key material can't be used, or no room is left (`room.py`).
         """
+        self._check_room(joiner)
         try:
             check_public_key(joiner.request.hpke_suite, joiner.request.hpke_public_key)
             self._gkm.check_contribution(joiner.request.gkm_contribution)
@@ -152,6 +171,22 @@ class Group:
         self.batch.due(now + self.policy.batch_ms / 1000, joiner.traceparent)
         return superseded
 
+    def _check_room(self, joiner: Joiner) -> None:
+        member, waiting = self.members.get(joiner.host), self.batch.joiners
+        if member is None and joiner.host not in waiting:
+            check_members(scheme_named(self.policy.gkm), len(self.members) + len(waiting))
+        users = set() if member is None else member.users
+        check_users(len(users | {joiner.user or ""}))
+        listed = member is not None and member.sender_id is not None
+        if (joiner.user not in users) if listed else joiner.request.sender:
+            self._check_roster(joiner)
+
+    def _check_roster(self, joiner: Joiner) -> None:
+        size, waiting = self.roster.size + self.distant.size, self.batch.joiners
+        if size + ENTRY_SIZE * (len(waiting) + 1) > ROSTER_SIZE:  # may be full: then it is worth adding up
+            senders = [joiner, *(other for other in waiting.values() if other.request.sender)]
+            check_roster(size + sum(CHANGE_SIZE + sum(map(len, sender.names)) for sender in senders))
+
     def remove_user(self, user: str, now: float, *, host: str | None = None, eject: bool = False) -> bool:
         """Takes a user off; the host goes only with its last user. True where that changed anything."""
         waiting = [
@@ -159,25 +194,28 @@ class Group:
         ]
         for name in waiting:
             self.batch.dismiss(name)
-        hosts = [name for name in self.members.hosts_of(user) if host in (None, name)]
+        hosts = self.members.hosts_of(user) if host is None else self._with_user(host, user)
         for name in hosts:
             self.batch.users_leaving.setdefault(name, set()).add(user)
-        return self._removed(bool(hosts), now, eject=eject)
+        return self._removed(hosts, now, eject=eject)
+
+    def _with_user(self, host: str, user: str) -> list[str]:
+        member = self.members.get(host)
+        return [host] if member is not None and user in member.users else []
 
     def remove_host(self, host: str, now: float, *, eject: bool = False) -> bool:
         """Takes a host off, and all its users."""
         self.batch.dismiss(host)
-        member = host in self.members
-        if member:
-            self.batch.leaving.add(host)
-        return self._removed(member, now, eject=eject)
+        hosts = [host] if host in self.members else []
+        self.batch.leaving.update(hosts)
+        return self._removed(hosts, now, eject=eject)
 
-    def _removed(self, touched: bool, now: float, *, eject: bool) -> bool:
-        if touched:
-            self.batch.ejecting = self.batch.ejecting or eject
+    def _removed(self, hosts: list[str], now: float, *, eject: bool) -> bool:
+        if hosts:
+            self.batch.ejected.update(hosts if eject else [])
             # an ejection flushes the batch at once
             self.batch.due(now if eject else now + self.policy.batch_ms / 1000)
-        return touched
+        return bool(hosts)
 
     def renew(self, host: str, now: float) -> bool:
         """The host is still there; False where it is no member."""
@@ -206,7 +244,7 @@ class Group:
     @property
     def is_out_of_sender_ids(self) -> bool:
         """The next flush could need more than there are."""
-        return self._next_sender_id + len(self.batch.joiners) + 1 > MAX_SENDER_ID
+        return self._next_sender_id + len(self.batch.joiners) + 2 > self._setting.sender_ids.stop
 
     def begin_anew(self, now: float, after: Beacon | None = None) -> GroupRecord:
         """All keys are replaced, all members have to register again; returns the record of it.
@@ -218,13 +256,15 @@ class Group:
         old = self.epoch
         self.epoch = max(self.epoch, said.epoch)
         self._next_sender_id = max(self._next_sender_id, said.next_sender_id) + SKIPPED
-        if self._next_sender_id > MAX_SENDER_ID - SKIPPED:
-            self._next_sender_id = 1
+        if self._next_sender_id > self._setting.sender_ids.stop - SKIPPED:
+            self._next_sender_id = self._setting.sender_ids.start
         self.number = max(self.number, said.update_number) + 1
         self._gkm = self._setting.gkm()
         self.members = self._no_members()
-        self.roster.clear()
+        self.roster, self.distant = Roster(), Roster()
+        self.agent, self._agent_sender_id = "", 0
         self._updates.clear()
+        self._updates_size = 0
         self._admissions.clear()
         self.batch.forget_members()
         self.epoch = self._next_epoch(now, old)
@@ -244,11 +284,11 @@ class Group:
     def flush(self, now: float) -> Flushed:
         """All changes asked for, as one; also replaces a key that has grown old."""
         batch = self.batch
-        self.batch = batch.split(now)
+        self.batch = batch.split(now, self.members)
         changed, departed = self._take_users_off(batch)
         joiners = list(batch.joiners.values())
-        adding = [joiner for joiner in joiners if self._only_adds_a_user(joiner, batch)]
-        entering = [joiner for joiner in joiners if joiner not in adding]
+        adding = {joiner.host: joiner for joiner in joiners if self._only_adds_a_user(joiner, batch)}
+        entering = [joiner for joiner in joiners if joiner.host not in adding]
         contributions = {joiner.host: joiner.request.gkm_contribution for joiner in entering}
         old_key, under_epoch = self._gkm.key, self.epoch
         leaving = sorted(batch.leaving | {host for host in contributions if host in self.members})
@@ -264,7 +304,9 @@ class Group:
         removed = self._drop(leaving)
         added = self._replace_own_sender_id(removed) if batch.taking_over else []
         added += [entry for joiner in entering for entry in self._admit(joiner, kept_sender_ids[joiner.host], now)]
-        changed |= {self._add_user(joiner) for joiner in adding}
+        changed |= {self._add_user(joiner) for joiner in adding.values()}
+        self._appoint(contributions, added, removed)
+        self._take_distant(added, removed)
         self.number += 1
         update = self._update(change.rekey, added, removed, sorted(changed - set(leaving)), departed, batch)
         raw = seal_update(
@@ -277,7 +319,8 @@ class Group:
         )
         self._keep_update(raw)
         admissions = self._remember(joiners, now)
-        associations = [(joiner, self._associate(joiner, change.welcomes.get(joiner.host), now)) for joiner in joiners]
+        shared = self._shared_association(now) if joiners else b""
+        associations = [(each, self._associate(each, change.welcomes.get(each.host), shared)) for each in joiners]
         changed |= {joiner.host for joiner in joiners}
         record = GroupFlushed(
             gkm=change.record,
@@ -302,12 +345,16 @@ class Group:
         self.told = self._counters()
 
     def updates_since(self, number: int) -> list[bytes] | None:
-        """The updates after `number`, in order, that may be told; None where they are not all there any more."""
+        """The updates after `number`, in order, that may be told, or as many of them as one answer has room for; None
+        where they are not all there any more."""
         told = self.told.number
         if number > told:
             return None
         missing = [kept.sealed for at, kept in self._updates if number < at <= told]
-        return missing if len(missing) == told - number else None
+        if len(missing) < told - number:
+            return None
+        sizes = accumulate(map(len, missing))
+        return missing[: max(1, sum(size <= REPAIR_SIZE for size in sizes))]
 
     # ---- the log
 
@@ -328,8 +375,9 @@ class Group:
         self.members.renew_all(now + self.policy.lease_s)
         self._take_counters(snapshot.counters)
         first = self.number - len(snapshot.updates) + 1
-        self._updates = deque((first + index, kept) for index, kept in enumerate(snapshot.updates))
-        self._admissions = {admission.request_hash: admission for admission in snapshot.admissions}
+        self._updates = deque((first + index, _copy(kept)) for index, kept in enumerate(snapshot.updates))
+        self._updates_size = sum(len(kept.sealed) for kept in snapshot.updates)
+        self._admissions = {admission.request_hash: _copy(admission) for admission in snapshot.admissions}
 
     def _repeat(self, flushed: GroupFlushed, now: float) -> None:
         if flushed.gkm:
@@ -342,7 +390,7 @@ class Group:
             self._enrol(member)
         self._take_counters(flushed.counters)
         self._keep_update(flushed.update)
-        self._admissions.update({admission.request_hash: admission for admission in flushed.admissions})
+        self._admissions.update({admission.request_hash: _copy(admission) for admission in flushed.admissions})
 
     def _counters(self) -> GroupCounters:
         return GroupCounters(
@@ -351,24 +399,32 @@ class Group:
             next_sender_id=self._next_sender_id,
             own_sender_id=self.own_sender_id,
             rekey_ms=round(self.rekey_at * 1000),
+            agent=self.agent,
+            agent_sender_id=self._agent_sender_id,
         )
 
     def _take_counters(self, counters: GroupCounters) -> None:
-        self.roster.pop(self.own_sender_id, None)
+        self.roster.drop(self.own_sender_id)
+        self.roster.drop(self._agent_sender_id)
         self.epoch, self.number = counters.epoch, counters.number
         self._next_sender_id, self.own_sender_id = counters.next_sender_id, counters.own_sender_id
         self.rekey_at = counters.rekey_ms / 1000
+        self.agent, self._agent_sender_id = counters.agent, counters.agent_sender_id
         self._enrol_self()
+        if self.agent:
+            self._enrol_agent(self._member(self.agent))
 
     def _keep_update(self, raw: bytes) -> None:
-        self._updates.append((self.number, KeptUpdate(epoch=self.epoch, sealed=raw)))
-        size = sum(len(kept.sealed) for _, kept in self._updates)
-        while len(self._updates) > UPDATES_KEPT or (size > UPDATES_BYTES_KEPT and len(self._updates) > 1):
-            size -= len(self._updates.popleft()[1].sealed)
+        updates = self._updates
+        updates.append((self.number, KeptUpdate(epoch=self.epoch, sealed=raw)))
+        self._updates_size += len(raw)
+        while len(updates) > UPDATES_KEPT or (self._updates_size > UPDATES_BYTES_KEPT and len(updates) > 1):
+            self._updates_size -= len(updates.popleft()[1].sealed)
 
     def _remember(self, joiners: list[Joiner], now: float) -> list[Admission]:
         oldest = round((now - ADMISSIONS_FOR) * 1000)
-        self._admissions = {key: kept for key, kept in self._admissions.items() if kept.time_ms > oldest}
+        while self._admissions and self._admissions[first := next(iter(self._admissions))].time_ms <= oldest:
+            del self._admissions[first]
         admissions = [
             Admission(
                 request_hash=joiner.request_hash,
@@ -407,7 +463,7 @@ class Group:
         for host in hosts:
             member = self.members.remove(host)
             if member is not None and member.sender_id is not None:
-                self.roster.pop(member.sender_id, None)
+                self.roster.drop(member.sender_id)
                 removed.append(member.sender_id)
         return removed
 
@@ -427,7 +483,7 @@ class Group:
 
     def _take_users_off(self, batch: Batch) -> tuple[set[str], list[str]]:
         """Hosts that stay with other users, and who departed. A host goes with its last user."""
-        changed, departed = set(), []
+        changed, departed = set(), list[str]()
         for host, users in batch.users_leaving.items():
             member = self.members.get(host)
             if member is None or host in batch.leaving:
@@ -441,21 +497,65 @@ class Group:
                 changed.add(host)
         for host in sorted(batch.leaving):
             member = self.members.get(host)
-            departed += [] if member is None else sorted(member.users - set(departed))
-        return changed, departed
+            departed += [] if member is None else sorted(member.users)
+        return changed, list(dict.fromkeys(departed))
 
     def _enrol(self, member: Member) -> list[RosterEntry]:
         """Into the roster, where the member is a sender."""
         if member.sender_id is None:
             return []
         entry = RosterEntry(
-            sender_id=member.sender_id, host=member.host, users=sorted(member.users), address=member.address
+            sender_id=member.sender_id,
+            host=member.host.removesuffix(AGENT),
+            users=sorted(member.users),
+            address=member.address,
+            relay=member.host.endswith(AGENT),
         )
-        self.roster[member.sender_id] = entry
+        self.roster.put(entry)
         return [entry]
 
+    # ---- as a subgroup (`subgroups.py`)
+
+    def _appoint(self, entering: Container[str], added: list[RosterEntry], removed: list[int]) -> None:
+        """A subgroup has one relaying agent, a member that sends: the roster's entry is its appointment. One that
+        registers again is appointed again, for a sender ID of its own."""
+        if self._setting.backbone is None:
+            return
+        if self.agent and (self.agent not in self.members or self.agent in entering):
+            removed.append(self._agent_sender_id)
+            self.roster.drop(self._agent_sender_id)
+            self.agent = ""
+        member = None if self.agent else next(self.members.senders(), None)
+        if member is not None:
+            self.agent, self._agent_sender_id = member.host, self._give_sender_id()
+            added.append(self._enrol_agent(member))
+
+    def _enrol_agent(self, member: Member) -> RosterEntry:
+        entry = RosterEntry(sender_id=self._agent_sender_id, host=member.host, address=member.address, relay=True)
+        self.roster.put(entry)
+        return entry
+
+    def _take_distant(self, added: list[RosterEntry], removed: list[int]) -> None:
+        """What has changed among the senders of other subgroups."""
+        for entry in list(self.distant.values()):
+            if entry.sender_id not in self.wanted_distant:
+                self.distant.drop(entry.sender_id)
+                removed.append(entry.sender_id)
+        known = {entry.sender_id: entry for entry in self.distant.values()}
+        for sender_id, entry in self.wanted_distant.items():
+            if known.get(sender_id) != entry:
+                self.distant.put(entry)
+                added.append(entry)
+
+    @property
+    def misses_distant(self) -> bool:
+        """The next flush has something to tell of other subgroups' senders."""
+        return {entry.sender_id: entry for entry in self.distant.values()} != self.wanted_distant
+
+    # ---- sender IDs
+
     def _replace_own_sender_id(self, removed: list[int]) -> list[RosterEntry]:
-        del self.roster[self.own_sender_id]
+        self.roster.drop(self.own_sender_id)
         removed.append(self.own_sender_id)
         self.own_sender_id = self._give_own_sender_id()
         return [self.roster[self.own_sender_id]]
@@ -468,7 +568,7 @@ class Group:
     def _enrol_self(self) -> None:
         entry = RosterEntry(sender_id=self.own_sender_id)
         entry.MergeFrom(self._own_roster_entry)
-        self.roster[self.own_sender_id] = entry
+        self.roster.put(entry)
 
     def _update(
         self,
@@ -489,28 +589,33 @@ class Group:
             removed=removed,
             changed=[entry for host in changed for entry in self._enrol(self._member(host))],
             departed_users=departed,
-            ejection=batch.ejecting,
-            activation_ms=policy.ejection_activation_ms if batch.ejecting else policy.activation_ms,
-            deactivation_ms=policy.ejection_deactivation_ms if batch.ejecting else policy.deactivation_ms,
+            ejection=bool(batch.ejected),
+            activation_ms=policy.ejection_activation_ms if batch.ejected else policy.activation_ms,
+            deactivation_ms=policy.ejection_deactivation_ms if batch.ejected else policy.deactivation_ms,
             traceparent=batch.traceparent or "",
+            all_distant=batch.taking_over,
         )
 
-    def _associate(self, joiner: Joiner, welcome: bytes | None, now: float) -> bytes:
-        """The answer; without a `welcome` for a host that keeps its keys."""
-        member = self._member(joiner.host)
+    def _shared_association(self, now: float) -> bytes:
+        """What is alike in all answers."""
         gsa = GroupSecurityAssociation(
             group=self.description,
             conference_id=self.conference_id,
             description=self._setting.signed_description,
-            sender_id=member.sender_id if welcome else None,
             update_number=self.number,
-            roster=self.roster.values(),
-            gkm_welcome=welcome or b"",
+            roster=[*self.roster.values(), *self.distant.values()],
+            backbone=self._setting.backbone,
             epoch=self.epoch,
             next_sender_id=self._next_sender_id,
             time_ms=round(now * 1000),
         )
-        return seal_association(joiner.request, joiner.request_hash, gsa)
+        return gsa.SerializeToString()
+
+    def _associate(self, joiner: Joiner, welcome: bytes | None, shared: bytes) -> bytes:
+        """The answer; without a `welcome` for a host that keeps its keys."""
+        sender_id = self._member(joiner.host).sender_id if welcome else None
+        own = GroupSecurityAssociation(sender_id=sender_id, gkm_welcome=welcome or b"")
+        return seal_association(joiner.request, joiner.request_hash, shared, own)
 
     def _give_sender_id(self) -> int:
         sender_id = self._next_sender_id
@@ -529,3 +634,10 @@ def _member_record(member: Member) -> MemberRecord:
     return MemberRecord(
         host=member.host, address=member.address, sender_id=member.sender_id, users=sorted(member.users)
     )
+
+
+def _copy(part: _Part) -> _Part:
+    """By itself: a part of a message keeps all of it in memory, and a snapshot is long."""
+    copy = type(part)()
+    copy.CopyFrom(part)
+    return copy

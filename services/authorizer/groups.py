@@ -10,23 +10,28 @@ What becomes of a group's log, and what of the group then:
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from google.protobuf.message import DecodeError
 
 from mcsa.endpoint import Answer, Count, Refuse
 from mcsa.errors import Refused, Rejected
+from mcsa.gkm import scheme_named
 from mcsa.identity import Credentials
 from mcsa.keys import Random
 from mcsa.v1 import authorizer_pb2 as wire
-from mcsa.v1.authorizer_log_pb2 import ConferenceRecord, GroupRecord
+from mcsa.v1.authorizer_log_pb2 import ConferenceRecord, GroupRecord, Subgroup
 from mcsa.v1.types_pb2 import GroupDescription
 from services.authorizer.beacons import Beacons
 from services.authorizer.conference import LOG_PREFIX, Conference, conference_log, group_log
+from services.authorizer.creating import give_address
 from services.authorizer.events import Alarm, EndLog, Load, Loaded, TakeSnapshot
-from services.authorizer.group import Flushed, Group, Setting
+from services.authorizer.group import AGENT, Flushed, Group, Setting
 from services.authorizer.journal import Gate, Journal, Then
 from services.authorizer.snapshots import SnapshotTimes
+from services.authorizer.subgroups import Star, sender_ids_of
 
 EMPTY_FOR = 3_600.0  # seconds without a member after which a conference is forgotten
 
@@ -34,8 +39,9 @@ EMPTY_FOR = 3_600.0  # seconds without a member after which a conference is forg
 class Groups:
     """See the module."""
 
-    def __init__(self, credentials: Credentials, random: Random, address: str) -> None:
+    def __init__(self, credentials: Credentials, random: Random, address: str, pool: str) -> None:
         self._credentials = credentials
+        self._pool = pool
         self._random = random
         self._address = address
         self.journal = Journal()
@@ -43,6 +49,8 @@ class Groups:
         self._beacons = Beacons(credentials, random)
         self.conferences: dict[bytes, Conference] = {}
         self.groups: dict[bytes, Group] = {}
+        self._beginning: dict[bytes, Group] = {}  # their records are on the way
+        self._stars: dict[bytes, Star] = {}  # by the backbone's id
         self._creating: dict[bytes, list[Then]] = {}
         self._empty_since: dict[bytes, float] = {}
         self._given_up: dict[bytes, wire.Beacon] = {}  # groups, and what was told of them last
@@ -70,7 +78,20 @@ class Groups:
 
     def addresses(self) -> list[str]:
         """Of all groups."""
-        return [group.address for conference in self.conferences.values() for group in conference.groups]
+        return [group.address for conference in self.conferences.values() for group in conference.all_groups()]
+
+    def has(self, group: Group) -> bool:
+        """It is served, or about to be, and hasn't been given up."""
+        return self.groups.get(group.id) is group or self._beginning.get(group.id) is group
+
+    def groups_of(self, conference: Conference) -> list[Group]:
+        """All of a conference's, subgroups too. `Refused` where one isn't served here."""
+        ids = _ids(conference)
+        return [self._beginning[id_] if id_ in self._beginning else self.find_group(id_) for id_ in ids]
+
+    def star(self, group_id: bytes) -> Star | None:
+        """A group's subgroups, where it is of a protocol that has them."""
+        return self._stars.get(group_id)
 
     # ---- beginning
 
@@ -79,6 +100,7 @@ class Groups:
         self.conferences[conference.id] = conference
         self._creating[conference.id] = []
         groups = [self._new_group(conference, description, now) for description in conference.groups]
+        self._beginning.update({group.id: group for group in groups})
 
         def all_stored(later: float) -> list[Any]:
             return self.journal.commit(
@@ -104,6 +126,7 @@ class Groups:
         effects: list[Any] = []
         for group in groups:
             self._serve(group, now)
+            self._put_into_star(self.conferences[conference_id], group)
             effects += self._beacons.begin(group, now)
         for then in self._creating.pop(conference_id):
             effects += then(now)
@@ -114,10 +137,58 @@ class Groups:
         return Group(setting, setting.gkm(), now)
 
     def _setting(self, conference: Conference, description: GroupDescription) -> Setting:
-        return Setting(description, conference.id, conference.signed, self._credentials, self._address, self._random)
+        backbone, index = conference.place_of(description.group_id)
+        fixed = conference.id, conference.signed, self._credentials, self._address, self._random
+        if not scheme_named(description.policy.gkm).subgroups:
+            return Setting(description, *fixed)
+        return Setting(description, *fixed, backbone, sender_ids_of(index))
+
+    def _put_into_star(self, conference: Conference, group: Group) -> None:
+        """Where the group's protocol has subgroups."""
+        if scheme_named(group.policy.gkm).subgroups:
+            backbone, _ = conference.place_of(group.id)
+            backbone = backbone or group.description
+            self._stars.setdefault(backbone.group_id, Star(backbone)).put(group)
+
+    def place(self, group_id: bytes, host: str, now: float) -> tuple[Group, list[Any]]:
+        """The subgroup for a host that asks for this group, and what comes of a new one that has to be made for it.
+
+        Any other group is its own only one. `Refused` as `find_group`, and where no subgroup can be added.
+        """
+        group = self.find_group(group_id)
+        star = self._stars.get(group_id)
+        if star is None or host.endswith(AGENT):
+            return group, []
+        home = star.home_of(host) or star.with_room()
+        if home is None:
+            return self._add_subgroup(star, self.find_conference(group.conference_id), group_id, now)
+        return home, []
+
+    def _add_subgroup(
+        self, star: Star, conference: Conference, backbone_id: bytes, now: float
+    ) -> tuple[Group, list[Any]]:
+        """Its log comes first, then the conference's knows of it, then it is served."""
+        description = star.next_description()
+        description.address = give_address("", description.group_id, self._pool, set(self.addresses()))
+        subgroup = Subgroup(backbone_id=backbone_id, group=description)
+        conference.subgroups.append(subgroup)
+        group = self._new_group(conference, description, now)
+        self._beginning[group.id] = group
+        star.put(group)
+        log, record = conference_log(conference.id), ConferenceRecord(subgroups=[subgroup])
+
+        def known(later: float) -> list[Any]:
+            self._serve(group, later)
+            return [*self._beacons.begin(group, later), *self.flush_if_due(group, later)]
+
+        def stored(later: float) -> list[Any]:
+            return self.commit(log, record, known, later)
+
+        return group, self.journal.commit(group_log(group.id), GroupRecord(snapshot=group.snapshot()), stored)
 
     def _serve(self, group: Group, now: float) -> None:
         self.groups[group.id] = group
+        self._beginning.pop(group.id, None)
         self._snapshots.begin(group_log(group.id), now)
 
     # ---- changes
@@ -148,7 +219,15 @@ class Groups:
             effects.append(Refuse(joiner.token, Refused("dismissed", "membership", sentence)))
         for then in flushed.then:
             effects += then(now)
-        return [*effects, Count("flushes"), *self.flush_if_due(group, now)]
+        effects += [Count("flushes"), *self.flush_if_due(group, now)]
+        return effects + self._settle(group, now)
+
+    def _settle(self, group: Group, now: float) -> list[Any]:
+        """A change in one subgroup may be one in others."""
+        backbone, _ = self.conferences[group.conference_id].place_of(group.id)
+        star = self._stars.get(group.id if backbone is None else backbone.group_id)
+        others = [] if star is None else star.settle(now)
+        return [effect for other in others if other is not group for effect in self.flush_if_due(other, now)]
 
     def begin_anew(self, group: Group, now: float, after: wire.Beacon | None = None) -> list[Any]:
         """All keys are replaced and all members have to register again; see `Group.begin_anew`."""
@@ -216,8 +295,9 @@ class Groups:
 
     def _forget(self, conference: Conference, now: float) -> list[Any]:
         """A conference that nobody has been in for long, or whose end is past, has ended: its addresses are free."""
-        groups = [self.groups[group.group_id] for group in conference.groups if group.group_id in self.groups]
-        served = len(groups) == len(conference.groups)
+        ids = _ids(conference)
+        groups = [self.groups[id_] for id_ in ids if id_ in self.groups]
+        served = len(groups) == len(ids)
         if not served or any(len(group.members) or group.batch.joiners for group in groups):
             self._empty_since.pop(conference.id, None)
             return []
@@ -228,9 +308,10 @@ class Groups:
 
     def _end(self, conference: Conference) -> list[Any]:
         effects: list[Any] = self._end_log(conference_log(conference.id))  # the groups' logs are nobody's from here on
-        for description in conference.groups:
-            group = self.groups.pop(description.group_id, None)
-            effects += self._end_log(group_log(description.group_id))
+        for group_id in _ids(conference):
+            group = self.groups.pop(group_id, None)
+            self._stars.pop(group_id, None)
+            effects += self._end_log(group_log(group_id))
             if group is not None:
                 effects += self._beacons.end(group)
         del self.conferences[conference.id]
@@ -250,12 +331,16 @@ class Groups:
         effects: list[Any] = []
         for name in [name for name in by_name if name.startswith(LOG_PREFIX)]:
             effects += self._take_up_conference(by_name.pop(name), now)
+        begin: list[Callable[[], list[Any]]] = []
         for conference in self.conferences.values():
-            for description in conference.groups:
+            for description in conference.all_groups():
                 log = group_log(description.group_id)
                 if log in by_name or all_there_are:
                     missing = Loaded(log, None, (), whole=False)
-                    effects += self._take_up_group(conference, description, by_name.pop(log, missing), now)
+                    begin.append(self._take_up_group(conference, description, by_name.pop(log, missing), now))
+        for star in self._stars.values():
+            star.settle(now)
+        effects += [effect for take_over in begin for effect in take_over()]
         if all_there_are:
             self._beacons.recall(now)
             effects += [EndLog(log) for log in by_name]
@@ -285,7 +370,8 @@ class Groups:
 
     def _take_up_group(
         self, conference: Conference, description: GroupDescription, loaded: Loaded, now: float
-    ) -> list[Any]:
+    ) -> Callable[[], list[Any]]:
+        """The group is as its log tells; what is called then takes it over."""
         setting = self._setting(conference, description)
         group, whole = None, loaded.whole
         try:
@@ -296,12 +382,18 @@ class Groups:
         whole = whole and group is not None and not group.is_outlived_by(said)
         group = group or Group(setting, setting.gkm(), now)
         self._serve(group, now)
+        self._put_into_star(conference, group)
+        return partial(self._take_over, conference, group, loaded.log, whole, said, now)
+
+    def _take_over(
+        self, conference: Conference, group: Group, log: str, whole: bool, said: wire.Beacon, now: float
+    ) -> list[Any]:
         if not whole:
             sentence = (
                 "its log is shorter than it was, or can't be read on: JetStream has lost or changed what it "
                 "acknowledged; look after the broker's disks. The group begins anew, its members register again."
             )
-            return [Alarm("group-log", loaded.log, sentence), *self.begin_anew(group, now, after=said)]
+            return [Alarm("group-log", log, sentence), *self.begin_anew(group, now, after=said)]
         group.take_over(now)
         for subject in conference.banned:
             remove = group.remove_host if "/host/" in subject else group.remove_user
@@ -348,7 +440,7 @@ def _records(loaded: Loaded) -> list[bytes]:
 
 
 def _ids(conference: Conference) -> list[bytes]:
-    return [group.group_id for group in conference.groups]
+    return [group.group_id for group in conference.all_groups()]
 
 
 def _id_of(log: str) -> bytes:

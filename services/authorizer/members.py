@@ -101,15 +101,17 @@ class Members:
 
     def renew_all(self, lease_ends_at: float) -> None:
         """Sets when everybody's lease ends."""
-        end = _whole_seconds(lease_ends_at)
-        for place, _ in self._rows.walk():
-            self._lease_ends[place] = end
+        self._lease_ends = array("I", [_whole_seconds(lease_ends_at)]) * len(self._rows)
+        for place in self._rows.free():
+            self._lease_ends[place] = _NONE
 
     def senders(self) -> Iterator[Member]:
         """Those with a sender ID."""
-        for place, sender_id in enumerate(self._sender_ids):
-            if sender_id != _NONE:
-                yield self._member(place, self._rows[place])
+        for start in range(0, len(self._sender_ids), PAGE):
+            sender_ids = self._sender_ids[start : start + PAGE]
+            if sender_ids.count(_NONE) < PAGE:  # one look at each page; in a large group most have none
+                places = (start + at for at, sender_id in enumerate(sender_ids) if sender_id != _NONE)
+                yield from (self._member(place, self._rows[place]) for place in places)
 
     def lapsed(self, now: float) -> list[str]:
         """The hosts whose lease ended at `now` or before."""

@@ -167,7 +167,13 @@ class AuthorizerService:
         loopback = ipaddress.ip_address(self._settings.address).is_loopback
         if group.group_id not in self._sockets:
             self._sockets[group.group_id] = GroupSocket(
-                group.address, ESP_PORT, self._settings.address, ttl=group.ttl or 1, bind_group=False, loop=loopback
+                group.address,
+                ESP_PORT,
+                self._settings.address,
+                ttl=group.ttl or 1,
+                bind_group=False,
+                loop=loopback,
+                fragment=False,  # what is too long for a datagram goes in parts (`mcsa/update_parts.py`)
             )
 
     def _send(self, effect: SendToGroup) -> None:

@@ -20,13 +20,15 @@ from mcsa.endpoint import Answer, Answered, Count, Failed, Publish, Published, R
 from mcsa.envelope import payload_hash
 from mcsa.errors import Refused, Rejected
 from mcsa.gkm import Joining
-from mcsa.identity import Credentials, SpiffeId
+from mcsa.identity import Credentials
 from mcsa.keys import Random
 from mcsa.registration import open_association
 from mcsa.sealing import SealingKey
 from mcsa.trust import Trust
 from mcsa.v1 import authorizer_pb2 as authorizer_wire
 from mcsa.v1 import msm_pb2 as wire
+from mcsa.v1.authorizer_pb2 import GroupSecurityAssociation
+from services.msm.agency import Agency, RegisteringAgent
 from services.msm.events import (
     CloseGroup,
     GroupFailed,
@@ -70,6 +72,7 @@ class _Join:
     joining: Joining | None = None
     request_hash: bytes = b""
     traceparent: str | None = None
+    association: GroupSecurityAssociation | None = None  # that waits for its subgroup to be opened
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +121,7 @@ class MsmCore:
     def __post_init__(self) -> None:
         self._prepared: dict[bytes, _Prepared] = {}
         self._joins: dict[bytes, _Join] = {}
+        self._agencies: dict[bytes, Agency] = {}  # by the group that was asked for
         self._gpad = Gpad(self.settings.accepts)
         self._sessions = Sessions(self.credentials, self.trust, self.random, self.settings.directory, self._gpad)
         self._verbs: dict[str, Callable[[Requested, float], list[Any]]] = {
@@ -148,14 +152,14 @@ class MsmCore:
             case GroupOpened():
                 return self._group_opened(event, now)
             case GroupFailed():
-                return self._join_refused(event.group_id, Refused("group", "membership", event.sentence))
+                return self._not_opened(event, now)
             case GroupMessage():
                 return self._group_message(event, now)
             case UnknownEpochSeen():
-                membership = self.memberships.get(event.group_id)
+                membership = self._membership(event.group_id)
                 return [] if membership is None else membership.hint(now)
             case SequenceLow():
-                return self._register_anew(event.group_id, "sequence numbers run out")
+                return self._register_anew(event.group_id, "sequence numbers run out", now)
             case Woken():
                 return self._woken(now)
             case Published():
@@ -168,8 +172,17 @@ class MsmCore:
 
     def wake_at(self) -> float | None:
         """See `mcsa.endpoint.Core`."""
-        times = [membership.wake_at() for membership in self.memberships.values()]
+        times = [membership.wake_at() for membership in self._all_memberships()]
+        times += [agency.wake_at() for agency in self._agencies.values()]
         return min((at for at in times if at is not None), default=None)
+
+    def _all_memberships(self) -> list[Membership]:
+        """Those that this host has as a relaying agent, too."""
+        return [*self.memberships.values(), *(agency.backbone for agency in self._agencies.values())]
+
+    def _membership(self, group_id: bytes) -> Membership | None:
+        """Of the group, or subgroup, with that id."""
+        return next((each for each in self._all_memberships() if each.group.group_id == group_id), None)
 
     # ---- requests of the CSM
 
@@ -296,18 +309,21 @@ class MsmCore:
         self._joins[group.group_id] = _Join(request.token, message, prepared.key, traceparent=request.traceparent)
         if group.group_id in self.memberships and self.memberships[group.group_id].socket_path:
             return self._register(group.group_id)
-        self.memberships[group.group_id] = Membership(
-            group,
-            serving,
-            message.authorizer,
-            message.conference_id,
-            str(self.credentials.id),
-            self.trust,
-            self.random,
+        host, home = str(self.credentials.id), message.authorizer
+        membership = self.memberships[group.group_id] = Membership(
+            group, serving, home, message.conference_id, host, self.trust, self.random
         )
-        return [OpenGroup(SpiffeId.parse(message.authorizer).domain, group)]
+        # of a protocol of subgroups, which address to join the Authorizer says
+        return self._register(group.group_id) if membership.has_subgroups else [OpenGroup(membership.domain, group)]
 
     def _group_opened(self, event: GroupOpened, now: float) -> list[Any]:
+        for agency in self._agencies.values():
+            if agency.backbone.group.group_id == event.group_id:
+                return agency.opened()
+        for asked_id, join in self._joins.items():
+            if join.association is not None and join.association.group.group_id == event.group_id:
+                self.memberships[asked_id].socket_path = event.socket_path
+                return self._associated(asked_id, join.association, now)
         membership = self.memberships.get(event.group_id)
         if membership is None:
             return [CloseGroup(event.group_id)]
@@ -343,20 +359,47 @@ class MsmCore:
         ]
 
     def _registered(self, group_id: bytes, sealed: bytes, now: float) -> list[Any]:
-        join = self._joins.pop(group_id, None)
+        join = self._joins.get(group_id)
         membership = self.memberships.get(group_id)
         if join is None or membership is None:
             return []
+        try:
+            gsa = open_association(join.key, join.request_hash, sealed)
+        except Rejected as rejected:
+            return self._not_associated(group_id, rejected)
+        if not membership.has_subgroups or (membership.socket_path and membership.group.group_id == gsa.group.group_id):
+            return self._associated(group_id, gsa, now)
+        return self._enter_subgroup(join, membership, gsa)
+
+    def _enter_subgroup(self, join: _Join, membership: Membership, gsa: GroupSecurityAssociation) -> list[Any]:
+        """The Authorizer's choice, once it is found good."""
+        try:
+            membership.check(gsa)
+            if self._gpad.serving(membership.home, gsa.group.address) != membership.authorizer:
+                raise Rejected("association", "of a subgroup whose address is another Authorizer's to key here")
+        except Rejected as rejected:
+            return self._not_associated(membership.asked.group_id, rejected)
+        except Refused as refused:
+            return self._join_refused(membership.asked.group_id, refused)
+        join.association = gsa
+        left = [CloseGroup(membership.group.group_id)] if membership.socket_path else []
+        membership.group, membership.socket_path = gsa.group, ""
+        return [*left, OpenGroup(membership.domain, gsa.group)]
+
+    def _not_associated(self, group_id: bytes, rejected: Rejected) -> list[Any]:
+        sentence = f"the Authorizer's answer could not be used: {rejected}"
+        return self._join_refused(group_id, Refused("association", rejected.cause, sentence))
+
+    def _associated(self, group_id: bytes, gsa: GroupSecurityAssociation, now: float) -> list[Any]:
+        join, membership = self._joins.pop(group_id), self.memberships[group_id]
         effects: list[Any] = []
         rejoined = membership.state == "stale"
         try:
-            gsa = open_association(join.key, join.request_hash, sealed)
             if join.joining is not None and gsa.gkm_welcome:  # none where the host was a member and a user was added
                 effects += membership.install(join.joining, gsa, now)
         except Rejected as rejected:
             self._joins[group_id] = join
-            sentence = f"the Authorizer's answer could not be used: {rejected}"
-            return self._join_refused(group_id, Refused("association", rejected.cause, sentence))
+            return self._not_associated(group_id, rejected)
         membership.users.add(join.message.user)
         answer = wire.JoinGroupResponse(
             socket_path=membership.socket_path,
@@ -368,7 +411,7 @@ class MsmCore:
         effects.append(Answer(join.token, answer))
         if rejoined:
             effects += self._follow(membership, [Changed("rejoined", "", join.traceparent)], now)
-        return effects
+        return effects + self._relay(membership)
 
     def _join_refused(self, group_id: bytes, refused: Refused) -> list[Any]:
         join = self._joins.pop(group_id, None)
@@ -376,8 +419,16 @@ class MsmCore:
         effects: list[Any] = []
         if membership is not None and membership.state in ("opening", "registering"):
             del self.memberships[group_id]
-            effects.append(CloseGroup(group_id))
+            effects.append(CloseGroup(membership.group.group_id))
         return effects if join is None else [*effects, Refuse(join.token, refused)]
+
+    def _not_opened(self, event: GroupFailed, now: float) -> list[Any]:
+        for agency in self._agencies.values():
+            if agency.backbone.group.group_id == event.group_id:
+                return [*agency.again(now), Count("agent.not-opened")]
+        membership = self._membership(event.group_id)
+        asked_id = event.group_id if membership is None else membership.asked.group_id
+        return self._join_refused(asked_id, Refused("group", "membership", event.sentence))
 
     def _leave_group(self, request: Requested, now: float) -> list[Any]:
         group_id, user = request.message.group_id, request.message.user
@@ -388,7 +439,7 @@ class MsmCore:
         membership.users.discard(user)
         ended = membership.state in ("ejected", "left")
         last = not membership.users
-        message = authorizer_wire.LeaveRequest(group_id=group_id, user="" if last else user)
+        message = authorizer_wire.LeaveRequest(group_id=membership.group.group_id, user="" if last else user)
         effects: list[Any] = []
         if not ended:
             effects.append(
@@ -403,14 +454,39 @@ class MsmCore:
             )
         if last:
             del self.memberships[group_id]
-            effects.append(CloseGroup(group_id))
+            effects.append(CloseGroup(membership.group.group_id))
+            effects += self._end_agency(group_id)
         return [*effects, answer]
 
-    def _register_anew(self, group_id: bytes, why: str) -> list[Any]:
-        membership = self.memberships.get(group_id)
+    def _register_anew(self, group_id: bytes, why: str, now: float) -> list[Any]:
+        membership = self._membership(group_id)
         if membership is None:
             return []
-        return [self._tell(membership, Changed("statement-needed", why))]
+        return self._follow(membership, [Changed("statement-needed", why)], now)
+
+    def _relay(self, membership: Membership) -> list[Any]:
+        """This host may have become its subgroup's relaying agent, or be it no longer."""
+        asked_id, effects = membership.asked.group_id, list[Any]()
+        agency = self._agencies.get(asked_id)
+        if agency is not None and agency.is_over:
+            effects += self._end_agency(asked_id)
+            agency = None
+        if agency is None and membership.is_agent:
+            agency = self._agencies[asked_id] = Agency(membership, self.settings.address)
+            effects += agency.begin()
+        return effects
+
+    def _end_agency(self, asked_id: bytes) -> list[Any]:
+        agency = self._agencies.pop(asked_id, None)
+        if agency is None:
+            return []
+        backbone = agency.backbone
+        leave = authorizer_wire.LeaveRequest(group_id=backbone.group.group_id)
+        left = Request(subjects.AUTHORIZER, "leave", leave, backbone.authorizer, _Unanswered())
+        return [*agency.end(), left]
+
+    def _agency(self, leaf_id: bytes) -> Agency | None:
+        return next((agency for agency in self._agencies.values() if agency.leaf_id == leaf_id), None)
 
     # ---- what comes back, and what comes by itself
 
@@ -418,8 +494,11 @@ class MsmCore:
         token = event.token
         if isinstance(token, _Registering):
             return self._registered(token.group_id, event.message.sealed_gsa, now)
+        if isinstance(token, RegisteringAgent):
+            agency = self._agency(token.leaf_id)
+            return [] if agency is None else agency.registered(event.message.sealed_gsa, now)
         if isinstance(token, _Repairing):
-            membership = self.memberships.get(token.group_id)
+            membership = self._membership(token.group_id)
             if membership is None:
                 return []
             effects = membership.repaired(list(event.message.updates), event.message.register_again, now)
@@ -441,8 +520,11 @@ class MsmCore:
         token = event.token
         if isinstance(token, _Registering):
             return self._join_refused(token.group_id, event.refusal)
+        if isinstance(token, RegisteringAgent):
+            agency = self._agency(token.leaf_id)
+            return [] if agency is None else agency.again(now)
         if isinstance(token, _Repairing):
-            membership = self.memberships.get(token.group_id)
+            membership = self._membership(token.group_id)
             if membership is not None and event.refusal.code == "unknown-group":
                 return self._follow(membership, membership.repaired([], register_again=True, now=now), now)
             return []  # the next hint tries again
@@ -455,13 +537,13 @@ class MsmCore:
         return self._sessions.failed(event, now)
 
     def _lost(self, group_id: bytes, now: float) -> list[Any]:
-        membership = self.memberships.get(group_id)
+        membership = self._membership(group_id)
         if membership is None:
             return []
         return self._follow(membership, membership.lost("the Authorizer doesn't know this host as a member"), now)
 
     def _group_message(self, event: GroupMessage, now: float) -> list[Any]:
-        membership = self.memberships.get(event.group_id)
+        membership = self._membership(event.group_id)
         if membership is None:
             return []
         try:
@@ -471,8 +553,10 @@ class MsmCore:
 
     def _woken(self, now: float) -> list[Any]:
         effects: list[Any] = []
-        for membership in list(self.memberships.values()):
+        for membership in self._all_memberships():
             effects += self._follow(membership, membership.woken(now), now)
+        for agency in list(self._agencies.values()):
+            effects += agency.woken(now)
         return effects
 
     def _follow(self, membership: Membership, effects: Sequence[Any], now: float) -> list[Any]:
@@ -493,14 +577,21 @@ class MsmCore:
                 token = _Renewing(group_id)
                 out.append(Request(subjects.AUTHORIZER, "renew", renewal, membership.authorizer, token))
             elif isinstance(effect, Changed):
-                out.append(self._tell(membership, effect))
+                out += self._changed(membership, effect, now)
             else:
                 out.append(effect)
-        return out
+        return out if membership.as_agent else out + self._relay(membership)
+
+    def _changed(self, membership: Membership, changed: Changed, now: float) -> list[Any]:
+        if not membership.as_agent:
+            return [self._tell(membership, changed)]
+        ended = changed.what in ("statement-needed", "left", "ejected")
+        agencies = [agency for agency in self._agencies.values() if agency.backbone is membership and ended]
+        return [effect for agency in agencies for effect in agency.again(now)]
 
     def _tell(self, membership: Membership, changed: Changed) -> Publish:
         message = wire.GroupChanged(
-            group_id=membership.group.group_id,
+            group_id=membership.asked.group_id,
             change=changed.what,
             epoch=membership.epoch,
             roster=membership.roster.values(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from mcsa.keys import GroupKey
@@ -52,6 +52,8 @@ class SetRoster:
     addresses: Mapping[int, str]
     own: int | None
     authorizer: int | None  # whose packets on the update port come to the core
+    relays: Collection[int] = ()  # of the senders those that are relaying agents
+    own_relay: int | None = None  # this host's, where it is one
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,22 @@ class SwitchSending:
     group_id: bytes
     epoch: int
     sender_id: int
+    relaying: bool = False  # what others said, rather than what this host's applications say
+
+
+@dataclass(frozen=True, slots=True)
+class StartRelaying:
+    """Carry packets between a subgroup and the backbone, both of which are open."""
+
+    leaf_id: bytes
+    backbone_id: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StopRelaying:
+    """No longer. Both stay open."""
+
+    leaf_id: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +116,7 @@ class GroupFailed:
 
 @dataclass(frozen=True, slots=True)
 class GroupMessage:
-    """An update or a beacon, by the bus or by the group itself."""
+    """A `GroupMessage` of the wire, by the bus or by the group itself."""
 
     group_id: bytes
     payload: bytes

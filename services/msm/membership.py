@@ -11,6 +11,7 @@ goes back to an older epoch.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,9 +20,11 @@ from google.protobuf.message import DecodeError
 from mcsa.errors import Rejected
 from mcsa.esp.spi import epoch_tag
 from mcsa.gkm import Excluded, Joining, Member, scheme_named
+from mcsa.identity import SpiffeId
 from mcsa.keys import GroupKey, Random
 from mcsa.trust import Trust
-from mcsa.updates import open_beacon, open_update, parse_update, update_key
+from mcsa.update_parts import UpdateReassembly
+from mcsa.updates import open_beacon, open_update, parse_message, parse_update, update_key
 from mcsa.v1.authorizer_pb2 import GroupSecurityAssociation, GroupUpdate
 from mcsa.v1.types_pb2 import ConferenceDescription, GroupDescription, RosterEntry, SignedStatement
 from services.msm.events import DropEpoch, InstallEpoch, PauseSending, ResumeSending, SetRoster, SwitchSending
@@ -30,7 +33,8 @@ REPAIR_EACH = 1.0  # seconds: at most one repair per group (design, section 6)
 REPAIR_JITTER = 0.2  # seconds
 RENEWALS = 3  # in the time of a lease: two may be lost
 RENEWAL_JITTER = 0.2  # of the time between them
-EARLY_UPDATES = 32  # kept until the one before them comes
+REACH = 32  # updates that may be on their way at once; what is further ahead is left to beacons and repair
+EARLY_BYTES = 2 << 20  # of updates kept until the one before them comes
 EPOCHS_SHOWN = 64
 
 
@@ -77,20 +81,28 @@ class Membership:
     roster: dict[int, RosterEntry] = field(default_factory=dict)
     epochs: list[int] = field(default_factory=list)
     switched_at: float = 0.0
+    as_agent: bool = False  # in the backbone of the subgroup that this host is the relaying agent of: for nobody
+    backbone: GroupDescription | None = None  # of a subgroup
+    own_relay: int | None = None  # this host's sender ID for relaying into the group, where it is an agent
     last_beacon: bytes = b""  # of an epoch that this host was in, as received: what the Authorizer said
 
     def __post_init__(self) -> None:
+        self.asked = self.group  # as it was announced; of a protocol of subgroups, `group` is the one that it is in
         self._member: Member | None = None
         self._key: GroupKey | None = None
         self._switches: list[tuple[float, int, str | None]] = []
         self._sending_epoch = 0
         self._drops: list[tuple[float, int]] = []
         self._early: dict[int, bytes] = {}
+        self._parts = UpdateReassembly()
         self._repair_at: float | None = None
         self._repaired_at = 0.0
         self._heard_at = 0.0
         self._beacon_ms = 0
         self._renew_at: float | None = None
+        self._addresses: dict[int, str] = {}  # the roster's that are near; replaced, never changed in place
+        self._relays: frozenset[int] = frozenset()
+        self._authorizer_id: int | None = None
 
     # ---- registration
 
@@ -100,35 +112,50 @@ class Membership:
 
     def install(self, joining: Joining, gsa: GroupSecurityAssociation, now: float) -> list[Any]:
         """Takes over a security association; `Rejected` where it is not the one that was asked for."""
-        self._check(gsa)
+        self.check(gsa)
         member = joining.finish(gsa.gkm_welcome)
         old = self.epochs[-1:] if self.epoch else []
         if gsa.epoch in self.epochs:
             raise Rejected("association", "an epoch that was")
         self._member, self._key = member, member.key
         self.group = gsa.group
+        self.backbone = gsa.backbone if gsa.HasField("backbone") else None
         self.description = gsa.description
-        self.sender_id = gsa.sender_id if gsa.HasField("sender_id") else None
+        self.sender_id = gsa.sender_id if gsa.HasField("sender_id") and not self.as_agent else None
         self.number = gsa.update_number
-        self.roster = {entry.sender_id: entry for entry in gsa.roster}
+        self.roster, self._addresses, self._relays, self.own_relay = {}, {}, frozenset(), None
         self._early = {number: raw for number, raw in self._early.items() if number > self.number}
         self._heard_at = now
         self._renew_at = self._next_renewal(now)
         self._switches = []
         self.state = "member"
-        effects: list[Any] = [self._roster(), *self._enter(gsa.epoch)]
+        effects: list[Any] = [self._set_roster((), gsa.roster), *self._enter(gsa.epoch)]
         self._drops += [(now + self.group.policy.deactivation_ms / 1000, epoch) for epoch in old]
-        if self.sender_id is not None:
-            self._sending_epoch, self.switched_at = gsa.epoch, now
-            effects.append(SwitchSending(self.group.group_id, gsa.epoch, self.sender_id))
-        return effects
+        return effects + self._send_under(gsa.epoch, now)
 
-    def _check(self, gsa: GroupSecurityAssociation) -> None:
-        asked = self.group
+    @property
+    def domain(self) -> str:
+        """Under which the keys of packets derive, on all hosts: the home's."""
+        return SpiffeId.parse(self.home).domain
+
+    @property
+    def has_subgroups(self) -> bool:
+        """Which subgroup it is in, the Authorizer says."""
+        return scheme_named(self.asked.policy.gkm).subgroups and not self.as_agent
+
+    @property
+    def is_agent(self) -> bool:
+        """This host is the relaying agent of the subgroup that it is in."""
+        in_it = self.state in ("member", "silenced", "stale")
+        return in_it and self.own_relay is not None and self.backbone is not None
+
+    def check(self, gsa: GroupSecurityAssociation) -> None:
+        """`Rejected` unless the association is of the group that was asked for, or of a subgroup of it, and is newer
+        than what is here."""
+        announced = gsa.backbone if self.has_subgroups and gsa.HasField("backbone") else gsa.group
         same = (
-            gsa.group.group_id == asked.group_id
-            and gsa.group.address == asked.address
-            and gsa.group.port == asked.port
+            (announced.group_id, announced.address) == (self.asked.group_id, self.asked.address)
+            and gsa.group.port == self.asked.port
             and gsa.conference_id == self.conference_id
         )
         if not same:
@@ -149,33 +176,89 @@ class Membership:
         group_id = self.group.group_id
         return [*(DropEpoch(group_id, old) for old in alike), InstallEpoch(group_id, epoch, self._key)]
 
-    def _roster(self) -> SetRoster:
-        addresses = {sender_id: entry.address for sender_id, entry in self.roster.items()}
-        authorizer = next((sid for sid, entry in self.roster.items() if entry.host == self.authorizer), None)
-        return SetRoster(self.group.group_id, addresses, self.sender_id, authorizer)
+    def _set_roster(self, removed: Iterable[int], entries: Iterable[RosterEntry]) -> SetRoster:
+        """What an update says of the roster; the other entries are not looked at, since a group may have thousands."""
+        entered = {entry.sender_id: entry for entry in entries}
+        addresses = self._addresses.copy()
+        relays = set(self._relays)
+        for sender_id in removed:
+            self.roster.pop(sender_id, None)
+            addresses.pop(sender_id, None)
+            relays.discard(sender_id)
+        near = {sender_id: entry for sender_id, entry in entered.items() if not entry.distant}
+        for sender_id, entry in near.items():
+            addresses[sender_id] = entry.address
+            if entry.relay:
+                relays.add(sender_id)
+            if entry.host == self.authorizer:
+                self._authorizer_id = sender_id
+        self.roster.update(entered)
+        self._addresses, self._relays = addresses, frozenset(relays)
+        own = (relay for relay in relays if self.roster[relay].host == self.host)
+        self.own_relay = next(own, None) if self.has_subgroups or self.as_agent else None
+        authorizer = self._authorizer_id if self._authorizer_id in addresses else None
+        return SetRoster(self.group.group_id, addresses, self.sender_id, authorizer, self._relays, self.own_relay)
+
+    def _send_under(self, epoch: int, now: float) -> list[Any]:
+        """Under every sender ID of this host's."""
+        self._sending_epoch, self.switched_at = epoch, now
+        group_id, effects = self.group.group_id, list[Any]()
+        if self.sender_id is not None:
+            effects.append(SwitchSending(group_id, epoch, self.sender_id))
+        if self.own_relay is not None:
+            effects.append(SwitchSending(group_id, epoch, self.own_relay, relaying=True))
+        return effects
+
+    def _gone(self, update: GroupUpdate) -> list[int]:
+        """Sender IDs that an update takes off the roster."""
+        if not update.all_distant:
+            return list(update.removed)
+        distant = (sender_id for sender_id, entry in self.roster.items() if entry.distant)
+        return [*update.removed, *distant]  # those that are still there are among the added
 
     # ---- updates and beacons
 
     def message_arrived(self, payload: bytes, now: float) -> list[Any]:
-        """An update or a beacon, from wherever; raises `Rejected` for what is neither, or not the Authorizer's."""
+        """A `GroupMessage`, from wherever; raises `Rejected` for what is none, or not the Authorizer's."""
         if self._key is None or self.state in ("ejected", "opening", "registering"):
             return []
-        try:
-            sealed = parse_update(payload)
-        except Rejected:
-            return self._beacon(payload, now)
+        message = parse_message(payload)
+        if message.HasField("beacon"):
+            return self._beacon(message.beacon, now)
+        if message.HasField("update"):
+            return self._update(message.update, now)
+        whole = self._parts.take(message.part, self._awaited())
+        return [] if whole is None else self._update(whole, now)
+
+    def _awaited(self) -> range:
+        return range(self.number + 1, self.number + 1 + REACH)
+
+    def _update(self, raw: bytes, now: float) -> list[Any]:
+        sealed = parse_update(raw)
         if sealed.group_id != self.group.group_id:
             raise Rejected("recipient", "an update of another group")
-        if sealed.number <= self.number:
+        if self._key is None or sealed.number <= self.number:
             return []
         if sealed.number > self.number + 1:
-            if len(self._early) < EARLY_UPDATES:
-                self._early[sealed.number] = payload
+            self._keep_early(sealed.number, raw)
             return self.hint(now)
         key = update_key(self._key, self.group.group_id, self.epoch)
         effects = self._apply(open_update(sealed, key, self.trust, self.authorizer, now), now)
-        follower = self._early.pop(self.number + 1, None)
-        return effects if follower is None else effects + self.message_arrived(follower, now)
+        return effects + self._follow_up(now)
+
+    def _keep_early(self, number: int, raw: bytes) -> None:
+        kept = sum(len(early) for early in self._early.values())
+        if number in self._awaited() and kept + len(raw) <= EARLY_BYTES:
+            self._early[number] = raw
+
+    def _follow_up(self, now: float) -> list[Any]:
+        """The next update, where it came before its time. A fellow member may have forged that one, and no more than
+        that one is lost."""
+        early = self._early.pop(self.number + 1, None)
+        try:
+            return [] if early is None else self._update(early, now)
+        except Rejected:
+            return self.hint(now)
 
     def _beacon(self, raw: bytes, now: float) -> list[Any]:
         beacon = open_beacon(raw, self.group.group_id, self.trust, self.authorizer, now)
@@ -210,7 +293,7 @@ class Membership:
         effects: list[Any] = []
         for raw in updates:
             try:
-                effects += self.message_arrived(raw, now)
+                effects += self._update(raw, now)
             except Rejected as rejected:
                 return effects + self._stale(f"a repaired update could not be used: {rejected}")
         return effects + self._stale("missed too much") if register_again else effects
@@ -241,11 +324,11 @@ class Membership:
             return self._stale("this rekey leads to no key for us")
         effects: list[Any] = self._heard(now)
         self.number = update.number
-        for sender_id in update.removed:
-            self.roster.pop(sender_id, None)
-        self.roster.update({entry.sender_id: entry for entry in [*update.added, *update.changed]})
         self.users -= set(update.departed_users) & self._local_departed(update)
-        effects.append(self._roster())
+        relay_before = self.own_relay
+        effects.append(self._set_roster(self._gone(update), [*update.added, *update.changed]))
+        if self.own_relay not in (None, relay_before):  # just appointed
+            effects.append(SwitchSending(self.group.group_id, self._sending_epoch, self.own_relay, relaying=True))
         if update.gkm_rekey:
             effects += self._rekeyed(update, key, now)
         what = "ejection" if update.ejection else "rekeyed" if update.gkm_rekey else "roster"
@@ -262,7 +345,7 @@ class Membership:
         self._key = key
         effects: list[Any] = self._enter(update.epoch)
         self._drops.append((now + update.deactivation_ms / 1000, old))
-        if self.sender_id is not None:
+        if self.sender_id is not None or self.own_relay is not None:
             self._switches.append((now + update.activation_ms / 1000, update.epoch, update.traceparent or None))
         return effects
 
@@ -297,15 +380,11 @@ class Membership:
     def _switch(self, now: float) -> list[Any]:
         """To the newest epoch whose time has come; an ejection's overtakes those that waited."""
         due = [switch for switch in self._switches if now >= switch[0]]
-        if not due or self.sender_id is None:
+        if not due:
             return []
         _, epoch, traceparent = max(due, key=lambda switch: switch[1])
         self._switches = [switch for switch in self._switches if switch[1] > epoch]
-        self._sending_epoch, self.switched_at = epoch, now
-        return [
-            SwitchSending(self.group.group_id, epoch, self.sender_id),
-            Changed("switched", "", traceparent, now),
-        ]
+        return [*self._send_under(epoch, now), Changed("switched", "", traceparent, now)]
 
     def wake_at(self) -> float | None:
         """When `woken` is wanted."""

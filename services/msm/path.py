@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from mcsa.errors import Rejected
 from mcsa.esp.derive import derive_traffic_key
-from mcsa.esp.inbound import InboundAssociations, Opened
-from mcsa.esp.outbound import OutboundAssociation, SealedBatch, SequenceExhausted
+from mcsa.esp.inbound import InboundAssociations, Opened, Run
+from mcsa.esp.outbound import SealedBatch
+from mcsa.esp.relayed import Origin
 from mcsa.esp.slab import Slab
 from mcsa.esp.suite import suite_named
 from mcsa.keys import GroupKey
@@ -31,19 +32,28 @@ from services.msm.events import (
     SwitchSending,
     UnknownEpochSeen,
 )
+from services.msm.relayed import RelayedPackets
+from services.msm.sending import Sending
 
 HOLD_FOR = 0.5  # seconds that a packet of an epoch not yet known is kept: an ejection switches senders at once
 HELD_AT_ONCE = 512
 
 
-@dataclass(frozen=True, slots=True)
-class Received:
-    """Plaintext for the applications."""
+class Received(NamedTuple):
+    """Plaintext for the applications, and by which numbers of its origin it is known in the whole group."""
 
-    sender_id: int
+    sender_id: int  # of who said it, by whatever relaying agent it came
     source_port: int
     destination_port: int
     payload: bytes
+    epoch: int
+    sequence: int
+    relay: int | None = None  # the sender ID of the relaying agent that it came by
+
+    @property
+    def origin(self) -> Origin:
+        """As the header that agents write says it."""
+        return Origin(self.sender_id, self.epoch, self.sequence)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +64,7 @@ class _Held:
 
 
 class GroupPath:
-    """See the module."""
+    """See the module. What is dropped is counted by cause: `mcsa.esp.inbound`'s, `RelayedPackets`' and `unsent`."""
 
     def __init__(self, domain: str, group: GroupDescription) -> None:
         self.group = group
@@ -62,13 +72,12 @@ class GroupPath:
         self._suite = suite_named(group.policy.suite)
         self._keys: dict[int, GroupKey] = {}
         self._inbound = InboundAssociations(domain, group.group_id, self._suite, group.policy.replay_window)
-        self._outbound: OutboundAssociation | None = None
-        self._authorizer: int | None = None
-        self._paused = False
-        self._low_told = False
+        self._relayed = RelayedPackets(group.policy.replay_window)
+        self._roster = SetRoster(group.group_id, {}, None, None)
         self._held: deque[_Held] = deque(maxlen=HELD_AT_ONCE)
         self.counters: Counter[str] = Counter()
-        self.switched: set[tuple[int, int]] = set()
+        self._sending = Sending(self.counters)
+        self._relaying = Sending(self.counters, "relaying")
 
     # ---- control
 
@@ -83,64 +92,60 @@ class GroupPath:
                 self._keys = {epoch: key for epoch, key in self._keys.items() if epoch != effect.epoch}
                 self._inbound.drop(effect.epoch)
             case SetRoster():
-                self._authorizer = effect.authorizer
-                self._inbound.set_roster(effect.addresses, () if effect.own is None else (effect.own,))
+                self._roster = effect
+                own = [sender_id for sender_id in (effect.own, effect.own_relay) if sender_id is not None]
+                self._inbound.set_roster(effect.addresses, own)
                 return self._retry(now)
             case SwitchSending():
                 self._switch(effect)
             case PauseSending():
-                self._paused = True
+                self._sending.paused = self._relaying.paused = True
             case ResumeSending():
-                self._paused = False
+                self._sending.paused = self._relaying.paused = False
             case _:
                 raise TypeError(effect)
         return []
 
     def _switch(self, effect: SwitchSending) -> None:
-        if (effect.epoch, effect.sender_id) in self.switched:
-            raise ValueError("an outbound association is installed once, never again")
-        self.switched.add((effect.epoch, effect.sender_id))
         key = derive_traffic_key(
             self._keys[effect.epoch], self._domain, self.group.group_id, effect.epoch, self._suite, effect.sender_id
         )
-        self._outbound = OutboundAssociation(key)
-        self._paused = self._low_told = False
+        sending = self._relaying if effect.relaying else self._sending
+        sending.switch(effect.epoch, effect.sender_id, key)
+
+    def has_sender(self, sender_id: int) -> bool:
+        """Whether this is a sender ID of this group's, whoever's: what it says need not be relayed into it."""
+        return sender_id in self._roster.addresses
 
     # ---- packets
 
     def seal(self, payload: bytes, source_port: int, destination_port: int) -> bytes | None:
         """The ESP packet, or None where nothing may be sent now; counted either way."""
-        outbound = self._outbound
-        if outbound is None or self._paused:
-            self.counters["unsent.paused"] += 1
+        sealed = self._sending.seal(payload, source_port, destination_port)
+        return None if sealed is None else sealed.packet
+
+    def seal_and_hear(self, payload: bytes, source_port: int, destination_port: int) -> tuple[bytes, Received] | None:
+        """The same, and what the others will have heard: where this host is a relaying agent, it relays that too."""
+        sealed = self._sending.seal(payload, source_port, destination_port)
+        if sealed is None:
             return None
-        try:
-            packet = outbound.seal(payload, source_port, destination_port)
-        except SequenceExhausted:
-            self.counters["unsent.exhausted"] += 1
-            return None
-        self.counters["sent"] += 1
-        return packet
+        ports = source_port, destination_port
+        return sealed.packet, Received(sealed.sender_id, *ports, payload, sealed.epoch, sealed.sequence)
 
     def seal_batches(self, payloads: Sequence[bytes], source_port: int, destination_port: int) -> Iterator[SealedBatch]:
         """Many at once, in as few batches as their sizes allow; send each before asking for the next."""
-        outbound = self._outbound
-        if outbound is None or self._paused:
-            self.counters["unsent.paused"] += len(payloads)
-            return
-        try:
-            yield from outbound.seal_batches(payloads, source_port, destination_port)
-        except SequenceExhausted:
-            self.counters["unsent.exhausted"] += len(payloads)
-            return
-        self.counters["sent"] += len(payloads)
+        return self._sending.seal_batches(payloads, source_port, destination_port)
+
+    def relay_batches(
+        self, payloads: Sequence[bytes], source_port: int, destination_port: int
+    ) -> Iterator[SealedBatch]:
+        """Likewise what a relaying agent carries into this group, each payload with its origin in front."""
+        return self._relaying.seal_batches(payloads, source_port, destination_port)
 
     def sequence_low(self) -> list[SequenceLow]:
         """Once for each association whose sequence numbers run out."""
-        if self._outbound is None or self._low_told or not self._outbound.nearly_exhausted:
-            return []
-        self._low_told = True
-        return [SequenceLow(self.group.group_id)]
+        low = [sending for sending in (self._sending, self._relaying) if sending.runs_low()]
+        return [SequenceLow(self.group.group_id) for _ in low]
 
     def open(self, datagram: bytes, source: str, now: float) -> list[Any]:
         """`Received`, `GroupMessage` or `UnknownEpochSeen`; nothing where the packet was dropped, which is counted."""
@@ -152,7 +157,7 @@ class GroupPath:
                 return []
             self.hold(bytes(datagram), source, now)
             return [UnknownEpochSeen(self.group.group_id)]
-        return [self._deliver(opened)]
+        return self._deliver(_run_of(opened))
 
     def open_batch(self, slab: Slab, length: int, segment_size: int, source: str, now: float) -> list[Any]:
         """The same for what UDP_GRO handed over in one piece."""
@@ -163,19 +168,37 @@ class GroupPath:
             self.hold(packet, source, now)
         found: list[Any] = [UnknownEpochSeen(self.group.group_id)] if batch.early else []
         for run in batch.runs:
-            ports = run.source_port, run.destination_port
-            found += [self._deliver(Opened(run.sender_id, run.epoch, 0, *ports, payload)) for payload in run.payloads]
+            found += self._deliver(run)
         return found
 
     def hold(self, datagram: bytes, source: str, now: float) -> None:
         """A packet of an epoch that may come; kept for a moment."""
         self._held.append(_Held(datagram, source, now + HOLD_FOR))
 
-    def _deliver(self, opened: Opened) -> Received | GroupMessage:
-        self.counters["opened"] += 1
-        if opened.sender_id == self._authorizer and opened.destination_port == UPDATE_PORT:
-            return GroupMessage(self.group.group_id, bytes(opened.payload))
-        return Received(opened.sender_id, opened.source_port, opened.destination_port, bytes(opened.payload))
+    def _deliver(self, run: Run) -> list[Any]:
+        self.counters["opened"] += len(run.payloads)
+        sender_id, source_port, destination_port = run.sender_id, run.source_port, run.destination_port
+        if sender_id in self._roster.relays:
+            return self._deliver_relayed(run)
+        if sender_id == self._roster.authorizer and destination_port == UPDATE_PORT:
+            return [GroupMessage(self.group.group_id, payload) for payload in run.payloads]
+        return [
+            Received(sender_id, source_port, destination_port, payload, run.epoch, sequence)
+            for sequence, payload in enumerate(run.payloads, run.first_sequence)
+        ]
+
+    def _deliver_relayed(self, run: Run) -> list[Received]:
+        ports, delivered = (run.source_port, run.destination_port), []
+        for inside in run.payloads:
+            try:
+                origin, payload = self._relayed.open(inside, run.destination_port, self._roster.addresses)
+            except Rejected as rejected:
+                self.counters[rejected.cause] += 1
+            else:
+                delivered.append(
+                    Received(origin.sender_id, *ports, payload, origin.epoch, origin.sequence, run.sender_id)
+                )
+        return delivered
 
     def _retry(self, now: float) -> list[Any]:
         """Packets that waited for an epoch which may have come."""
@@ -194,5 +217,10 @@ class GroupPath:
                     self.counters[rejected.cause] += 1
                 continue
             self.counters["held-then-opened"] += 1
-            out.append(self._deliver(opened))
+            out += self._deliver(_run_of(opened))
         return out
+
+
+def _run_of(opened: Opened) -> Run:
+    sender_id, epoch, sequence, source_port, destination_port, payload = opened
+    return Run(sender_id, epoch, sequence, source_port, destination_port, [payload])

@@ -13,7 +13,7 @@ import os
 import selectors
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from mcsa.shell.local_frames import FrameClient, FrameServer, IncomingFrame, Out
 from mcsa.shell.multicast import ESP_PORT, GroupSocket
 from mcsa.updates import PORT as UPDATE_PORT
 from services.msm.path import GroupPath, Received
+from services.msm.relaying import Relayed
 
 LARGEST_DATAGRAM = 65_535
 BURST = 64  # datagrams read before the queue is looked at again
@@ -60,6 +61,9 @@ class GroupRelay:
         self._socket.socket.setblocking(False)
         self._receiver = BatchReceiver(self._socket.socket) if offload else None
         self._sender = BatchSender(self._socket.socket, (group.address, ESP_PORT)) if offload else None
+        self._relaying_sender = BatchSender(self._socket.socket, (group.address, ESP_PORT))
+        self.heard: Callable[[Sequence[Received]], None] | None = None  # takes what is heard, in place of applications
+        self.said: Callable[[Sequence[Received]], None] | None = None  # is told what this host's applications say
         self._queue: deque[Any] = deque()
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._stop_read, self._stop_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -78,7 +82,9 @@ class GroupRelay:
         return str(self._frames.path)
 
     def control(self, effect: Any) -> None:
-        """An effect of the core on this group, carried out by the receive thread in order."""
+        """An effect of the core on this group, carried out by the receive thread in order; none after `close`."""
+        if self._closing:
+            return
         self._queue.append(effect)
         os.write(self._wake_write, b"\0")
 
@@ -133,12 +139,29 @@ class GroupRelay:
         return self.path.open_batch(receiver.slab, *received, now)
 
     def _pass_up(self, found: list[Any]) -> None:
-        for item in found:
-            if isinstance(item, Received):
-                frame = IncomingFrame(item.sender_id, item.source_port, item.destination_port, item.payload)
-                self._frames.deliver(frame.encode())
-            else:
-                self._tell(item)
+        received = [item for item in found if isinstance(item, Received)]
+        if received:
+            (self.heard or self.deliver)(received)
+        if len(received) < len(found):
+            for item in found:
+                if not isinstance(item, Received):
+                    self._tell(item)
+
+    def deliver(self, found: Sequence[Received]) -> None:
+        """Gives packets to this host's applications. From any thread."""
+        for packet in found:
+            frame = IncomingFrame(packet.sender_id, packet.source_port, packet.destination_port, packet.payload)
+            self._frames.deliver(frame.encode())
+
+    def send_relayed(self, relayed: Relayed) -> None:
+        """Carries others' packets into this group. By one thread at a time."""
+        try:
+            for batch in self.path.relay_batches(*relayed):
+                self._relaying_sender.send(batch.view, batch.segment_size)
+        except (Refused, OSError):
+            self.path.counters["relaying-unsent.network"] += 1
+        for event in self.path.sequence_low():
+            self._tell(event)
 
     # ---- applications to network
 
@@ -183,7 +206,9 @@ class GroupRelay:
     def _send_alike(self, payloads: list[bytes], source_port: int, destination_port: int) -> None:
         """Payloads with one inner header: what came together leaves together."""
         try:
-            if self._sender is None or len(payloads) == 1:
+            if self.said is not None:
+                self._send_and_hear(payloads, source_port, destination_port, self.said)
+            elif self._sender is None or len(payloads) == 1:
                 for payload in payloads:
                     packet = self.path.seal(payload, source_port, destination_port)
                     if packet is not None:
@@ -195,6 +220,18 @@ class GroupRelay:
             self.path.counters["unsent.network"] += 1
         for event in self.path.sequence_low():
             self._tell(event)
+
+    def _send_and_hear(
+        self, payloads: list[bytes], source_port: int, destination_port: int, said: Callable[[Sequence[Received]], None]
+    ) -> None:
+        """As a relaying agent, which has to carry on what it says itself."""
+        heard = []
+        for payload in payloads:
+            sealed = self.path.seal_and_hear(payload, source_port, destination_port)
+            if sealed is not None:
+                self._socket.send(sealed[0])
+                heard.append(sealed[1])
+        said(heard)
 
 
 def _ports(frame: OutgoingFrame) -> tuple[int, int]:

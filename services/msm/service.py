@@ -14,9 +14,18 @@ from mcsa.shell.assembly import Assembly
 from mcsa.shell.bus import Headers
 from mcsa.shell.service import RunningService
 from mcsa.v1.types_pb2 import GroupDescription
+from services.msm.agent import AgentAtWork
 from services.msm.config import MsmSettings
 from services.msm.core import MsmCore, Settings
-from services.msm.events import CloseGroup, GroupFailed, GroupMessage, GroupOpened, OpenGroup
+from services.msm.events import (
+    CloseGroup,
+    GroupFailed,
+    GroupMessage,
+    GroupOpened,
+    OpenGroup,
+    StartRelaying,
+    StopRelaying,
+)
 from services.msm.gpad import Accepted
 from services.msm.path import GroupPath
 from services.msm.relay import GroupRelay
@@ -29,6 +38,7 @@ class MsmService:
         self._settings = settings
         self._assembly = Assembly("msm", settings)
         self._relays: dict[bytes, GroupRelay] = {}
+        self._agents: dict[bytes, AgentAtWork] = {}  # by the leaf's id
         credentials = self._assembly.credentials
         accepts = [Accepted(line.authorizer, line.network, line.through) for line in settings.accepts]
         core_settings = Settings(settings.address, settings.directory, accepts, settings.hpke_suite)
@@ -83,6 +93,12 @@ class MsmService:
         match effect:
             case OpenGroup():
                 self._open(effect)
+            case StartRelaying():
+                agent = AgentAtWork(self._relays[effect.backbone_id], self._relays[effect.leaf_id])
+                self._agents[effect.leaf_id] = agent
+                agent.start()
+            case StopRelaying():
+                self._agents.pop(effect.leaf_id).stop()
             case CloseGroup():
                 relay = self._relays.pop(effect.group_id, None)
                 if relay is not None:

@@ -82,14 +82,19 @@ def test_a_batch_rejects_what_opening_one_by_one_rejects(parts: list[tuple[int, 
     together, apart = inbound(window=64), inbound(window=64)
     for receiver in (together, apart):
         receiver.set_roster({1: SOURCE, 2: SOURCE})  # 3 is unknown
-    payloads, causes = [], []
+    opened, causes = [], []
     for packet in chosen:
         try:
-            payloads.append(apart.open(packet, SOURCE).payload)
+            each = apart.open(packet, SOURCE)
+            opened.append((each.sender_id, each.sequence, each.destination_port, each.payload))
         except Rejected as rejected:
             causes.append(rejected.cause)
     batch = open_together(together, chosen) if chosen else None
-    assert [p for run in (batch.runs if batch else []) for p in run.payloads] == payloads
+    assert [
+        (run.sender_id, sequence, run.destination_port, payload)
+        for run in (batch.runs if batch else [])
+        for sequence, payload in enumerate(run.payloads, run.first_sequence)
+    ] == opened
     assert (batch.rejected if batch else []) == causes
     assert together.counters() == apart.counters()
 
@@ -98,9 +103,17 @@ def test_packets_alike_are_one_run() -> None:
     sender = outbound()
     packets = [sender.seal(bytes((n,)) * 20, 5004, port) for n, port in enumerate((1, 1, 2, 2))]
     assert open_together(inbound(), packets).runs == [
-        Run(SENDER, EPOCH, 5004, 1, [bytes(20), b"\x01" * 20]),
-        Run(SENDER, EPOCH, 5004, 2, [b"\x02" * 20, b"\x03" * 20]),
+        Run(SENDER, EPOCH, 1, 5004, 1, [bytes(20), b"\x01" * 20]),
+        Run(SENDER, EPOCH, 3, 5004, 2, [b"\x02" * 20, b"\x03" * 20]),
     ]
+
+
+def test_where_a_number_is_missing_or_late_another_run_begins() -> None:
+    sender = outbound()
+    packets = [sender.seal(b"%d" % number, 1, 2) for number in range(1, 8)]
+    runs = open_together(inbound(), [packets[number - 1] for number in (1, 2, 4, 3, 5, 7)]).runs
+    expected = [(1, [b"1", b"2"]), (4, [b"4"]), (3, [b"3"]), (5, [b"5"]), (7, [b"7"])]
+    assert [(run.first_sequence, run.payloads) for run in runs] == expected
 
 
 def test_the_last_packet_of_a_batch_may_be_shorter() -> None:

@@ -110,6 +110,15 @@ def test_a_newcomer_opens_no_earlier_rekey(scheme: Scheme):
 
 
 @ALL
+def test_a_leave_fits_into_a_message_with_as_many_members_as_it_holds(scheme: Scheme):
+    authority, random = scheme.create(seeded(1)), seeded(2)
+    count = 4_096 if scheme.members_at_most is None else scheme.members_at_most
+    authority.change({f"m{n}": scheme.begin(random).contribution for n in range(count)}, [], replace_key=True)
+    rekey = authority.change({}, ["m7"], replace_key=True).rekey
+    assert len(rekey) < (10_000 if scheme.members_at_most is None else 350_000)
+
+
+@ALL
 def test_a_join_may_leave_the_key_as_it_is(scheme: Scheme):
     crowd = Crowd(scheme)
     crowd.change(["a"])
@@ -187,6 +196,14 @@ def test_a_record_of_garbage_changes_nothing(scheme: Scheme):
         with pytest.raises(Rejected):
             scheme.restore(raw, random)
         assert crowd.authority.key == key
+
+
+@ALL
+def test_a_change_shows_no_secret_by_accident(scheme: Scheme):
+    authority = scheme.create(seeded(1))
+    change = authority.change({"a": scheme.begin(seeded(2)).contribution}, [], replace_key=True)
+    assert change.welcomes and change.record
+    assert "welcomes" not in repr(change) and "record" not in repr(change)
 
 
 @ALL

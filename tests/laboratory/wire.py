@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from mcsa.laboratory.capture import read_frames, wire
 from mcsa.laboratory.namespaces import Host
 
+_MORE_FRAGMENTS, _OFFSET = 0x2000, 0x1FFF  # RFC 791, section 3.1
 WAITS_FOR = 10.0  # seconds; only a failing test waits so long
 
 
@@ -30,3 +31,8 @@ def frames_until(tap: socket.socket, enough: Callable[[list[bytes]], bool]) -> l
     while not enough(frames) and select.select([tap], [], [], max(0.0, deadline - time.monotonic()))[0]:
         read_frames(tap, frames.append)
     return frames
+
+
+def is_fragment(frame: bytes) -> bool:
+    """Whether this is a piece of an IPv4 packet that was cut."""
+    return frame[12:14] == b"\x08\x00" and bool(int.from_bytes(frame[20:22], "big") & (_MORE_FRAGMENTS | _OFFSET))

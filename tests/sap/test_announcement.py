@@ -16,6 +16,7 @@ from tests.world import NOW, World
 
 def test_another_host_learns_all_it_needs_to_join(world: World):
     policy = GroupPolicy(suite="aes-128-gcm", hpke="x-wing", replay_window=4096, keep_key_on_join=True)
+    policy.multicast_updates = False
     session = parse_announcement(described(world, policy=policy, sources=("198.51.100.2",)))
     assert session.title == "Budget meeting"
     assert session.conference_id == CONFERENCE

@@ -21,7 +21,7 @@ from mcsa.laboratory.packets import (
     parse_report,
 )
 from mcsa.shell.multicast import ESP_PORT, GroupSocket, Heard, MulticastListener, interface_addresses
-from tests.laboratory.wire import WAITS_FOR, frames_until, tapped
+from tests.laboratory.wire import WAITS_FOR, frames_until, is_fragment, tapped
 
 Member = Callable[..., GroupSocket]
 LOOPBACK = "127.0.0.1"
@@ -311,6 +311,21 @@ def test_a_datagram_that_is_too_long_is_refused_and_other_errors_keep_the_kernel
         with pytest.raises(Refused, match="errno 22") as refused:
             opened.send(b"to port 0")
     assert refused.value.rule == "kernel"
+
+
+def test_a_datagram_longer_than_the_mtu_is_cut_or_refused(laboratory: Laboratory) -> None:
+    alpha, group = laboratory["alpha"], laboratory.plan.group(72)
+    with alpha.inside():
+        cutting = GroupSocket(group, ESP_PORT, alpha.address, bind_group=False)
+        whole = GroupSocket(group, ESP_PORT, alpha.address, bind_group=False, fragment=False)
+    with tapped(alpha) as tap, cutting, whole:
+        whole.send(bytes(1_400))
+        with pytest.raises(Refused) as caught:
+            whole.send(bytes(1_600))
+        assert caught.value.rule == "datagram size"
+        cutting.send(bytes(1_600))
+        frames = frames_until(tap, lambda seen: sum(map(is_fragment, seen)) >= 2)
+    assert sum(map(is_fragment, frames)) == 2
 
 
 def test_closing_twice_and_large_buffers() -> None:

@@ -15,7 +15,7 @@ import pytest_asyncio
 
 from mcsa.durable_log import Chain, Conflict, Marks, Replay, Snapshot, Stored
 from mcsa.durable_log.record import MAX_RECORD
-from mcsa.errors import Rejected
+from mcsa.errors import Refused, Rejected
 from mcsa.shell.bus import BusUnavailable
 from mcsa.shell.jetstream import Patience
 from mcsa.shell.stream import LogStream, prepare_stream, stream_configuration
@@ -412,10 +412,12 @@ async def test_a_broker_that_is_down_is_waited_for_as_long_as_was_said(store: Do
 
 async def test_without_its_stream_an_authorizer_is_told(domain: Domain) -> None:
     stream = LogStream(await domain.open("authorizer-main"), "main", HASTY)
-    for ask in (lambda: stream.append(LOG, b"1", 0), stream.logs):
-        with pytest.raises(BusUnavailable, match="stream not found") as unavailable:
-            await ask()
-        assert unavailable.value.rule == "store"
+    with pytest.raises(BusUnavailable, match="stream not found") as unavailable:
+        await stream.append(LOG, b"1", 0)
+    assert unavailable.value.rule == "store"
+    with pytest.raises(Refused, match="mcsa store prepare main") as refused:
+        await stream.logs()
+    assert refused.value.rule == "stream"
 
 
 async def test_preparing_twice_changes_nothing(store: Domain) -> None:

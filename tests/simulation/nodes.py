@@ -42,6 +42,7 @@ from services.msm.core import MsmCore
 from services.msm.core import Settings as MsmSettings
 from services.msm.gpad import Accepted
 from services.msm.path import GroupPath, Received
+from services.msm.relaying import Relayed, RelayingAgent
 from tests.simulation.network import Network
 from tests.simulation.stream import MemoryStream, WaitingStream
 from tests.world import World, seeded
@@ -154,6 +155,8 @@ class Node:
 
 class AuthorizerNode(Node):
     """The Authorizer, with its sender on the multicast."""
+
+    ADDRESS = "198.51.100.1"  # in the first domain
 
     def __init__(
         self, world: World, switchboard: Switchboard, seed: int, stream: MemoryStream, state: Path, address: str
@@ -269,6 +272,7 @@ class MsmNode(Node):
         self.paths: dict[bytes, GroupPath] = {}
         self.received: dict[bytes, list[Received]] = {}
         self.listener: Callable[[bytes, Received], None] | None = None
+        self.agents: dict[bytes, RelayingAgent] = {}  # by the leaf's id
 
     def _path_counters(self, group_id: bytes) -> dict[str, int]:
         return dict(self.paths[group_id].counters) if group_id in self.paths else {}
@@ -278,18 +282,41 @@ class MsmNode(Node):
 
     def send(self, group_id: bytes, payload: bytes, port: int = 5004) -> bool:
         """Plaintext of an application on this host; False where nothing may be sent now."""
-        path = self.paths[group_id]
-        packet = path.seal(payload, port, port)
+        membership = self.core.memberships.get(group_id)
+        path = self.paths[group_id if membership is None else membership.group.group_id]
+        sealed = path.seal_and_hear(payload, port, port)
         for event in path.sequence_low():
             self.event(event)
-        if packet is not None:
-            self.network.send(self.address, path.group.address, packet)
-        return packet is not None
+        if sealed is None:
+            return False
+        self.network.send(self.address, path.group.address, sealed[0])
+        self._relay(path.group.group_id, [sealed[1]])
+        return True
+
+    def _relay(self, group_id: bytes, found: list[Received]) -> None:
+        """As a relaying agent, where this host is one."""
+        for leaf_id, agent in self.agents.items():
+            if group_id == leaf_id:
+                self._carry(agent.backbone, agent.from_leaf(found))
+            elif group_id == agent.backbone.group.group_id:
+                self._carry(agent.leaf, agent.from_backbone(found))
+
+    def _carry(self, into: GroupPath, relayed: list[Relayed]) -> None:
+        for alike in relayed:
+            for batch in into.relay_batches(*alike):
+                packets, size = bytes(batch.view), batch.segment_size
+                for start in range(0, len(packets), size):
+                    self.network.send(self.address, into.group.address, packets[start : start + size])
 
     def carry_out(self, effect: Any) -> None:
         match effect:
             case msm_events.OpenGroup():
                 self._open(effect.domain, effect.group)
+            case msm_events.StartRelaying():
+                agent = RelayingAgent(self.paths[effect.backbone_id], self.paths[effect.leaf_id])
+                self.agents[effect.leaf_id] = agent
+            case msm_events.StopRelaying():
+                del self.agents[effect.leaf_id]
             case msm_events.CloseGroup():
                 path = self.paths.pop(effect.group_id, None)
                 if path is not None:
@@ -313,13 +340,26 @@ class MsmNode(Node):
         self.network.at(self.network.now, lambda: self.event(opened))
 
     def _pass_up(self, group_id: bytes, found: list[Any]) -> None:
+        received = [item for item in found if isinstance(item, Received)]
+        self._relay(group_id, received)
+        agent = self.agents.get(group_id)
+        for item in received if agent is None else [item for item in received if item.relay is None]:
+            self._hear(self._asked_id(group_id), item)
         for item in found:
-            if isinstance(item, Received):
-                self.received[group_id].append(item)
-                if self.listener is not None:
-                    self.listener(group_id, item)
-            else:
+            if not isinstance(item, Received):
                 self.event(item)
+
+    def _asked_id(self, group_id: bytes) -> bytes:
+        """Of the group whose subgroup this is: as applications know it."""
+        leaf_ids = [leaf for leaf, agent in self.agents.items() if agent.backbone.group.group_id == group_id]
+        near = leaf_ids[0] if leaf_ids else group_id
+        memberships = self.core.memberships.items()
+        return next((asked for asked, each in memberships if each.group.group_id == near), group_id)
+
+    def _hear(self, group_id: bytes, item: Received) -> None:
+        self.received.setdefault(group_id, []).append(item)
+        if self.listener is not None:
+            self.listener(group_id, item)
 
 
 @dataclass(frozen=True)

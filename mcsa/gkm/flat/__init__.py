@@ -1,4 +1,6 @@
-"""A flat group: every member shares a KEK with the authority, all share the group KEK. `cbt` and `kd` are such.
+"""A flat group: every member shares a KEK with the authority, all share the group KEK.
+
+`cbt` and `kd` are such, and each subgroup of `iolus`.
 
 The authority has one X25519 key pair for the group, so that it can make the pairwise KEK of a member that it has never
 spoken to: one that another member welcomed. Where nobody left, a rekey is one wrap under the group KEK, which it
@@ -12,4 +14,6 @@ A rekey under the group KEK proves that a member made it, no more: that it is th
 from mcsa.gkm.flat.authority import FlatAuthority
 from mcsa.gkm.flat.member import FlatCandidate, FlatMember
 
-__all__ = ["FlatAuthority", "FlatCandidate", "FlatMember"]
+MEMBERS_AT_MOST = 4_000  # where one leaves, 80 bytes for each of the others: 320 kB of an envelope's 512 KiB
+
+__all__ = ["MEMBERS_AT_MOST", "FlatAuthority", "FlatCandidate", "FlatMember"]

@@ -11,7 +11,7 @@ from mcsa.envelope import payload_hash
 from mcsa.errors import Refused
 from mcsa.gkm import scheme_named
 from mcsa.identity import Credentials
-from mcsa.policy import complete_policy
+from mcsa.policy import DEFAULTS, complete_policy
 from mcsa.registration import open_association, sign_user_statement
 from mcsa.sealing import SealingKey
 from mcsa.v1 import authorizer_pb2 as wire
@@ -89,7 +89,7 @@ class Desk:
         )
         for name, value in changes.items():
             setattr(statement, name, value)
-        self.joining = scheme_named("gkmp").begin(seeded(5))
+        self.joining = scheme_named(DEFAULTS.gkm).begin(seeded(5))
         return wire.RegisterRequest(
             group_id=group_id,
             hpke_public_key=key.public,
@@ -318,6 +318,8 @@ def test_a_policy_has_safe_defaults():
     assert policy.suite == "aes-256-gcm" and not policy.keep_key_on_join
     assert policy.ejection_activation_ms == 0 and policy.ejection_deactivation_ms == 500
     assert policy.replay_window >= 1024
+    assert policy.multicast_updates
+    assert not complete_policy(GroupPolicy(multicast_updates=False)).multicast_updates
 
 
 def test_a_conference_that_nobody_is_in_is_forgotten_after_an_hour_and_its_address_is_free(desk: Desk):
