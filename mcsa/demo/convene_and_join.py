@@ -6,8 +6,7 @@ import asyncio
 
 from mcsa.demo.stage import Player, Stage, until
 from mcsa.demo.telling import StepError, Telling
-from mcsa.policy import DEFAULTS
-from mcsa.v1.types_pb2 import GroupDescription, GroupPolicy
+from mcsa.v1.types_pb2 import GroupDescription
 
 TITLE = "Budget meeting"
 AUDIO_PORT = 5004
@@ -21,7 +20,7 @@ async def convene(stage: Stage, tell: Telling) -> None:
     tell.say(
         f"{alice.user} on {alice.host.name} asks her CSM for a conference '{TITLE}' with a control and an audio group"
     )
-    policy = GroupPolicy(gkm=options.gkm) if options.gkm else GroupPolicy()
+    policy = options.policy
     audio = GroupDescription(name="audio", media="audio", format="96", port=AUDIO_PORT, policy=policy)
     alice.conference = await alice.connection.convene(
         TITLE,
@@ -34,7 +33,7 @@ async def convene(stage: Stage, tell: Telling) -> None:
     )
     stage.conference_id = alice.conference.id
     state = alice.conference.state
-    tell.say(f"MSM -> Authorizer: {len(state.groups)} groups created, keys by '{options.gkm or DEFAULTS.gkm}'")
+    tell.say(f"MSM -> Authorizer: {len(state.groups)} groups created, keys by '{options.gkm_name}'")
     for group in state.groups:
         tell.say(f"  {group.name:8} {group.address}  port {group.port}")
     tell.say(f"acceptable users, told to the Authorizer only: {', '.join(options.user_names)}")
@@ -66,6 +65,6 @@ async def _join(stage: Stage, tell: Telling, player: Player) -> None:
 
 async def _report_memberships(stage: Stage, tell: Telling) -> None:
     for player in stage.players.values():
-        for group in player.joined.state.groups:
-            await asyncio.to_thread(stage.laboratory.await_membership, player.host, group.address)
+        for group in (await stage.groups(player)).values():  # of a protocol of subgroups those that it is in
+            await asyncio.to_thread(stage.laboratory.await_membership, player.host, group.group.address)
     tell.say("IGMPv3: the bridge has heard a report from every host for every group, and forwards only to those")

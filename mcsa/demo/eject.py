@@ -11,6 +11,7 @@ from mcsa.demo.hostile import BROKEN_INTO, KEPT_OUT
 from mcsa.demo.listening import AudioListener, same_samples
 from mcsa.demo.stage import Player, Stage, until
 from mcsa.demo.telling import StepError, Telling
+from mcsa.v1.msm_pb2 import GroupState
 
 PLAY_FOR = 5.0  # seconds, in real time
 EJECT_AFTER = 1.5  # seconds of sound
@@ -45,19 +46,21 @@ async def eject(stage: Stage, tell: Telling) -> None:
 
 
 async def _switched(stage: Stage, tell: Telling, epochs: list[int], commanded_at: float) -> None:
-    """From the command to the last sender that switched."""
+    """From the command to the last sender that switched; in a protocol of subgroups only the victim's changes keys."""
     switched_at = 0.0
+    shared = {group.group.group_id for group in (await stage.groups(stage.victim)).values()}
+
+    async def groups_of(player: Player) -> list[GroupState]:
+        return [group for group in (await stage.groups(player)).values() if group.group.group_id in shared]
+
     for player in stage.staying:
 
         async def on_new_epoch(player: Player = player) -> bool:
-            groups = await stage.groups(player)
-            return all(
-                group.epoch >= min(epochs) and group.switched_ms / 1000 >= commanded_at for group in groups.values()
-            )
+            groups = await groups_of(player)
+            return all(group.epoch >= min(epochs) and group.switched_ms / 1000 >= commanded_at for group in groups)
 
         await until(on_new_epoch, 5.0, f"that {player.user}'s host sends under the new epoch")
-        groups = await stage.groups(player)
-        switched_at = max([switched_at, *(group.switched_ms / 1000 for group in groups.values())])
+        switched_at = max([switched_at, *(group.switched_ms / 1000 for group in await groups_of(player))])
     stage.figures["eject_to_last_switch_ms"] = round((switched_at - commanded_at) * 1000, 1)
     tell.say(f"group rekey: from the command to the last sender that switched: {_ms(switched_at - commanded_at)}")
 

@@ -5,8 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from mcsa.gkm import scheme_named
+from mcsa.policy import DEFAULTS
+from mcsa.v1.types_pb2 import GroupPolicy
+
 HOSTS = ("alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa")
 USERS = ("alice", "bob", "carol", "dave", "erin", "frank", "grace", "heidi", "ivan", "judy")
+LEAST_IN_SUBGROUPS = 4  # two in each of two
 LEAST, MOST = 3, len(HOSTS)  # one convenes, one is thrown out, one is to notice neither
 
 OWN_LINES = (
@@ -27,6 +32,21 @@ class Options:
     audio: Path | None = None
     lines: str = ""
     folder: Path | None = None
+
+    def __post_init__(self) -> None:
+        if scheme_named(self.gkm_name).subgroups and self.hosts < LEAST_IN_SUBGROUPS:
+            object.__setattr__(self, "hosts", LEAST_IN_SUBGROUPS)
+
+    @property
+    def gkm_name(self) -> str:
+        """The group key management protocol; `Refused` by who looks for one that isn't there."""
+        return self.gkm or DEFAULTS.gkm
+
+    @property
+    def policy(self) -> GroupPolicy:
+        """Of the groups. Where the protocol has subgroups, two of them: half of the hosts in each."""
+        half = -(-self.hosts // 2)
+        return GroupPolicy(gkm=self.gkm_name, subgroup_size=half if scheme_named(self.gkm_name).subgroups else 0)
 
     @property
     def host_names(self) -> tuple[str, ...]:

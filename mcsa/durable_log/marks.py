@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mcsa.durable_log.chain import Chain
 from mcsa.errors import Rejected
@@ -27,12 +27,24 @@ class Marks:
     def __iter__(self) -> Iterator[Mark]:
         return iter(self._marks.values())
 
+    def __len__(self) -> int:
+        return len(self._marks)
+
     def __contains__(self, log: str) -> bool:
         return log in self._marks
 
     def set(self, mark: Mark) -> None:
         """From now on this one, for its log."""
         self._marks[mark.log] = mark
+
+    def reached(self, log: str, number: int) -> None:
+        """The log has so many records by now; what it is read with stays."""
+        self._marks[log] = replace(self._marks[log], number=number)
+
+    def number(self, log: str) -> int:
+        """How many records the log has at least."""
+        mark = self._marks.get(log)
+        return 0 if mark is None else mark.number
 
     def remove(self, log: str) -> None:
         """The log has ended."""
@@ -48,6 +60,7 @@ class Marks:
 
     def check(self, chain: Chain) -> None:
         """`Rejected("log")` where a log that was read ends before its mark: it was shortened, or is an older copy."""
-        mark = self._marks.get(chain.log)
-        if mark is not None and chain.number < mark.number:
-            raise Rejected("log", f"{chain.log} ends at {chain.number} and was at {mark.number}: rolled back")
+        if chain.number < self.number(chain.log):
+            raise Rejected(
+                "log", f"{chain.log} ends at {chain.number} and was at {self.number(chain.log)}: rolled back"
+            )

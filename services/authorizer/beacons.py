@@ -13,6 +13,7 @@ from mcsa.identity import Credentials
 from mcsa.keys import Random
 from mcsa.updates import UPDATE_LIFETIME, beacon_message, group_recipient, update_message
 from mcsa.v1.authorizer_pb2 import Beacon
+from services.authorizer.agenda import Agenda
 from services.authorizer.events import DropSender, InstallSender, SendToGroup, Tell
 from services.authorizer.group import Flushed, Group
 from services.authorizer.pacing import PacedUpdates
@@ -26,7 +27,7 @@ class Beacons:
     def __init__(self, credentials: Credentials, random: Random) -> None:
         self._credentials = credentials
         self._random = random
-        self._beacon_at: dict[bytes, float] = {}
+        self._agenda: Agenda[bytes] = Agenda()  # groups' beacons
         self._recalling_until: dict[bytes, float] = {}
         self._recalling_all_until = 0.0
         self._paced = PacedUpdates()
@@ -38,7 +39,7 @@ class Beacons:
 
     def begin(self, group: Group, now: float) -> list[Any]:
         """A new group is served."""
-        self._beacon_at[group.id] = now
+        self._agenda.set(group.id, now)
         return [InstallSender(group.domain, group.description, group.epoch, group.key, group.own_sender_id)]
 
     def begin_anew(self, group: Group, old_epoch: int, now: float) -> list[Any]:
@@ -56,12 +57,12 @@ class Beacons:
         if group.told.epoch != flushed.under_epoch:
             effects.append(InstallSender(group.domain, group.description, group.epoch, group.key, group.own_sender_id))
             self._retiring.add((group.id, flushed.under_epoch))
-            self._beacon_at[group.id] = now
+            self._agenda.set(group.id, now)
         return effects + self._retire()
 
     def end(self, group: Group) -> list[Any]:
-        """A group isn't served any more."""
-        self._beacon_at.pop(group.id, None)
+        """A group isn't served any more. What is still to be repeated to it isn't sent: there is no sender for it."""
+        self._agenda.remove(group.id)
         self._recalling_until.pop(group.id, None)
         self._paced.end(group.id)
         return [*self._retire(), DropSender(group.id, group.told.epoch)]
@@ -69,9 +70,8 @@ class Beacons:
     def woken(self, groups: Mapping[bytes, Group], now: float) -> list[Any]:
         """What is due."""
         effects: list[Any] = []
-        for group_id, at in list(self._beacon_at.items()):
-            if now >= at:
-                effects += self._beacon(groups[group_id], now)
+        for group_id in self._agenda.due(now):
+            effects += self._beacon(groups[group_id], now)
         return [*effects, *self._paced.woken(now), *self._retire()]
 
     def _retire(self) -> list[Any]:
@@ -82,11 +82,11 @@ class Beacons:
 
     def wake_at(self) -> float | None:
         """When `woken` is wanted."""
-        paced_at = self._paced.wake_at()
-        return min([*self._beacon_at.values(), *([] if paced_at is None else [paced_at])], default=None)
+        times = (self._agenda.next_at(), self._paced.wake_at())
+        return min((at for at in times if at is not None), default=None)
 
     def _beacon(self, group: Group, now: float) -> list[Any]:
-        self._beacon_at[group.id] = now + group.policy.beacon_ms / 1000
+        self._agenda.set(group.id, now + group.policy.beacon_ms / 1000)
         recalling = now < max(self._recalling_all_until, self._recalling_until.get(group.id, 0.0))
         if not len(group.members) and not recalling:
             return []

@@ -4,7 +4,7 @@
     Requested(register)    -> statement, rules, batch ... flush, its record stored -> Answer (GSA), update to all
     Requested(evict|leave) -> rules, batch or at once ... flush, its record stored -> Answer, update to all
     time                   -> flushes, beacons, replaced keys, ended leases, snapshots
-    Loaded                 -> what an earlier process decided, taken over under fresh keys (`taking_over.py`)
+    Loaded                 -> what an earlier process decided, taken over under fresh keys (`groups.py`)
 
 Everything that anybody is told was stored before (`journal.py`).
 """
@@ -29,13 +29,14 @@ from mcsa.trust import Trust
 from mcsa.updates import open_old_beacon
 from mcsa.v1 import authorizer_pb2 as wire
 from mcsa.v1.authorizer_log_pb2 import ConferenceRecord
+from services.authorizer import alarms
 from services.authorizer.batch import Joiner
 from services.authorizer.conference import Conference, conference_log
 from services.authorizer.creating import complete_groups, open_description
-from services.authorizer.events import Alarm, Appended, Decided, Fenced, Loaded
+from services.authorizer.events import Appended, Decided, Fenced, Loaded
 from services.authorizer.group import AGENT, Group
 from services.authorizer.groups import Groups
-from services.authorizer.journal import Gate
+from services.authorizer.journal import MAX_ENTRY, Gate
 from services.authorizer.rules import Resource, Rules
 
 MAX_NAMES = 10_000  # in one access control list
@@ -92,13 +93,13 @@ class AuthorizerCore:
                 try:
                     return self._verbs[event.verb](event, now)
                 except Refused as refused:
-                    return [*self._kept.wanted(), Refuse(event.token, refused)]
+                    return [*self._kept.wanted(now), Refuse(event.token, refused)]
             case Woken():
                 return self._kept.woken(now)
             case Appended():
                 return self._kept.appended(event.log, now)
             case Fenced():
-                return self._kept.fenced(event.log)
+                return self._kept.fenced(event.log, now, elsewhere=event.elsewhere)
             case Loaded():
                 return self._kept.loaded([event], now)
             case Answered() | Failed() | Published():
@@ -136,6 +137,8 @@ class AuthorizerCore:
         taken = self._kept.addresses()
         groups = complete_groups(signed, coordinator, description, self._settings.pool, taken)
         conference = Conference.created(message, coordinator, groups)
+        if conference.record().ByteSize() > MAX_ENTRY:
+            raise Refused("too-many", "access-control", "the access control list is too long to be kept in one record")
         effects = self._kept.create(conference, now)
         answered = self._kept.once_created(conference_id, lambda _: [Answer(request.token, _created(conference))], now)
         return [Decided(coordinator, "create", conference_id.hex(), allowed=True, rule=rule), *effects, *answered]
@@ -205,12 +208,7 @@ class AuthorizerCore:
             return [Count(f"rejected.evidence.{rejected.cause}")]
         if not group.is_outlived_by(beacon):
             return []
-        sentence = (
-            f"a member shows that this group was in epoch {beacon.epoch}, update {beacon.update_number}; its log does "
-            "not know that. JetStream has lost or rolled back what it acknowledged: look after the broker's disks. The "
-            "group begins anew, its members register again; ejections since then may be forgotten: eject again."
-        )
-        return [Alarm("rolled-back", group.id.hex(), sentence), *self._kept.begin_anew(group, now, after=beacon)]
+        return [alarms.rolled_back(group.id, beacon), *self._kept.begin_anew(group, now, after=beacon)]
 
     # ---- renew, leave, evict, repair
 

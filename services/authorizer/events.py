@@ -51,12 +51,14 @@ class Tell:
 class Append:
     """Store an entry at the end of a log; `Appended` or `Fenced` follows. One at a time for each log.
 
-    `whole`: the entry takes the place of all that was before, which may be damaged.
+    `whole`: the entry takes the place of all that was before, which may be damaged. `marked`: that it was stored is to
+    be known outside of the store too, since no member could bear witness of it.
     """
 
     log: str
     plaintext: bytes
     whole: bool = False
+    marked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +115,11 @@ class Appended:
 
 @dataclass(frozen=True, slots=True)
 class Fenced:
-    """It isn't, and can't be: the log goes on, or ends, elsewhere than this process thought."""
+    """It isn't, and can't be: the log is not as this process thought. `elsewhere`: another process has written to it;
+    else the store has gone back."""
 
     log: str
+    elsewhere: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,8 @@ and lost, and what members show of their own past (`is_outlived_by`) is believed
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Container, Iterable
 from dataclasses import dataclass
-from itertools import accumulate
-from typing import TypeVar
 
 from mcsa.errors import Refused, Rejected
 from mcsa.esp.spi import SENDER_ID_LIMIT, epoch_tag
@@ -31,18 +28,17 @@ from mcsa.v1.authorizer_log_pb2 import (
     GroupFlushed,
     GroupRecord,
     GroupSnapshot,
-    KeptUpdate,
     MemberRecord,
 )
 from mcsa.v1.authorizer_pb2 import Beacon, GroupSecurityAssociation, GroupUpdate
 from mcsa.v1.types_pb2 import ConferenceDescription, GroupDescription, RosterEntry, SignedStatement
 from services.authorizer.batch import Batch, Joiner
 from services.authorizer.journal import Then
+from services.authorizer.kept_updates import KeptUpdates
 from services.authorizer.members import KEY_SIZE, Member, Members
 from services.authorizer.room import (
     CHANGE_SIZE,
     ENTRY_SIZE,
-    REPAIR_SIZE,
     ROSTER_SIZE,
     Roster,
     check_members,
@@ -50,12 +46,9 @@ from services.authorizer.room import (
     check_users,
 )
 
-UPDATES_KEPT = 256  # for members that missed some; who missed more registers again
-UPDATES_BYTES_KEPT = 4 << 20  # of the same, in a protocol whose updates are long
 AGENT = "#relay"  # ends the name of a relaying agent as a member of the backbone; no SPIFFE ID ends so
 SKIPPED = 1_024  # sender IDs that a new process leaves out: the log may have lost who got them
 ADMISSIONS_FOR = 120.0  # seconds; a repeated request is late by then
-_Part = TypeVar("_Part", KeptUpdate, Admission)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +94,7 @@ class Group:
         self.members = self._no_members()
         self._own_roster_entry = RosterEntry(host=str(setting.authorizer.id), address=setting.address)
         self.roster = Roster()
-        self._updates: deque[tuple[int, KeptUpdate]] = deque()
-        self._updates_size = 0
+        self._updates = KeptUpdates()
         self._admissions: dict[bytes, Admission] = {}
         self._next_sender_id = setting.sender_ids.start
         self.agent, self._agent_sender_id = "", 0
@@ -232,6 +224,13 @@ class Group:
             self.remove_host(host, now)
         return len(lapsed)
 
+    def next_at(self, *, busy: bool) -> float:
+        """When something is to be done for the group; while it is `busy`, nothing is flushed."""
+        if busy:
+            return self.sweep_at
+        due_at = self.rekey_at if self.batch.due_at is None else min(self.rekey_at, self.batch.due_at)
+        return min(self.sweep_at, due_at)
+
     # ---- a new beginning
 
     def take_over(self, now: float) -> None:
@@ -263,8 +262,7 @@ class Group:
         self.members = self._no_members()
         self.roster, self.distant = Roster(), Roster()
         self.agent, self._agent_sender_id = "", 0
-        self._updates.clear()
-        self._updates_size = 0
+        self._updates = KeptUpdates()
         self._admissions.clear()
         self.batch.forget_members()
         self.epoch = self._next_epoch(now, old)
@@ -275,9 +273,7 @@ class Group:
     def is_outlived_by(self, beacon: Beacon) -> bool:
         """The beacon, which this very Authorizer signed, tells of what this group knows nothing of."""
         later = beacon.epoch > self.epoch or beacon.update_number > self.number
-        if later or beacon.next_sender_id > self._next_sender_id:
-            return True
-        return any(number == beacon.update_number and kept.epoch != beacon.epoch for number, kept in self._updates)
+        return later or beacon.next_sender_id > self._next_sender_id or self._updates.contradict(beacon)
 
     # ---- carrying them out
 
@@ -317,7 +313,7 @@ class Group:
             self._setting.random,
             now,
         )
-        self._keep_update(raw)
+        self._updates.add(self.number, self.epoch, raw)
         admissions = self._remember(joiners, now)
         shared = self._shared_association(now) if joiners else b""
         associations = [(each, self._associate(each, change.welcomes.get(each.host), shared)) for each in joiners]
@@ -345,16 +341,8 @@ class Group:
         self.told = self._counters()
 
     def updates_since(self, number: int) -> list[bytes] | None:
-        """The updates after `number`, in order, that may be told, or as many of them as one answer has room for; None
-        where they are not all there any more."""
-        told = self.told.number
-        if number > told:
-            return None
-        missing = [kept.sealed for at, kept in self._updates if number < at <= told]
-        if len(missing) < told - number:
-            return None
-        sizes = accumulate(map(len, missing))
-        return missing[: max(1, sum(size <= REPAIR_SIZE for size in sizes))]
+        """The updates after `number` that may be told; see `KeptUpdates.since`."""
+        return self._updates.since(number, self.told.number)
 
     # ---- the log
 
@@ -364,7 +352,7 @@ class Group:
             gkm=self._gkm.snapshot(),
             counters=self._counters(),
             members=self.members.pack(),
-            updates=[kept for _, kept in self._updates],
+            updates=self._updates.pack(),
             admissions=self._admissions.values(),
         )
 
@@ -374,9 +362,7 @@ class Group:
             self._enrol(member)
         self.members.renew_all(now + self.policy.lease_s)
         self._take_counters(snapshot.counters)
-        first = self.number - len(snapshot.updates) + 1
-        self._updates = deque((first + index, _copy(kept)) for index, kept in enumerate(snapshot.updates))
-        self._updates_size = sum(len(kept.sealed) for kept in snapshot.updates)
+        self._updates = KeptUpdates(snapshot.updates, self.number)
         self._admissions = {admission.request_hash: _copy(admission) for admission in snapshot.admissions}
 
     def _repeat(self, flushed: GroupFlushed, now: float) -> None:
@@ -389,7 +375,7 @@ class Group:
             self.members.put(member)
             self._enrol(member)
         self._take_counters(flushed.counters)
-        self._keep_update(flushed.update)
+        self._updates.add(self.number, self.epoch, flushed.update)
         self._admissions.update({admission.request_hash: _copy(admission) for admission in flushed.admissions})
 
     def _counters(self) -> GroupCounters:
@@ -413,13 +399,6 @@ class Group:
         self._enrol_self()
         if self.agent:
             self._enrol_agent(self._member(self.agent))
-
-    def _keep_update(self, raw: bytes) -> None:
-        updates = self._updates
-        updates.append((self.number, KeptUpdate(epoch=self.epoch, sealed=raw)))
-        self._updates_size += len(raw)
-        while len(updates) > UPDATES_KEPT or (self._updates_size > UPDATES_BYTES_KEPT and len(updates) > 1):
-            self._updates_size -= len(updates.popleft()[1].sealed)
 
     def _remember(self, joiners: list[Joiner], now: float) -> list[Admission]:
         oldest = round((now - ADMISSIONS_FOR) * 1000)
@@ -636,8 +615,8 @@ def _member_record(member: Member) -> MemberRecord:
     )
 
 
-def _copy(part: _Part) -> _Part:
+def _copy(admission: Admission) -> Admission:
     """By itself: a part of a message keeps all of it in memory, and a snapshot is long."""
-    copy = type(part)()
-    copy.CopyFrom(part)
+    copy = Admission()
+    copy.CopyFrom(admission)
     return copy

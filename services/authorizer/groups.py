@@ -10,7 +10,7 @@ What becomes of a group's log, and what of the group then:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -24,12 +24,15 @@ from mcsa.keys import Random
 from mcsa.v1 import authorizer_pb2 as wire
 from mcsa.v1.authorizer_log_pb2 import ConferenceRecord, GroupRecord, Subgroup
 from mcsa.v1.types_pb2 import GroupDescription
+from services.authorizer import alarms
+from services.authorizer.agenda import Agenda
 from services.authorizer.beacons import Beacons
 from services.authorizer.conference import LOG_PREFIX, Conference, conference_log, group_log
 from services.authorizer.creating import give_address
-from services.authorizer.events import Alarm, EndLog, Load, Loaded, TakeSnapshot
+from services.authorizer.events import EndLog, Loaded, TakeSnapshot
+from services.authorizer.given_up import STAND_BY, GivenUp
 from services.authorizer.group import AGENT, Flushed, Group, Setting
-from services.authorizer.journal import Gate, Journal, Then
+from services.authorizer.journal import MAX_ENTRY, Gate, Journal, Then
 from services.authorizer.snapshots import SnapshotTimes
 from services.authorizer.subgroups import Star, sender_ids_of
 
@@ -47,14 +50,14 @@ class Groups:
         self.journal = Journal()
         self._snapshots = SnapshotTimes()
         self._beacons = Beacons(credentials, random)
+        self._agenda: Agenda[bytes] = Agenda()  # groups, by id
         self.conferences: dict[bytes, Conference] = {}
         self.groups: dict[bytes, Group] = {}
         self._beginning: dict[bytes, Group] = {}  # their records are on the way
         self._stars: dict[bytes, Star] = {}  # by the backbone's id
         self._creating: dict[bytes, list[Then]] = {}
         self._empty_since: dict[bytes, float] = {}
-        self._given_up: dict[bytes, wire.Beacon] = {}  # groups, and what was told of them last
-        self._wanted: set[bytes] = set()  # of these, those that somebody has asked for
+        self._given_up = GivenUp()
 
     # ---- looking up
 
@@ -64,7 +67,6 @@ class Groups:
         if group is not None:
             return group
         if group_id in self._given_up:
-            self._wanted.add(group_id)
             raise _moved()
         sentence = "this Authorizer has no such group: it was never created here, or has ended"
         raise Refused("unknown-group", "group", sentence)
@@ -72,7 +74,9 @@ class Groups:
     def find_conference(self, conference_id: bytes) -> Conference:
         """`Refused` where there is none."""
         conference = self.conferences.get(conference_id)
-        if conference is None:
+        if conference is None and self._given_up.has_conference(conference_id):
+            raise _moved()
+        if conference is None or conference_id in self._creating:
             raise Refused("unknown-conference", "conference", "this Authorizer has no such conference")
         return conference
 
@@ -189,6 +193,7 @@ class Groups:
     def _serve(self, group: Group, now: float) -> None:
         self.groups[group.id] = group
         self._beginning.pop(group.id, None)
+        self.schedule(group)
         self._snapshots.begin(group_log(group.id), now)
 
     # ---- changes
@@ -200,6 +205,16 @@ class Groups:
 
     def flush_if_due(self, group: Group, now: float) -> list[Any]:
         """Carries out a group's batch, where its time has come and no record of the group is under way."""
+        effects = self._flush_if_due(group, now)
+        self.schedule(group)
+        return effects
+
+    def schedule(self, group: Group) -> None:
+        """To be called when something has changed of what is due to a group, and when."""
+        if self.groups.get(group.id) is group:
+            self._agenda.set(group.id, group.next_at(busy=self.journal.busy(group_log(group.id))))
+
+    def _flush_if_due(self, group: Group, now: float) -> list[Any]:
         log = group_log(group.id)
         due = (group.batch.due_at is not None and now >= group.batch.due_at) or now >= group.rekey_at
         if not due or self.journal.busy(log) or self.groups.get(group.id) is not group:
@@ -207,6 +222,8 @@ class Groups:
         if group.is_out_of_sender_ids:
             return [Count("sender-ids.exhausted"), *self.begin_anew(group, now)]
         flushed = group.flush(now)
+        if flushed.record.ByteSize() > MAX_ENTRY:
+            return self._outgrown(group, flushed, now)
         return self.commit(log, flushed.record, lambda later: self._flushed(group, flushed, later), now)
 
     def _flushed(self, group: Group, flushed: Flushed, now: float) -> list[Any]:
@@ -215,8 +232,7 @@ class Groups:
         for joiner, sealed in flushed.associations:
             effects.append(Answer(joiner.token, wire.RegisterResponse(sealed_gsa=sealed)))
         for joiner in flushed.dismissed:
-            sentence = "the user left, or was thrown out, before the registration was done"
-            effects.append(Refuse(joiner.token, Refused("dismissed", "membership", sentence)))
+            effects.append(Refuse(joiner.token, _dismissed()))
         for then in flushed.then:
             effects += then(now)
         effects += [Count("flushes"), *self.flush_if_due(group, now)]
@@ -227,20 +243,31 @@ class Groups:
         backbone, _ = self.conferences[group.conference_id].place_of(group.id)
         star = self._stars.get(group.id if backbone is None else backbone.group_id)
         others = [] if star is None else star.settle(now)
-        return [effect for other in others if other is not group for effect in self.flush_if_due(other, now)]
+        return [effect for other in others for effect in self.flush_if_due(other, now)]
 
-    def begin_anew(self, group: Group, now: float, after: wire.Beacon | None = None) -> list[Any]:
-        """All keys are replaced and all members have to register again; see `Group.begin_anew`."""
+    def _outgrown(self, group: Group, flushed: Flushed, now: float) -> list[Any]:
+        """The change can be neither stored nor told in one message. Who was to go goes all the same."""
+        refused = [Refuse(joiner.token, _moved()) for joiner, _ in flushed.associations]
+        refused += [Refuse(joiner.token, _dismissed()) for joiner in flushed.dismissed]
+        effects = [alarms.outgrown(group.id, flushed.record.ByteSize(), group.policy.gkm), *refused]
+        return effects + self.begin_anew(group, now, then=flushed.then)
+
+    def begin_anew(
+        self, group: Group, now: float, after: wire.Beacon | None = None, then: Iterable[Then] = ()
+    ) -> list[Any]:
+        """All keys are replaced and all members have to register again, see `Group.begin_anew`; calls `then` once that
+        is stored."""
         log = group_log(group.id)
         if self.journal.busy(log):  # what is under way is no longer true; who waits for it asks again
             self.journal.give_up(log)
-            return [*self._give_up(group, after), Load(log)]
+            return [*self._give_up(group, now, after), *self._given_up.load(log)]
         old_epoch = group.told.epoch
         record = group.begin_anew(now, after)
 
         def stored(later: float) -> list[Any]:
             group.committed()
-            return [*self._beacons.begin_anew(group, old_epoch, later), *self.flush_if_due(group, later)]
+            answers = [effect for done in then for effect in done(later)]
+            return [*self._beacons.begin_anew(group, old_epoch, later), *answers, *self.flush_if_due(group, later)]
 
         self._snapshots.begin(log, now)
         return self.journal.commit(log, record, stored, whole=True)
@@ -254,27 +281,27 @@ class Groups:
     def woken(self, now: float) -> list[Any]:
         """What is due."""
         effects: list[Any] = []
-        for group in list(self.groups.values()):
-            if now >= group.sweep_at:
-                ended = group.sweep(now)
-                effects += [Count("leases.ended", ended)] if ended else []
-            effects += self.flush_if_due(group, now)
+        for group_id in self._agenda.due(now):
+            group = self.groups.get(group_id)
+            if group is not None:
+                effects += self._look_after(group, now)
         effects += self._beacons.woken(self.groups, now)
-        for conference in list(self.conferences.values()):
-            effects += self._forget(conference, now)
         for log in self._snapshots.due(now):
             effects += self._take_snapshot(log, now)
         return effects
 
     def wake_at(self) -> float | None:
         """When `woken` is wanted."""
-        times = [group.sweep_at for group in self.groups.values()]
-        for group in self.groups.values():
-            if not self.journal.busy(group_log(group.id)):
-                times += [group.rekey_at] if group.batch.due_at is None else [group.rekey_at, group.batch.due_at]
-        for at in (self._beacons.wake_at(), self._snapshots.next_at()):
-            times += [] if at is None else [at]
-        return min(times, default=None)
+        times = (self._agenda.next_at(), self._beacons.wake_at(), self._snapshots.next_at())
+        return min((at for at in times if at is not None), default=None)
+
+    def _look_after(self, group: Group, now: float) -> list[Any]:
+        effects: list[Any] = []
+        if now >= group.sweep_at:
+            ended = group.sweep(now)
+            effects += [Count("leases.ended", ended)] if ended else []
+            effects += self._forget(self.conferences[group.conference_id], now)
+        return effects + self.flush_if_due(group, now)
 
     def _take_snapshot(self, log: str, now: float) -> list[Any]:
         if self.journal.busy(log):
@@ -311,6 +338,7 @@ class Groups:
         for group_id in _ids(conference):
             group = self.groups.pop(group_id, None)
             self._stars.pop(group_id, None)
+            self._agenda.remove(group_id)
             effects += self._end_log(group_log(group_id))
             if group is not None:
                 effects += self._beacons.end(group)
@@ -328,9 +356,10 @@ class Groups:
     def loaded(self, logs: list[Loaded], now: float, *, all_there_are: bool = False) -> list[Any]:
         """Logs as they were read. Where these are all there are, groups' logs without a conference's are removed."""
         by_name = {loaded.log: loaded for loaded in logs}
+        self._given_up.loaded(by_name)
         effects: list[Any] = []
         for name in [name for name in by_name if name.startswith(LOG_PREFIX)]:
-            effects += self._take_up_conference(by_name.pop(name), now)
+            effects += self._take_up_conference(by_name.pop(name), now, at_start=all_there_are)
         begin: list[Callable[[], list[Any]]] = []
         for conference in self.conferences.values():
             for description in conference.all_groups():
@@ -343,10 +372,10 @@ class Groups:
         effects += [effect for take_over in begin for effect in take_over()]
         if all_there_are:
             self._beacons.recall(now)
-            effects += [EndLog(log) for log in by_name]
+            effects += [effect for orphan in by_name.values() for effect in _end_orphan(orphan)]
         return effects
 
-    def _take_up_conference(self, loaded: Loaded, now: float) -> list[Any]:
+    def _take_up_conference(self, loaded: Loaded, now: float, *, at_start: bool) -> list[Any]:
         conference = None
         try:
             conference = Conference.restored(ConferenceRecord.FromString(raw) for raw in _records(loaded))
@@ -354,19 +383,15 @@ class Groups:
             loaded = Loaded(loaded.log, None, (), whole=False)
         effects: list[Any] = []
         if not loaded.whole:
-            sentence = (
-                "its log is shorter than it was, or can't be read on: JetStream has lost or changed what it "
-                "acknowledged; look after the broker's disks. Ejections since then may be forgotten: eject again, or "
-                "convene anew where nothing is left of it."
-            )
-            effects.append(Alarm("conference-log", loaded.log, sentence))
-        if conference is None:
-            return [*effects, EndLog(loaded.log)]
+            effects.append(alarms.conference_log_short(loaded.log))
+        if conference is None:  # an empty one may be about to begin: elsewhere, where this process has long begun
+            nothing = loaded.whole and not _records(loaded) and not at_start
+            return effects if nothing else [*effects, EndLog(loaded.log)]
         self.conferences[conference.id] = conference
         self._snapshots.begin(loaded.log, now)
         if not loaded.whole:
             effects += self.journal.commit(loaded.log, conference.record(), lambda _: [], whole=True)
-        return effects + [Load(group_log(id_)) for id_ in _ids(conference) if id_ in self._given_up]
+        return effects + self._given_up.load(*map(group_log, self._given_up.of(conference.id)))
 
     def _take_up_group(
         self, conference: Conference, description: GroupDescription, loaded: Loaded, now: float
@@ -378,7 +403,7 @@ class Groups:
             group = Group.restored(setting, (GroupRecord.FromString(raw) for raw in _records(loaded)), now)
         except (DecodeError, Rejected):
             whole = False
-        said = self._given_up.pop(description.group_id, wire.Beacon())
+        said = self._given_up.take(description.group_id)
         whole = whole and group is not None and not group.is_outlived_by(said)
         group = group or Group(setting, setting.gkm(), now)
         self._serve(group, now)
@@ -389,11 +414,7 @@ class Groups:
         self, conference: Conference, group: Group, log: str, whole: bool, said: wire.Beacon, now: float
     ) -> list[Any]:
         if not whole:
-            sentence = (
-                "its log is shorter than it was, or can't be read on: JetStream has lost or changed what it "
-                "acknowledged; look after the broker's disks. The group begins anew, its members register again."
-            )
-            return [Alarm("group-log", log, sentence), *self.begin_anew(group, now, after=said)]
+            return [alarms.group_log_short(log), *self.begin_anew(group, now, after=said)]
         group.take_over(now)
         for subject in conference.banned:
             remove = group.remove_host if "/host/" in subject else group.remove_user
@@ -402,37 +423,46 @@ class Groups:
 
     # ---- giving up
 
-    def fenced(self, log: str) -> list[Any]:
-        """A log goes on elsewhere: nothing that waits for it will follow, and what was thought of it is void."""
+    def fenced(self, log: str, now: float, *, elsewhere: bool) -> list[Any]:
+        """A log isn't what it was thought to be: nothing that waits for it will follow, and what was thought is void.
+        It is read again: at once, or where it goes on `elsewhere`, when this process was asked and has stood by."""
         self.journal.give_up(log)
         id_ = _id_of(log)
-        effects: list[Any] = [_fenced_alarm(log)]
+        until = now + STAND_BY if elsewhere else now
+        effects: list[Any] = [alarms.fenced(log)]
         if id_ in self.groups:
-            return effects + self._give_up(self.groups[id_])
+            effects += self._give_up(self.groups[id_], until)
+        for conference_id in [key for key in self._creating if id_ in (key, *_ids(self.conferences[key]))]:
+            self._give_up_creating(conference_id, until)
         conference = self.conferences.pop(id_, None)
         if conference is not None:
-            self._creating.pop(id_, None)
             self._snapshots.end(log)
             for group_id in _ids(conference):
-                effects += self._give_up(self.groups[group_id]) if group_id in self.groups else []
-            effects.append(Load(log))
-        return effects
+                effects += self._give_up(self.groups[group_id], until) if group_id in self.groups else []
+        return effects if elsewhere else effects + self._given_up.load(log)
 
-    def _give_up(self, group: Group, said: wire.Beacon | None = None) -> list[Any]:
+    def _give_up_creating(self, conference_id: bytes, until: float) -> None:
+        """Another process has begun the same conference: who asked for it asks again, and finds that one's."""
+        conference = self.conferences.pop(conference_id)
+        del self._creating[conference_id]
+        for group_id in _ids(conference):
+            self.journal.give_up(group_log(group_id))
+            self._given_up.put(group_id, conference_id, wire.Beacon(), until)
+
+    def _give_up(self, group: Group, until: float, said: wire.Beacon | None = None) -> list[Any]:
         del self.groups[group.id]
+        self._agenda.remove(group.id)
         self._snapshots.end(group_log(group.id))
         self.journal.give_up(group_log(group.id))
         told = group.told
-        self._given_up[group.id] = said or wire.Beacon(
-            epoch=told.epoch, update_number=told.number, next_sender_id=told.next_sender_id
-        )
+        last = wire.Beacon(epoch=told.epoch, update_number=told.number, next_sender_id=told.next_sender_id)
+        self._given_up.put(group.id, group.conference_id, said or last, until)
         waiting = [Refuse(joiner.token, _moved()) for joiner in group.batch.joiners.values()]
         return [*waiting, *self._beacons.end(group)]
 
-    def wanted(self) -> list[Any]:
+    def wanted(self, now: float) -> list[Any]:
         """Logs to be read again, since somebody has just asked for groups that were given up."""
-        asked, self._wanted = self._wanted, set()
-        return [Load(group_log(group_id)) for group_id in sorted(asked)]
+        return list(self._given_up.wanted(self.conferences, now))
 
 
 def _records(loaded: Loaded) -> list[bytes]:
@@ -447,14 +477,19 @@ def _id_of(log: str) -> bytes:
     return bytes.fromhex(log.rpartition("-")[2])
 
 
+def _end_orphan(loaded: Loaded) -> list[Any]:
+    """A group's log without its conference's. Where the conference was about to begin it has one record."""
+    effects: list[Any] = [EndLog(loaded.log)]
+    if loaded.whole and len(_records(loaded)) <= 1:
+        return effects
+    return [alarms.conference_log_gone(loaded.log), *effects]
+
+
 def _moved() -> Refused:
     sentence = "another process of this Authorizer has served the group meanwhile; ask again in a second"
     return Refused("moved", "fenced", sentence)
 
 
-def _fenced_alarm(log: str) -> Alarm:
-    sentence = (
-        "its log goes on without this process: another process of this Authorizer has taken over, or JetStream went "
-        "back. Nothing more is decided here before the log was read again; are two running, and is that meant?"
-    )
-    return Alarm("fenced", log, sentence)
+def _dismissed() -> Refused:
+    sentence = "the user left, or was thrown out, before the registration was done"
+    return Refused("dismissed", "membership", sentence)

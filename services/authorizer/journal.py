@@ -7,23 +7,33 @@ anybody was told. Each log has one record under way at most; what is decided mea
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from google.protobuf.message import Message
 
+from mcsa.durable_log.record import MAX_RECORD
+from mcsa.v1.authorizer_log_pb2 import ConferenceRecord
 from services.authorizer.events import Append
+
+MAX_ENTRY = MAX_RECORD - 1_024  # bytes of a record before it is sealed
 
 Then = Callable[[float], Iterable[Any]]
 """Called once, with the time, when the record is stored; gives effects."""
 
 
 @dataclass(slots=True)
+class _Waiting:
+    record: Message
+    then: list[Then]
+
+
+@dataclass(slots=True)
 class _Log:
     under_way: list[Then]
-    next_record: Message | None = None
-    next_then: list[Then] = field(default_factory=list)
+    next: deque[_Waiting] = field(default_factory=deque)
 
 
 class Journal:
@@ -37,19 +47,20 @@ class Journal:
         return log in self._logs
 
     def commit(self, log: str, record: Message, then: Then, *, whole: bool = False) -> list[Any]:
-        """Has a record stored. While another one is under way it waits, and is merged with others that wait: entries
-        of a log for which that makes no sense are to be committed only where it isn't `busy`. `whole`: it takes the
-        place of all that was before; likewise."""
+        """Has a record stored. While another one is under way it waits, and is merged with others that wait, as far as
+        they fit into one: entries of a log for which that makes no sense are to be committed only where it isn't
+        `busy`. `whole`: it takes the place of all that was before; likewise."""
         waiting = self._logs.get(log)
         if waiting is None:
             self._logs[log] = _Log([then])
-            return [Append(log, record.SerializeToString(), whole)]
+            return [_append(log, record, whole=whole)]
         assert not whole
-        if waiting.next_record is None:
-            waiting.next_record = record
+        last = waiting.next[-1] if waiting.next else None
+        if last is not None and last.record.ByteSize() + record.ByteSize() <= MAX_ENTRY:
+            last.record.MergeFrom(record)
+            last.then.append(then)
         else:
-            waiting.next_record.MergeFrom(record)
-        waiting.next_then.append(then)
+            waiting.next.append(_Waiting(record, [then]))
         return []
 
     def appended(self, log: str, now: float) -> list[Any]:
@@ -58,9 +69,10 @@ class Journal:
         if done is None:  # given up meanwhile
             return []
         effects: list[Any] = []
-        if done.next_record is not None:
-            self._logs[log] = _Log(done.next_then)
-            effects.append(Append(log, done.next_record.SerializeToString()))
+        if done.next:
+            following = done.next.popleft()
+            self._logs[log] = _Log(following.then, done.next)
+            effects.append(_append(log, following.record))
         for then in done.under_way:
             effects += then(now)
         return effects
@@ -89,3 +101,8 @@ class Gate:
     def _passed(self, now: float) -> Iterable[Any]:
         self._open -= 1
         return self._then(now) if self._open == 0 else []
+
+
+def _append(log: str, record: Message, *, whole: bool = False) -> Append:
+    # what a group decides, its members' beacons tell of; what a conference does, nobody's
+    return Append(log, record.SerializeToString(), whole, marked=isinstance(record, ConferenceRecord))

@@ -131,17 +131,17 @@ class AuthorizerService:
 
     async def _append(self, effect: Append) -> None:
         try:
-            await self._logs.append(effect.log, effect.plaintext, whole=effect.whole)
-        except Conflict:
-            self._running.feed(Fenced(effect.log))
+            await self._logs.append(effect.log, effect.plaintext, whole=effect.whole, marked=effect.marked)
+        except Conflict as conflict:
+            self._running.feed(Fenced(effect.log, conflict.rule == "appended"))
         else:
             self._running.feed(Appended(effect.log))
 
     async def _take_snapshot(self, effect: TakeSnapshot) -> None:
         try:
             await self._logs.take_snapshot(effect.log, effect.plaintext)
-        except Conflict:
-            self._running.feed(Fenced(effect.log))
+        except Conflict as conflict:
+            self._running.feed(Fenced(effect.log, conflict.rule == "appended"))
 
     async def _load(self, effect: Load) -> None:
         while True:

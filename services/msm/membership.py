@@ -270,6 +270,8 @@ class Membership:
             self.last_beacon = raw
         if beacon.epoch < self.epoch:
             return effects + self._stale("the Authorizer is in an older epoch: it has lost its past")
+        if beacon.epoch > self.epoch and beacon.update_number <= self.number:  # an epoch comes with a number of its own
+            return effects + self._stale("the Authorizer came to its epoch by another way: it has lost its past")
         if beacon.update_number != self.number or beacon.epoch != self.epoch:
             effects += self.hint(now)
         return effects

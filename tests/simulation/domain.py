@@ -48,7 +48,7 @@ class Domain:
         self.stream = MemoryStream()
         self._folder = TemporaryDirectory()
         self.state = Path(self._folder.name)
-        self.authorizer = self._new_authorizer(seed, self.state)
+        self.authorizer = self.authorizer_node(seed, self.state)
         self.msm: dict[str, MsmNode] = {}
         self.csm: dict[str, AskingNode] = {}
         for name in hosts:
@@ -57,8 +57,16 @@ class Domain:
     def add_host(self, name: str) -> None:
         """A host, and its address."""
         number = len(self.msm) + 2
-        self.msm[name] = self._new_msm(name, f"{self.subnet}.{number}", self.seed * 1000 + number)
+        self.msm[name] = self.msm_node(name, f"{self.subnet}.{number}", self.seed * 1000 + number)
         self.csm[name] = AskingNode(self.world, self.switchboard, name, self.seed * 2000 + number)
+
+    def age_key(self, group_id: bytes) -> None:
+        """A group's key is old enough to be replaced, all at once."""
+        kept = self.authorizer.core._kept
+        group = kept.groups[group_id]
+        group.rekey_at = self.network.now
+        kept.schedule(group)
+        self.authorizer.perform([])
 
     def restart_authorizer(self) -> None:
         """A new process with what the old one wrote down."""
@@ -68,14 +76,11 @@ class Domain:
     def start_authorizer(self, state: Path) -> None:
         """A process with a disk of its own; there may be another one."""
         self._started += 1
-        seed = self.seed + 77 * self._started
-        self.authorizer = self._new_authorizer(seed, state)
+        self.authorizer = self.authorizer_node(self.seed + 77 * self._started, state)
 
-    def _new_authorizer(self, seed: int, state: Path) -> AuthorizerNode:
+    def authorizer_node(self, seed: int, state: Path) -> AuthorizerNode:
+        """A process of the Authorizer that begins now."""
         return AuthorizerNode(self.world, self.switchboard, seed, self.stream, state, f"{self.subnet}.1")
-
-    def _new_msm(self, name: str, address: str, seed: int) -> MsmNode:
-        return MsmNode(self.world, self.switchboard, name, address, seed, self._accepts)
 
     def restart_msm(self, name: str) -> None:
         """A new process with nothing."""
@@ -83,7 +88,11 @@ class Domain:
         old.kill()
         for path in old.paths.values():
             self.network.leave(path.group.address, old.address)
-        self.msm[name] = self._new_msm(name, old.address, self.seed * 3000 + len(self.msm))
+        self.msm[name] = self.msm_node(name, old.address, self.seed * 3000 + len(self.msm))
+
+    def msm_node(self, name: str, address: str, seed: int) -> MsmNode:
+        """A process of a host's MSM that begins now."""
+        return MsmNode(self.world, self.switchboard, name, address, seed, self._accepts)
 
     def describe(
         self,

@@ -60,7 +60,8 @@ class _Pause:
         yield self._seconds
 
 
-async def _pause(seconds: float) -> None:
+async def pause(seconds: float) -> None:
+    """Lets time pass on the virtual clock."""
     await _Pause(seconds)
 
 
@@ -72,11 +73,16 @@ class Switchboard:
         self.nodes: list[Node] = []
 
     def request(self, source: Node, outgoing: OutgoingRequest) -> None:
-        """To the service that answers this subject; nobody, where it is down."""
+        """To the service that answers this subject, one of its processes; nobody, where it is down."""
         service, caller, _ = subjects.parse_subject(outgoing.subject)
-        for node in list(self.nodes):
-            if node.endpoint.service == service and (service != subjects.MSM or node.endpoint.caller == caller):
-                self.network.carry(source.name, outgoing.subject, outgoing.raw, partial(node.asked, outgoing, source))
+        nodes = [
+            node
+            for node in self.nodes
+            if node.endpoint.service == service and (service != subjects.MSM or node.endpoint.caller == caller)
+        ]
+        if nodes:
+            node = nodes[0] if len(nodes) == 1 else self.network.random.choice(nodes)
+            self.network.carry(source.name, outgoing.subject, outgoing.raw, partial(node.asked, outgoing, source))
 
     def publish(self, source: Node, subject: str, raw: bytes) -> None:
         """To all that listen."""
@@ -103,6 +109,17 @@ class Node:
         self.alive = False
         self.switchboard.nodes.remove(self)
 
+    def hang(self) -> None:
+        """Does nothing until `wake`; what is sent to it meanwhile is lost."""
+        self.kill()
+
+    def wake(self) -> None:
+        """Goes on as if nothing had been."""
+        self.alive = True
+        self.switchboard.nodes.append(self)
+        self._wake_at = None
+        self._schedule()
+
     def asked(self, outgoing: OutgoingRequest, source: Node) -> None:
         def reply(raw: bytes) -> None:
             self.network.carry(self.name, "reply", raw, lambda: source.answered(raw))
@@ -125,6 +142,8 @@ class Node:
 
     def perform(self, outputs: list[Any]) -> None:
         for output in outputs:
+            if not self.alive:  # killed between two of them
+                return
             match output:
                 case OutgoingRequest():
                     self.switchboard.request(self, output)
@@ -159,7 +178,13 @@ class AuthorizerNode(Node):
     ADDRESS = "198.51.100.1"  # in the first domain
 
     def __init__(
-        self, world: World, switchboard: Switchboard, seed: int, stream: MemoryStream, state: Path, address: str
+        self,
+        world: World,
+        switchboard: Switchboard,
+        seed: int,
+        stream: MemoryStream,
+        state: Path,
+        address: str = ADDRESS,
     ) -> None:
         random = seeded(seed)
         core = AuthorizerCore(world.authorizer, world.trust(), random, AuthorizerSettings(address=address))
@@ -169,12 +194,20 @@ class AuthorizerNode(Node):
         super().__init__("authorizer", endpoint, switchboard)
         self.core = core
         self.address = address
-        self.logs = Logs(WaitingStream(stream), StorageKeyAtRest(state / "storage.key"), random, _pause)
+        self.logs = Logs(self.store(stream), self.at_rest(state / "storage.key"), random, pause)
         self._senders: dict[tuple[bytes, int], OutboundAssociation] = {}
         self._addresses: dict[bytes, str] = {}
         self.decided: list[authorizer_events.Decided] = []
         self.alarms: list[authorizer_events.Alarm] = []
         self.run(self._take_over())
+
+    def store(self, stream: MemoryStream) -> WaitingStream:
+        """The way to what keeps the logs."""
+        return WaitingStream(stream)
+
+    def at_rest(self, path: Path) -> StorageKeyAtRest:
+        """The way to the storage key."""
+        return StorageKeyAtRest(path)
 
     async def _take_over(self) -> None:
         now = self.network.now
@@ -192,23 +225,23 @@ class AuthorizerNode(Node):
         self.network.at(self.network.now + seconds, lambda: self.run(coroutine))
 
     async def _append(self, effect: authorizer_events.Append) -> None:
-        await _pause(STORED_AFTER)
+        await pause(STORED_AFTER)
         try:
-            await self.logs.append(effect.log, effect.plaintext, whole=effect.whole)
-        except Conflict:
-            self.event(authorizer_events.Fenced(effect.log))
+            await self.logs.append(effect.log, effect.plaintext, whole=effect.whole, marked=effect.marked)
+        except Conflict as conflict:
+            self.event(authorizer_events.Fenced(effect.log, conflict.rule == "appended"))
         else:
             self.event(authorizer_events.Appended(effect.log))
 
     async def _take_snapshot(self, effect: authorizer_events.TakeSnapshot) -> None:
-        await _pause(STORED_AFTER)
+        await pause(STORED_AFTER)
         try:
             await self.logs.take_snapshot(effect.log, effect.plaintext)
-        except Conflict:
-            self.event(authorizer_events.Fenced(effect.log))
+        except Conflict as conflict:
+            self.event(authorizer_events.Fenced(effect.log, conflict.rule == "appended"))
 
     async def _load(self, effect: authorizer_events.Load) -> None:
-        await _pause(STORED_AFTER)
+        await pause(STORED_AFTER)
         self.event(await self.logs.read(effect.log))
 
     def carry_out(self, effect: Any) -> None:

@@ -21,19 +21,22 @@ class Copy:
 class MemoryStream:
     """The same results and the same errors as `LogStream`'s methods of these names.
 
-    `up`: where it is False, it can't be reached. `fail_next`: what becomes of the next append. "request": it is lost;
-    "answer": it is stored, and nobody says so. The appender gets `BusUnavailable("timeout")` in either case, as from a
-    `LogStream` whose patience has ended.
+    `up`: where it is False, it can't be reached. `full`: it takes no more. `fail_next`: what becomes of the next
+    append. "request": it is lost; "answer": it is stored, and nobody says so. The appender gets
+    `BusUnavailable("timeout")` in either case, as from a `LogStream` whose patience has ended.
     """
 
     def __init__(self) -> None:
         self.up = True
+        self.full = False
         self.fail_next: str | None = None
         self._now = Copy()
 
     def append(self, log: str, raw: bytes, expected: int) -> int:
         """See `LogStream.append`: the same record again, at the same place, is the same one."""
         self._check_up()
+        if self.full:
+            raise BusUnavailable("store", "JetStream refuses: maximum bytes exceeded")
         failure, self.fail_next = self.fail_next, None
         if failure == "request":
             raise BusUnavailable("timeout", "The request was lost.")
@@ -96,6 +99,22 @@ class MemoryStream:
         """A log loses so many records at its end."""
         kept = self._now.logs.get(log, [])
         self._keep(log, kept[: max(0, len(kept) - records)])
+
+    def change(self, log: str, record: int) -> None:
+        """One bit of a record is another."""
+        at = self._now.logs[log][record]
+        raw = bytearray(at.raw)
+        raw[len(raw) // 2] ^= 1
+        self._now.logs[log][record] = Stored(at.sequence, bytes(raw))
+
+    def swap(self, one: str, other: str) -> None:
+        """Two logs change places."""
+        self._now.logs[one], self._now.logs[other] = self._now.logs[other], self._now.logs[one]
+
+    def graft(self, log: str, other: MemoryStream, others_log: str) -> None:
+        """The last record of another store's log comes at the end of this one."""
+        self._now.sequence += 1
+        self._now.logs[log].append(Stored(self._now.sequence, other._now.logs[others_log][-1].raw))
 
     def _keep(self, log: str, records: list[Stored]) -> None:
         if records:

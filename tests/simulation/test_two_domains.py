@@ -150,7 +150,7 @@ def test_the_multicast_of_b_s_authorizer_is_heard_under_the_domain_of_a(two: Two
     two.b.authorizer.switchboard.publish = lambda *_: None  # type: ignore[method-assign]
     group = two.b.authorizer.core.groups[group_id]
     epoch = group.epoch
-    group.rekey_at = two.network.now
+    two.b.age_key(group_id)
     two.network.run_for(2.0)
     assert group.epoch > epoch
     assert two.b.msm["beta"].core.memberships[group_id].epoch == group.epoch

@@ -15,7 +15,14 @@ from mcsa.policy import DEFAULTS, complete_policy
 from mcsa.registration import open_association, sign_user_statement
 from mcsa.sealing import SealingKey
 from mcsa.v1 import authorizer_pb2 as wire
-from mcsa.v1.types_pb2 import POLICY_CLASS_CLOSED, AccessControl, ConferenceDescription, GroupDescription, GroupPolicy
+from mcsa.v1.types_pb2 import (
+    POLICY_CLASS_CLOSED,
+    AccessControl,
+    ConferenceDescription,
+    GroupDescription,
+    GroupPolicy,
+    SignedStatement,
+)
 from services.authorizer import core
 from services.authorizer.core import AuthorizerCore, Settings
 from services.authorizer.events import Append, Appended, DropSender, EndLog
@@ -53,6 +60,11 @@ class Desk:
         return effects
 
     def create(self, **changes: Any) -> Any:
+        access = AccessControl(acceptable_users=[str(self.world.user("bob").id)])
+        return self.ask("create", wire.CreateRequest(description=self.signed(**changes), access=access))
+
+    def signed(self, **changes: Any) -> SignedStatement:
+        """A description of a conference, signed by its Coordinator."""
         description = ConferenceDescription(
             title="t",
             coordinator=str(self.world.user("alice").id),
@@ -72,9 +84,9 @@ class Desk:
                 getattr(description, name).extend(value)
             else:
                 setattr(description, name, value)
-        signed = signer.sign_statement("mcsa conference v1", description.SerializeToString())
-        access = AccessControl(acceptable_users=[str(self.world.user("bob").id)])
-        return self.ask("create", wire.CreateRequest(description=signed, access=access))
+        statement = signer.sign_statement("mcsa conference v1", description.SerializeToString())
+        assert isinstance(statement, SignedStatement)
+        return statement
 
     def request(self, group_id: bytes, user: str = "bob", host: str = "beta", **changes: Any) -> wire.RegisterRequest:
         key = SealingKey.generate(changes.pop("suite", "x25519"))
@@ -360,3 +372,18 @@ def test_a_member_whose_lease_ends_is_removed_and_the_group_rekeyed(desk: Desk, 
     assert [member.host for member in group.members] == [str(beta.id)]
     assert group.key != key and [entry.host for entry in group.roster.values()][1:] == [str(beta.id)]
     assert desk.ask("renew", wire.RenewRequest(group_id=group_id), desk.world.host("gamma"), now).register_again
+
+
+def test_of_a_conference_that_is_not_stored_yet_nothing_is_said(desk: Desk):
+    """A countersignature in a log without a beginning would be lost, though it was answered."""
+    asked = wire.CreateRequest(description=desk.signed(), access=AccessControl())
+    host = desk.world.host("alpha").identity
+    desk.core.handle(Requested("create", host, asked, "creating", b""), NOW)
+    conference_id = next(iter(desk.core.conferences))
+    for verb, message in (
+        ("countersign", wire.CountersignRequest(conference_id=conference_id, head=bytes(32))),
+        ("certificate", wire.CertificateRequest(conference_id=conference_id)),
+    ):
+        effects = desk.core.handle(Requested(verb, host, message, "token", b""), NOW)
+        assert [effect.refusal.code for effect in effects if isinstance(effect, Refuse)] == ["unknown-conference"]
+        assert not any(isinstance(effect, Append) for effect in effects)
