@@ -74,7 +74,7 @@ class Member:
         self._key_member: KeyMember = joining.finish(association.gkm_welcome)
         self._epoch = association.epoch
         self._path = GroupPath(DOMAIN, group)
-        self._membership = Membership(group, str(rekeys.authorizer.id), b"", "", rekeys.trust, os.urandom)
+        self._membership = Membership(group, str(rekeys.authorizer.id), "", b"", "", rekeys.trust, os.urandom)
         for effect in self._membership.install(joining, association, time()):
             self._path.carry_out(effect, time())
 

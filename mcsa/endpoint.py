@@ -13,7 +13,7 @@ an id for something else is rejected. A broker that replays what it carried can 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -237,6 +237,7 @@ class Endpoint:
     core: Core
     random: Random
     callers: Sequence[str] = ("host",)
+    peer_callers: Mapping[str, Sequence[str]] = field(default_factory=dict)  # kinds by domain: a subordinate's place
     answerers: Sequence[str] = ("authorizer", "directory", "host")
     publications: dict[str, type[Message]] = field(default_factory=dict)
     publishers: Sequence[str] = ("authorizer",)
@@ -270,7 +271,8 @@ class Endpoint:
             self._check_rate(caller, now)
             types = {type_name(method.request): method.request}
             recipient = group_recipient(group_id) if group_id else str(self.credentials.id)
-            verified = parse_envelope(raw).verify(self.trust, Expected([recipient], types, self.callers), now)
+            expected = Expected([recipient], types, self.callers, peers={} if group_id else self.peer_callers)
+            verified = parse_envelope(raw).verify(self.trust, expected, now)
             if verified.sender.id.token != caller:
                 raise Rejected("subject", "of another caller")
             return self._begin(verified, method.verb, reply, now, traceparent, group_id, raw if group_id else b"")

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from google.protobuf.message import DecodeError, Message
@@ -51,6 +51,7 @@ class Expected:
     types: Types
     kinds: Sequence[str]
     in_reply_to: bytes = b""
+    peers: Mapping[str, Sequence[str]] = field(default_factory=dict)  # kinds of senders of other domains, by domain
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,7 @@ class Received:
         _check_deadline(envelope.deadline_ms / 1000, now)
         if envelope.in_reply_to != expected.in_reply_to:
             raise Rejected("in-reply-to")
-        sender = trust.verify_chain(envelope.certificate_chain, now, expected.kinds)
+        sender = _verify_sender(envelope, trust, expected, now)
         if str(sender.id) != envelope.sender:
             raise Rejected("sender", envelope.sender[:80])
         sender.check_signature(envelope.signature, LABEL, *_signed_parts(envelope))
@@ -188,6 +189,15 @@ def _signed_parts(envelope: Envelope) -> tuple[bytes | str | int, ...]:
         envelope.payload,
         *envelope.certificate_chain,  # DER signatures have more than one encoding
     )
+
+
+def _verify_sender(envelope: Envelope, trust: Trust, expected: Expected, now: float) -> Identity:
+    """Of the own domain, one of the kinds; of a peer, one of those that are expected of that very domain."""
+    sender = trust.verify_chain(envelope.certificate_chain, now, peers=bool(expected.peers))
+    own = sender.id.domain == trust.domain
+    if sender.id.kind not in (expected.kinds if own else expected.peers.get(sender.id.domain, ())):
+        raise Rejected("kind", str(sender.id))
+    return sender
 
 
 def _check_deadline(deadline_at: float, now: float) -> None:

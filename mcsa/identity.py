@@ -115,6 +115,11 @@ class Credentials:
         return f"<Credentials {self.id}>"
 
 
+def is_domain(text: str) -> bool:
+    """Whether a SPIFFE ID can be of this domain."""
+    return bool(_LABEL.fullmatch(text))
+
+
 def name_in(certificate: x509.Certificate) -> SpiffeId:
     """The one SPIFFE ID in a certificate; `Rejected("name")` where there is none, or more than one URI."""
     try:

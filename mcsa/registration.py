@@ -51,14 +51,15 @@ def sign_user_statement(user: Credentials, statement: bytes) -> SignedStatement:
 def verify_user_statement(
     request: RegisterRequest, host: Identity, authorizer: str, trust: Trust, now: float
 ) -> Identity:
-    """The user that speaks in a registration.
+    """The user that speaks in a registration, of this domain or of a peer; `authorizer` is the one that the conference
+    is at home at, which the user knows of.
 
     Raises `Refused("user-statement")`, with what is wrong in the rule, where the statement is not the user's, not in
     time, or about something else than this request: another host, key, group or Authorizer.
     """
     signed = request.user_statement
     try:
-        user = trust.open_statement(signed, USER_STATEMENT_LABEL, now)
+        user = trust.open_statement(signed, USER_STATEMENT_LABEL, now, peers=True)
         statement = UserStatement.FromString(signed.statement)
     except Rejected as rejected:
         raise _refused(rejected.cause, f"the user's statement was not accepted: {rejected}") from None

@@ -1,109 +1,90 @@
-"""Whom we believe: trust anchors, revocation, and the one door from a certificate chain to an `Identity`."""
+"""Whom we believe: the own domain's anchors, those of peer domains, and the one door from a chain to an `Identity`.
+
+An anchor speaks for its own domain only: which anchors a chain is held against follows from the domain of the name
+that it claims, and what it proves has to be a name of that domain. Identities of peer domains are given only to callers
+that ask for them by `peers=True`; without that a peer's chain is as foreign as any other.
+"""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
-from mcsa.errors import Rejected
-from mcsa.identity import Identity, name_among
+from mcsa.anchors import NO_CERTIFICATE, DomainAnchors, check_size
+from mcsa.errors import Refused, Rejected
+from mcsa.identity import Identity, name_in
 from mcsa.v1.types_pb2 import SignedStatement
 
-MAX_CHAIN = 4  # certificates in a chain that we look at
-MAX_CERTIFICATE = 4096  # bytes of one certificate
-CACHE_SIZE = 10_000  # verified chains kept; a verified one saves a third of a registration
+NO_PEERS: Mapping[str, Iterable[x509.Certificate]] = MappingProxyType({})
 
 
 class Trust:
-    """Verifies chains of one domain against its anchors: path, validity, kind, revocation.
+    """`peers`: domains beside the own one whose users may be believed, each with its own anchors.
 
-    An anchor speaks for its domain only. What was verified once is kept until its certificate, or the newest
-    revocation list, says otherwise.
+    `Refused("anchors")` where one anchor's key is given for two domains: it would speak for names that are not its own.
     """
 
-    def __init__(self, domain: str, anchors: Iterable[x509.Certificate]) -> None:
+    def __init__(
+        self,
+        domain: str,
+        anchors: Iterable[x509.Certificate],
+        peers: Mapping[str, Iterable[x509.Certificate]] = NO_PEERS,
+    ) -> None:
         self.domain = domain
-        self.anchors = tuple(anchors)
-        self._store = Store(list(self.anchors))
-        self._revoked: dict[bytes, frozenset[int]] = {}  # issuer's name (DER) to serial numbers
-        self._verified: dict[bytes, Identity] = {}
+        self._own = DomainAnchors(domain, anchors)
+        self._peers = {name: DomainAnchors(name, given) for name, given in peers.items()}
+        self._check_one_domain_each()
 
-    def revoke(self, revocation_list: x509.CertificateRevocationList) -> None:
-        """Takes over a CRL that one of the anchors signed; `Rejected("revocation-list")` otherwise."""
-        for anchor in self.anchors:
-            key = anchor.public_key()
-            if isinstance(key, ec.EllipticCurvePublicKey) and revocation_list.is_signature_valid(key):
-                revoked = frozenset(entry.serial_number for entry in revocation_list)
-                self._revoked[anchor.subject.public_bytes()] = revoked
-                self._verified.clear()
-                return
-        raise Rejected("revocation-list", "signed by no anchor")
+    def revoke(self, revocation_list: x509.CertificateRevocationList, domain: str = "") -> None:
+        """Takes over a CRL that an anchor of the own domain signed, or of the peer named; it revokes nobody else's.
 
-    def verify_chain(self, chain: Sequence[bytes], now: float, kinds: Sequence[str] = ()) -> Identity:
-        """The identity that a chain (DER, leaf first) proves at time `now`.
+        `Rejected("revocation-list")` otherwise.
+        """
+        anchors = self._peers.get(domain) if domain not in ("", self.domain) else self._own
+        if anchors is None:
+            raise Rejected("revocation-list", f"{domain} is no peer")
+        anchors.revoke(revocation_list)
+
+    def verify_chain(
+        self, chain: Sequence[bytes], now: float, kinds: Sequence[str] = (), *, peers: bool = False
+    ) -> Identity:
+        """The identity that a chain (DER, leaf first) proves at time `now`: of this domain, or, where `peers` are
+        asked for, of one of them.
 
         Raises `Rejected`: "certificate" (malformed, wrong path, not valid now), "revoked", "name" (no SPIFFE ID of
-        this domain), "kind" (not one of `kinds`, where some are asked for).
+        such a domain), "kind" (not one of `kinds`, where some are asked for).
         """
-        identity = self._find(chain, now)
+        anchors = self._claimed(chain) if peers and self._peers else self._own
+        identity = anchors.find(chain, now)
         if kinds and identity.id.kind not in kinds:
             raise Rejected("kind", str(identity.id))
         return identity
 
-    def open_statement(self, signed: SignedStatement, label: str, now: float, kind: str = "user") -> Identity:
-        """Who signed a statement; `Rejected` where the chain or the signature is not good."""
-        identity = self.verify_chain(signed.certificate_chain, now, (kind,))
+    def open_statement(
+        self, signed: SignedStatement, label: str, now: float, kind: str = "user", *, peers: bool = False
+    ) -> Identity:
+        """Who signed a statement; `Rejected` where the chain or the signature is not good. See `verify_chain`."""
+        identity = self.verify_chain(signed.certificate_chain, now, (kind,), peers=peers)
         identity.check_signature(signed.signature, label, signed.statement)
         return identity
 
-    def _find(self, chain: Sequence[bytes], now: float) -> Identity:
-        if not 1 <= len(chain) <= MAX_CHAIN or any(len(der) > MAX_CERTIFICATE for der in chain):
-            raise Rejected("certificate", "size")
-        fingerprint = hashlib.sha256(b"".join(chain)).digest()
-        identity = self._verified.get(fingerprint)
-        moment = _moment(now)
-        if identity is None:
-            identity = self._verify(chain, moment)
-            if len(self._verified) >= CACHE_SIZE:
-                self._verified.clear()
-            self._verified[fingerprint] = identity
-        certificate = identity.certificate
-        if not certificate.not_valid_before_utc <= moment <= certificate.not_valid_after_utc:
-            raise Rejected("certificate", "not valid now")
-        return identity
-
-    def _verify(self, chain: Sequence[bytes], moment: datetime) -> Identity:
+    def _claimed(self, chain: Sequence[bytes]) -> DomainAnchors:
+        """The anchors of the domain that the leaf names itself of; the own ones where it is none of ours."""
+        check_size(chain)
         try:
-            leaf, *intermediates = (x509.load_der_x509_certificate(der) for der in chain)
-            verifier = PolicyBuilder().store(self._store).time(moment).build_client_verifier()
-            verified = verifier.verify(leaf, intermediates)
-        except (ValueError, VerificationError, x509.InvalidVersion, x509.UnsupportedGeneralNameType) as error:
+            name = name_in(x509.load_der_x509_certificate(chain[0]))
+        except NO_CERTIFICATE as error:
             raise Rejected("certificate", str(error)) from None
-        for certificate in verified.chain:
-            if self._is_revoked(certificate):
-                raise Rejected("revoked", str(certificate.serial_number))
-        key = leaf.public_key()
-        if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
-            raise Rejected("certificate", "key type")
-        name = name_among(verified.subjects or ())
-        if name.domain != self.domain:
-            raise Rejected("name", f"of another domain: {name}")
-        return Identity(name, leaf, tuple(chain))
+        return self._peers.get(name.domain, self._own)
 
-    def _is_revoked(self, certificate: x509.Certificate) -> bool:
-        """Looks for the serial number first, since an issuer's name takes long to encode."""
-        listing = [issuer for issuer, serials in self._revoked.items() if certificate.serial_number in serials]
-        return bool(listing) and certificate.issuer.public_bytes() in listing
-
-
-def _moment(seconds: float) -> datetime:
-    """A time that somebody else may have written down."""
-    try:
-        return datetime.fromtimestamp(seconds, UTC)
-    except (OverflowError, ValueError, OSError):
-        raise Rejected("certificate", f"no time: {seconds:g}") from None
+    def _check_one_domain_each(self) -> None:
+        if self.domain in self._peers:
+            raise Refused("anchors", "peer", f"{self.domain} is the own domain, and can't be a peer too")
+        spoken_for = dict.fromkeys(self._own.keys, self.domain)
+        for name, anchors in self._peers.items():
+            for key in anchors.keys:
+                if (other := spoken_for.setdefault(key, name)) != name:
+                    sentence = f"one anchor is given for {other} and for {name}: an anchor speaks for one domain only"
+                    raise Refused("anchors", "one-domain", sentence)

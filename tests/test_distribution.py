@@ -139,10 +139,10 @@ def lists() -> list[AccessList]:
 
 @pytest.mark.parametrize("user", [ALICE, None])
 def test_a_distributor_decides_as_the_authorizers_rules_do(user: str | None):
-    rules = Rules()
+    rules = Rules(WORLD.domain)
     outcomes = set()
     for listed in lists():
-        resource = Resource("group", listed.coordinator, listed.policy_class, listed.access)
+        resource = Resource("group", listed.coordinator, listed.policy_class, listed.access, str(WORLD.authorizer.id))
         principals = [HOST] if user is None else [HOST, user]
         by_rules = by_list = ""
         try:

@@ -101,3 +101,21 @@ def test_a_payload_that_is_none_is_rejected(world: World):
     parts = (1, envelope.message_type, envelope.sender, "dir", ID, envelope.deadline_ms, b"", envelope.payload)
     envelope.signature = alpha.sign("mcsa envelope v1", *parts, *alpha.chain)
     assert cause(world, envelope.SerializeToString()) == "malformed"
+
+
+def test_a_sender_of_a_peer_domain_is_expected_by_domain_and_kind_or_not_at_all():
+    world, peer, other = World("a.example"), World("b.example"), World("c.example")
+    world.peers += [peer, other]
+
+    def raw_of(sender: World, kind: str) -> bytes:
+        credentials = sender.credentials(kind, "main")
+        return sign_envelope(credentials, AnnounceRequest(sdp=b"v=0"), "dir", ID, NOW + 10).raw
+
+    named = Expected(["dir"], EXPECTED.types, ["host"], peers={"b.example": ["authorizer"]})
+    assert cause(world, raw_of(peer, "authorizer")) == "certificate"
+    assert parse_envelope(raw_of(peer, "authorizer")).verify(world.trust(), named, NOW).sender.id.domain == "b.example"
+    assert parse_envelope(raw_of(world, "host")).verify(world.trust(), named, NOW).sender.id.domain == "a.example"
+    assert cause(world, raw_of(peer, "host"), named) == "kind"
+    assert cause(world, raw_of(world, "authorizer"), named) == "kind"
+    assert cause(world, raw_of(other, "authorizer"), named) == "kind"
+    assert cause(world, raw_of(World("d.example"), "authorizer"), named) == "certificate"

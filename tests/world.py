@@ -19,6 +19,7 @@ class World:
     def __init__(self, domain: str = "example.org", now: float = NOW) -> None:
         self.domain = domain
         self.now = now
+        self.peers: list[World] = []
         self.authority = CertificationAuthority.create(domain, now)
         self._issued: dict[tuple[str, str], Credentials] = {}
 
@@ -27,6 +28,10 @@ class World:
         if (kind, name) not in self._issued:
             self._issued[kind, name] = self.authority.issue(kind, name, self.now)
         return self._issued[kind, name]
+
+    def lend(self, kind: str, name: str, of: World) -> None:
+        """That name is from now on somebody of another domain."""
+        self._issued[kind, name] = of.credentials(kind, name)
 
     def host(self, name: str) -> Credentials:
         return self.credentials("host", name)
@@ -43,8 +48,9 @@ class World:
         return self.credentials("directory", "sd")
 
     def trust(self) -> Trust:
-        """A fresh one, with the domain's anchor."""
-        return Trust(self.domain, [self.authority.certificate])
+        """A fresh one, with the domain's anchor, and those of its peers."""
+        peers = {peer.domain: [peer.authority.certificate] for peer in self.peers}
+        return Trust(self.domain, [self.authority.certificate], peers)
 
 
 def seeded(seed: int) -> Callable[[int], bytes]:

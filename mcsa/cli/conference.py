@@ -49,7 +49,7 @@ def sessions(host: HostOption = None, json: JsonOption = False) -> None:
         (
             session.conference_id.hex()[:12] or "-",
             session.title,
-            short(session.coordinator) or "-",
+            short(session.coordinator, session.authorizer) or "-",
             ", ".join(f"{group.name} {group.address}:{group.port}" for group in session.groups),
             "yes" if session.verified else f"no: {session.remark}",
         )
@@ -186,7 +186,7 @@ def listen(
             conference = await _attach(me, which, host)
             heard = 0
             async for message in conference:
-                out.print(f"{short(message.user)}: {message.text}", markup=False)
+                out.print(f"{short(message.user, conference.state.user)}: {message.text}", markup=False)
                 heard += 1
                 if heard == count:
                     return
@@ -299,16 +299,16 @@ def _show(state: ConferenceState, *, json: bool) -> None:
         ("id", state.conference_id.hex()),
         ("state", f"{state.state}{': ' + state.reason if state.reason else ''}"),
         ("you are", short(state.user)),
-        ("Coordinator", short(state.coordinator)),
-        ("participants", ", ".join(short(user) for user in state.participants) or "none yet"),
+        ("Coordinator", short(state.coordinator, state.user)),
+        ("participants", ", ".join(short(user, state.user) for user in state.participants) or "none yet"),
         (
             "conference key",
             f"{state.key_fingerprint}, epoch {state.key_epoch}, by {state.ckgds}" if state.ckgds else "none yet",
         ),
         *((f"group {group.name}", f"{group.address}:{group.port}") for group in state.groups),
         *((f"socket {name}", path) for name, path in sorted(state.sockets.items())),
-        ("thrown out", ", ".join(short(user) for user in state.ejected)),
-        ("silent", ", ".join(short(user) for user in state.absent)),
+        ("thrown out", ", ".join(short(user, state.user) for user in state.ejected)),
+        ("silent", ", ".join(short(user, state.user) for user in state.absent)),
         ("record", state.record_path),
     ]
     show_table(("", ""), [row for row in rows if row[1]], "")

@@ -23,7 +23,13 @@ app = typer.Typer(help="Show and verify conference records.", no_args_is_help=Tr
 
 FileArgument = Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A .record file.")]
 AnchorsOption = Annotated[
-    Path, typer.Option(envvar="MCSA_ANCHORS", exists=True, dir_okay=False, help="Certificates of the authority, PEM.")
+    list[Path],
+    typer.Option(
+        envvar="MCSA_ANCHORS",
+        exists=True,
+        dir_okay=False,
+        help="Certificates of an authority, PEM; once for each domain that took part.",
+    ),
 ]
 
 
@@ -47,9 +53,18 @@ def show(file: FileArgument, anchors: AnchorsOption, json: JsonOption = False) -
     _show(verify_record(file.read_bytes(), _trust(anchors), strict=False), json=json)
 
 
-def _trust(path: Path) -> Trust:
-    anchors = load_anchors(path)
-    return Trust(_domain(anchors[0]), anchors)
+def _trust(paths: list[Path]) -> Trust:
+    """A file speaks for the domain that its first anchor names, and for no other."""
+    domains: dict[str, tuple[x509.Certificate, ...]] = {}
+    for path in paths:
+        anchors = load_anchors(path)
+        domain = _domain(anchors[0])
+        if domain in domains:
+            sentence = f"{path} speaks for {domain}, and so does another: take the one that you know to be genuine"
+            raise Refused("anchors", "one-domain", sentence)
+        domains[domain] = anchors
+    own, *_ = domains
+    return Trust(own, domains.pop(own), domains)
 
 
 def _domain(anchor: x509.Certificate) -> str:
@@ -63,24 +78,25 @@ def _show(findings: Findings, *, json: bool) -> None:
     if json:
         show_json(_plain(findings))
         return
+    home = findings.authorizer
     rows = [
         ("conference", f"{findings.title}  ({findings.conference_id.hex()})"),
-        ("Coordinator", short(findings.coordinator)),
-        ("record of", short(findings.writer)),
+        ("Coordinator", short(findings.coordinator, home)),
+        ("record of", short(findings.writer, home)),
         ("from, to", f"{_time(findings.began_at)} to {_time(findings.last_at)}"),
         ("entries", f"{findings.entries}, head {findings.head.hex()[:16]}"),
         ("ended by", findings.ended_by or "nothing: it is still open"),
-        ("countersigned", _time(findings.countersigned_at) if findings.countersigned else "no"),
-        ("thrown out", ", ".join(short(noted.user) for noted in findings.ejected)),
-        ("cheated", ", ".join(f"{short(noted.user)}: {noted.sentence}" for noted in findings.cheaters)),
+        ("countersigned", _countersigned(findings)),
+        ("thrown out", ", ".join(short(noted.user, home) for noted in findings.ejected)),
+        ("cheated", ", ".join(f"{short(noted.user, home)}: {noted.sentence}" for noted in findings.cheaters)),
         ("missing", "; ".join(findings.missing)),
-        ("irregular", "; ".join(f"entry {n.entry}, {short(n.user)}: {n.sentence}" for n in findings.irregular)),
+        ("irregular", "; ".join(f"entry {n.entry}, {short(n.user, home)}: {n.sentence}" for n in findings.irregular)),
     ]
     show_table(("", ""), [row for row in rows if row[1]], "")
     out.print()
     people = [
         (
-            short(one.user),
+            short(one.user, home),
             len(one.epochs),
             findings.messages.get(one.user, 0),
             findings.sealed.get(one.user, 0),
@@ -89,6 +105,12 @@ def _show(findings: Findings, *, json: bool) -> None:
         for one in findings.participants
     ]
     show_table(("participant", "keys signed", "messages", "of these sealed", "certificate"), people, "nobody signed")
+
+
+def _countersigned(findings: Findings) -> str:
+    if not findings.countersigned:
+        return "no"
+    return f"{_time(findings.countersigned_at)} by {short(findings.countersigned_by, findings.authorizer)}"
 
 
 def _time(at: float) -> str:

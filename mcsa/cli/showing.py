@@ -74,9 +74,11 @@ def _is_map(field: Any) -> bool:
     return bool(field.message_type.GetOptions().map_entry)
 
 
-def short(spiffe_id: str) -> str:
-    """A name as people say it."""
-    return spiffe_id.rsplit("/", 1)[-1]
+def short(spiffe_id: str, to: str = "") -> str:
+    """A name as people say it `to` somebody (a SPIFFE ID): with its domain, where that is another's."""
+    name = spiffe_id.rsplit("/", 1)[-1]
+    domain, own = (one.removeprefix("spiffe://").partition("/")[0] for one in (spiffe_id, to))
+    return name if not own or domain == own else f"{name} ({domain})"
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:

@@ -204,7 +204,7 @@ class ControlStreams:
         if not chain:
             self._want_status(now)  # which doesn't list the stream: it will be repeated from its beginning
             raise Rejected("unknown-stream")
-        identity = self._trust.verify_chain(chain, now, ("user",))
+        identity = self._trust.verify_chain(chain, now, ("user",), peers=True)
         if stream is not None and identity.fingerprint != stream.identity.fingerprint:
             raise Rejected("certificate", "another one in mid-stream")
         check_fragment(fragment, identity)

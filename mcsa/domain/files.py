@@ -41,6 +41,8 @@ class DomainFiles:
     def __init__(self, folder: Path, domain: str) -> None:
         self.folder = folder
         self.domain = domain
+        self._peers: dict[str, Path] = {}
+        self._conferences_of: list[str] = []
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         authority = folder / "authority.pem"
         if authority.exists():
@@ -50,6 +52,13 @@ class DomainFiles:
             save_authority(authority, self.authority)
         self.anchors = folder / "anchors.pem"
         save_anchors(self.anchors, [self.authority.certificate])
+
+    def add_peer(self, peer: DomainFiles, *, take_part: bool = False) -> None:
+        """Services configured from here on know the users of another domain. `take_part`: and hosts take part in its
+        conferences, through the Authorizer of their own domain."""
+        self._peers[peer.domain] = peer.anchors
+        if take_part:
+            self._conferences_of.append(peer.domain)
 
     def credentials_path(self, kind: str, name: str) -> Path:
         """The key file of that name, issued where there is none."""
@@ -101,12 +110,16 @@ class DomainFiles:
 
     def msm_config(self, host: str, bus: str, address: str) -> Path:
         """`services.msm` of a host."""
-        accepts = {"authorizer": f"spiffe://{self.domain}/authorizer/*", "network": "239.0.0.0/8"}
+        network = {"network": "239.0.0.0/8"}
+        authorizer = f"spiffe://{self.domain}/authorizer/{AUTHORIZER_NAME}"
+        accepts = [{"authorizer": f"spiffe://{self.domain}/authorizer/*", **network}]
+        for domain in self._conferences_of:
+            accepts.append({"authorizer": f"spiffe://{domain}/authorizer/*", "through": authorizer, **network})
         own = self._common(MSM, host, "host", host, bus)
         more = {
             "address": address,
             "directory": f"spiffe://{self.domain}/directory/{DIRECTORY_NAME}",
-            "accepts": [accepts],
+            "accepts": accepts,
             "sockets": self.sockets(host),
         }
         return self._write(f"msm-{host}", {**own, **more})
@@ -143,8 +156,10 @@ class DomainFiles:
                     empty.rmdir()
 
     def _common(self, service: str, token: str, kind: str, name: str, bus: str) -> dict[str, Any]:
+        peers = [{"domain": domain, "anchors": anchors} for domain, anchors in self._peers.items()]
         return {
             "domain": self.domain,
+            **({"peers": peers} if peers else {}),
             "credentials": self.credentials_path(kind, name),
             "anchors": self.anchors,
             "bus": [bus],

@@ -103,7 +103,11 @@ class DomainProcesses:
         modules: dict[str, str] | None = None,
         trace: Path | None = None,
         sd_options: dict[str, Any] | None = None,
+        infrastructure: str = INFRASTRUCTURE,
+        pool: str = "",
     ) -> None:
+        """`infrastructure`: the host of broker, Authorizer and SD. `pool`: addresses that the Authorizer gives; all of
+        the laboratory's, where it is the only one there."""
         self.laboratory = laboratory
         self.files = files
         self.host_names = list(hosts)
@@ -111,25 +115,24 @@ class DomainProcesses:
         self._modules = modules or {}
         self._sd_options = sd_options or {}
         self._environment = {"MCSA_TRACE_DIR": str(trace)} if trace else {}
-        infrastructure = laboratory[INFRASTRUCTURE]
+        self._infrastructure = laboratory[infrastructure]
+        self._pool = pool or str(laboratory.plan.groups)
         self.broker = BrokerProcess(
             files.folder / "broker",
             files.grants(self.host_names),
-            host=infrastructure.address,
-            prefix=infrastructure.command([]),
+            host=self._infrastructure.address,
+            prefix=self._infrastructure.command([]),
         )
         self.services: dict[str, ServiceProcess] = {}
 
     def start(self) -> None:
         """Everything; returns once all serve."""
         self.broker.start()
+        files, bus, infrastructure = self.files, self.broker.url, self._infrastructure
         if "authorizer" in self._kinds:
-            make_stream(self.laboratory[INFRASTRUCTURE], self.broker.url, self.files)
-        infrastructure = self.laboratory[INFRASTRUCTURE]
-        bus = self.broker.url
-        files, pool = self.files, str(self.laboratory.plan.groups)
+            make_stream(infrastructure, bus, files)
         if "authorizer" in self._kinds:
-            self._add("authorizer", infrastructure, files.authorizer_config(bus, infrastructure.address, pool))
+            self._add("authorizer", infrastructure, files.authorizer_config(bus, infrastructure.address, self._pool))
         if "sd" in self._kinds:
             loop = not infrastructure.plan.reflects
             self._add("sd", infrastructure, files.sd_config(bus, infrastructure.address, loop=loop, **self._sd_options))
@@ -144,7 +147,7 @@ class DomainProcesses:
             service.wait_ready(until)
 
     def _add(self, kind: str, host: Host, config: Path) -> None:
-        name = kind if host.name == INFRASTRUCTURE else f"{kind}-{host.name}"
+        name = kind if host.name == self._infrastructure.name else f"{kind}-{host.name}"
         module = self._modules.get(name, f"services.{kind}")
         log = self.files.folder / "logs" / f"{name}.log"
         self.services[name] = ServiceProcess(name, module, host, config, log, self._environment)

@@ -48,7 +48,7 @@ def verify_activation(
     statements: list[Participation] = []
     for signed, participant in zip(activate.participations, start.roster, strict=True):
         try:
-            trust.verify_chain(signed.certificate_chain, said.at, ("user",))
+            trust.verify_chain(signed.certificate_chain, said.at, ("user",), peers=True)
             statement = verify_participation(signed, participant, conference_id, start.key_epoch, run.hash)
         except Rejected as rejected:
             raise Rejected("run", f"the participation of {participant.user}: {rejected}") from None

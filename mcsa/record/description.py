@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from google.protobuf.message import DecodeError
 
 from mcsa.conference_id import CONFERENCE_LABEL, conference_id_of
 from mcsa.errors import Rejected
+from mcsa.identity import SpiffeId
 from mcsa.record.chain import COUNTERSIGNED_WITHIN
 from mcsa.statements import COUNTERSIGNATURE_LABEL
 from mcsa.trust import Trust
@@ -20,7 +23,7 @@ def verify_description(entry: RecordEntry, conference_id: bytes, trust: Trust) -
     Raises `Rejected`: what `Trust.open_statement` rejects, and "description", "conference".
     """
     signed = entry.description
-    signer = trust.open_statement(signed, CONFERENCE_LABEL, entry.time_ms / 1000)
+    signer = trust.open_statement(signed, CONFERENCE_LABEL, entry.time_ms / 1000, peers=True)
     try:
         description = ConferenceDescription.FromString(signed.statement)
     except DecodeError:
@@ -32,11 +35,21 @@ def verify_description(entry: RecordEntry, conference_id: bytes, trust: Trust) -
     return description
 
 
+class Countersigned(NamedTuple):
+    """What an Authorizer said over a record, and its SPIFFE ID."""
+
+    said: Countersignature
+    by: str
+
+
 def verify_countersignature(
-    entry: RecordEntry, conference_id: bytes, authorizer: str, last_ms: int, trust: Trust
-) -> Countersignature:
-    """What the Authorizer that the description names said over the head before this entry, within 60 s of the entry
-    before (`last_ms`). That it came after that entry is in the hash; the two clocks may differ.
+    entry: RecordEntry, conference_id: bytes, authorizer: str, writer: str, last_ms: int, trust: Trust
+) -> Countersigned:
+    """What an Authorizer said over the head before this entry, within 60 s of the entry before (`last_ms`). That it
+    came after that entry is in the hash; the two clocks may differ.
+
+    It is the one that the description names, or, where the record's writer (a SPIFFE ID) is of another domain, an
+    Authorizer of the writer's domain, which served it there. One of a third domain counts for nothing.
 
     Raises `Rejected`: what `Trust.open_statement` rejects, and "countersignature", "conference",
     "countersignature-time".
@@ -48,8 +61,9 @@ def verify_countersignature(
         raise Rejected("countersignature", "the statement is malformed") from None
     if said.time_ms != entry.time_ms:
         raise Rejected("countersignature-time", "the entry has another time than the statement in it")
-    signer = trust.open_statement(signed, COUNTERSIGNATURE_LABEL, said.time_ms / 1000, "authorizer")
-    if str(signer.id) != authorizer:
+    at = said.time_ms / 1000
+    signer = trust.open_statement(signed, COUNTERSIGNATURE_LABEL, at, "authorizer", peers=True)
+    if str(signer.id) != authorizer and not _serves(signer.id, authorizer, writer):
         raise Rejected("countersignature", f"{signer.id} signed it, but the conference's Authorizer is {authorizer}")
     if said.conference_id != conference_id:
         raise Rejected("conference", "the countersignature is of another conference")
@@ -61,4 +75,9 @@ def verify_countersignature(
             "countersignature-time",
             f"it was made {apart:.0f} s after the entry before it, and {COUNTERSIGNED_WITHIN:.0f} s are allowed",
         )
-    return said
+    return Countersigned(said, str(signer.id))
+
+
+def _serves(signer: SpiffeId, authorizer: str, writer: str) -> bool:
+    """Whether it is of the writer's domain, and that another than the conference's."""
+    return signer.domain == SpiffeId.parse(writer).domain != SpiffeId.parse(authorizer).domain

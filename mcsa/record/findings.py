@@ -95,6 +95,8 @@ class Findings:
     """By the Authorizer's clock; 0 where it is not."""
     countersigned_for: str
     """SPIFFE ID of the host that asked for it; empty where it is not."""
+    countersigned_by: str
+    """SPIFFE ID of the Authorizer: `authorizer`, or one of the writer's domain; empty where it is not."""
 
     @property
     def complete(self) -> bool:

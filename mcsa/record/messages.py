@@ -107,7 +107,7 @@ class Streams:
         chain = fragment.certificate_chain or (stream.identity.chain if stream else ())
         if not chain:
             raise Rejected("stream", f"the certificate of {fragment.user[:80]} is missing: its stream has no beginning")
-        identity = self._trust.verify_chain(chain, at, ("user",))
+        identity = self._trust.verify_chain(chain, at, ("user",), peers=True)
         if stream is not None and identity.fingerprint != stream.identity.fingerprint:
             raise Rejected("stream", f"the certificate is not that of {stream.identity.id}, whose stream it is")
         return identity

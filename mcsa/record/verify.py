@@ -82,6 +82,7 @@ class _Reading:
         self._irregular: list[Noted] = []
         self._last_ms = first.time_ms
         self.countersignature: Countersignature | None = None
+        self.countersigned_by = ""
         self._handlers: dict[str, Callable[[Said, Any], None]] = {
             "run_start": self._run_started,
             "run_round": self._runs.heard,
@@ -117,8 +118,9 @@ class _Reading:
         """The last entry."""
         entry = self._chained.entries[number - 1]
         conference_id, authorizer = self._chained.conference_id, self._description.authorizer
-        said = verify_countersignature(entry, conference_id, authorizer, self._last_ms, self._trust)
-        self.countersignature = said
+        writer = self._chained.user
+        signed = verify_countersignature(entry, conference_id, authorizer, writer, self._last_ms, self._trust)
+        self.countersignature, self.countersigned_by = signed
 
     # ---- what is said
 
@@ -138,7 +140,7 @@ class _Reading:
             self._ends.end("ejection")
 
     def _open_eviction(self, ejection: Ejection, at: float) -> Eviction:
-        signer = self._trust.open_statement(ejection.eviction, EVICTION_LABEL, at)
+        signer = self._trust.open_statement(ejection.eviction, EVICTION_LABEL, at, peers=True)
         try:
             eviction = Eviction.FromString(ejection.eviction.statement)
         except DecodeError:
@@ -219,6 +221,7 @@ class _Reading:
             countersigned=counted is not None,
             countersigned_at=0.0 if counted is None else counted.time_ms / 1000,
             countersigned_for="" if counted is None else counted.host,
+            countersigned_by=self.countersigned_by,
         )
 
 

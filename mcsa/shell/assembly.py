@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from mcsa.errors import Refused, Rejected
 from mcsa.key_files import load_anchors, load_credentials, load_revocation_list
 from mcsa.shell.bus import Bus
 from mcsa.shell.nkeys import load_nkey
@@ -17,9 +20,7 @@ class Assembly:
     def __init__(self, service: str, settings: ServiceSettings) -> None:
         self._settings = settings
         self.credentials = load_credentials(settings.credentials, settings.passphrase.encode() or None)
-        self.trust = Trust(settings.domain, load_anchors(settings.anchors))
-        if settings.revocations is not None:
-            self.trust.revoke(load_revocation_list(settings.revocations))
+        self.trust = load_trust(settings)
         self.telemetry = set_up_telemetry(service, self.credentials.id.name)
 
     def bus(self, name: str) -> Bus:
@@ -29,3 +30,21 @@ class Assembly:
     def close(self) -> None:
         """Sends what spans are left."""
         self.telemetry.close()
+
+
+def load_trust(settings: ServiceSettings) -> Trust:
+    """The own domain's anchors and revocations, and those of its peers; `Refused` names the file that is wrong."""
+    peers = {peer.domain: load_anchors(peer.anchors) for peer in settings.peers}
+    trust = Trust(settings.domain, load_anchors(settings.anchors), peers)
+    for domain, path in [(settings.domain, settings.revocations), *((p.domain, p.revocations) for p in settings.peers)]:
+        if path is not None:
+            _revoke(trust, path, domain)
+    return trust
+
+
+def _revoke(trust: Trust, path: Path, domain: str) -> None:
+    try:
+        trust.revoke(load_revocation_list(path), domain)
+    except Rejected:
+        sentence = f"{path} is signed by no anchor of {domain}: take the list that its own authority made"
+        raise Refused("anchors", "revocation-list", sentence) from None

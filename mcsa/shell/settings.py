@@ -7,15 +7,29 @@ import tomllib
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from mcsa.errors import Refused
+from mcsa.identity import is_domain
 
 
 def state_home() -> Path:
     """`$XDG_STATE_HOME/mcsa`, or `~/.local/state/mcsa`."""
     return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "mcsa"
+
+
+class PeerSettings(BaseModel):
+    """Another domain, whose users may take part in conferences here and whose conferences ours may take part in."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    domain: str
+    """The part of SPIFFE IDs that its anchors speak for."""
+    anchors: Path
+    """Certificates of its authority, PEM: fetched by hand, and compared by telephone."""
+    revocations: Path | None = None
+    """Its revocation list, PEM."""
 
 
 class ServiceSettings(BaseSettings):
@@ -33,12 +47,27 @@ class ServiceSettings(BaseSettings):
     """Its revocation list, PEM."""
     domain: str
     """The part of SPIFFE IDs that the anchors speak for."""
+    peers: list[PeerSettings] = []
+    """Other domains that are known here; none unless they are listed."""
     bus: list[str]
     """URLs of the broker."""
     nkey: Path
     """Seed of this service at the broker, 0600."""
     state: Path = state_home()
     """Where state is kept, 0700."""
+
+    @field_validator("peers")
+    @classmethod
+    def _check_peers(cls, peers: list[PeerSettings], info: ValidationInfo) -> list[PeerSettings]:
+        named = [peer.domain for peer in peers]
+        for domain in named:
+            if not is_domain(domain):
+                raise ValueError(f"'{domain}' can't be a domain: lower-case letters, digits, dots and dashes")
+            if domain == info.data.get("domain"):
+                raise ValueError(f"{domain} is the own domain: its anchors go into `anchors`")
+            if named.count(domain) > 1:
+                raise ValueError(f"{domain} is there twice: put all its anchors into one file")
+        return peers
 
     @classmethod
     def settings_customise_sources(

@@ -40,7 +40,7 @@ class Beacons:
     def begin(self, group: Group, now: float) -> list[Any]:
         """A new group is served."""
         self._agenda.set(group.id, now)
-        return [InstallSender(group.description, group.epoch, group.key, group.own_sender_id)]
+        return [InstallSender(group.domain, group.description, group.epoch, group.key, group.own_sender_id)]
 
     def begin_anew(self, group: Group, old_epoch: int, now: float) -> list[Any]:
         """A group has begun anew: those that were its members have to learn it."""
@@ -55,7 +55,7 @@ class Beacons:
             if group.policy.multicast_updates:
                 effects += self._paced.begin(group.id, flushed.under_epoch, group.told.number, flushed.update, now)
         if group.told.epoch != flushed.under_epoch:
-            effects.append(InstallSender(group.description, group.epoch, group.key, group.own_sender_id))
+            effects.append(InstallSender(group.domain, group.description, group.epoch, group.key, group.own_sender_id))
             self._retiring.add((group.id, flushed.under_epoch))
             self._agenda.set(group.id, now)
         return effects + self._retire()

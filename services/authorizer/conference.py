@@ -32,6 +32,7 @@ class Conference:
     id: bytes
     signed: SignedStatement
     coordinator: str
+    authorizer: str  # that it is at home at, which its Coordinator named
     policy_class: int
     access: AccessControl
     groups: list[GroupDescription]
@@ -48,7 +49,9 @@ class Conference:
         access = AccessControl()
         access.CopyFrom(request.access)
         id_ = conference_id_of(coordinator, statement)
-        return cls(id_, request.description, coordinator, description.policy_class, access, groups)
+        return cls(
+            id_, request.description, coordinator, description.authorizer, description.policy_class, access, groups
+        )
 
     @classmethod
     def restored(cls, records: Iterable[ConferenceRecord]) -> Conference | None:
@@ -81,7 +84,7 @@ class Conference:
     def resource(self) -> Resource:
         """As the rules see it."""
         if self._resource is None:
-            self._resource = Resource(self.id.hex(), self.coordinator, self.policy_class, self.access)
+            self._resource = Resource(self.id.hex(), self.coordinator, self.policy_class, self.access, self.authorizer)
         return self._resource
 
     def access_list(self) -> bytes:

@@ -64,7 +64,7 @@ class AuthorizerCore:
         self._trust = trust
         self._random = random
         self._settings = settings
-        self._rules = rules or Rules()
+        self._rules = rules or Rules(credentials.id.domain)
         self._kept = Groups(credentials, random, settings.address, settings.pool, settings.distributors)
         self._distributing = Distributing(credentials, trust, self._kept, self._admit)
         self._verbs: dict[str, Callable[[Requested, float], list[Any]]] = {
@@ -136,7 +136,8 @@ class AuthorizerCore:
             return self._kept.once_created(conference_id, lambda _: [Answer(request.token, _created(known))], now)
         if len(message.access.acceptable_users) > MAX_NAMES or len(message.access.unacceptable_users) > MAX_NAMES:
             raise Refused("too-many", "access-control", f"an access control list has at most {MAX_NAMES} names")
-        resource = Resource(conference_id.hex(), coordinator, description.policy_class, message.access)
+        own = str(self._credentials.id)
+        resource = Resource(conference_id.hex(), coordinator, description.policy_class, message.access, own)
         rule = self._rules.check(coordinator, "create", resource)
         taken = self._kept.addresses()
         groups = complete_groups(signed, coordinator, description, self._settings.pool, taken)
@@ -187,10 +188,11 @@ class AuthorizerCore:
             raise Refused("address", "source-address", "the host's own address is malformed") from None
         if message.relay:
             return group, None, self._appointed(group, str(host.id))
-        resource = self._kept.find_conference(group.conference_id).resource()
+        conference = self._kept.find_conference(group.conference_id)
+        resource = conference.resource()
         user = None
         if message.HasField("user_statement"):
-            user = verify_user_statement(message, host, str(self._credentials.id), self._trust, now)
+            user = verify_user_statement(message, host, conference.authorizer, self._trust, now)
         principals = [str(who.id) for who in (host, user) if who is not None]
         rules = self._rules.check_all(principals, "join", resource, with_user=user is not None)
         return group, user, rules[-1]
@@ -239,7 +241,7 @@ class AuthorizerCore:
     def _evict(self, request: Requested, now: float) -> list[Any]:
         signed = request.message.eviction
         try:
-            signer = self._trust.open_statement(signed, EVICTION_LABEL, now)
+            signer = self._trust.open_statement(signed, EVICTION_LABEL, now, peers=True)
             eviction = wire.Eviction.FromString(signed.statement)
         except (Rejected, DecodeError) as error:
             raise Refused("eviction", "signature", f"the eviction was not accepted: {error}") from None

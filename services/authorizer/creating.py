@@ -23,7 +23,7 @@ def open_description(
 ) -> tuple[str, ConferenceDescription]:
     """The Coordinator and its description; `Refused("description")` where it isn't the Coordinator's, or can't be."""
     try:
-        coordinator = trust.open_statement(signed, CONFERENCE_LABEL, now)
+        coordinator = trust.open_statement(signed, CONFERENCE_LABEL, now, peers=True)
         description = ConferenceDescription.FromString(signed.statement)
     except Rejected as rejected:
         raise Refused("description", rejected.cause, f"the Coordinator's description: {rejected}") from None

@@ -12,8 +12,9 @@ from mcsa.v1.types_pb2 import GroupDescription
 
 @dataclass(frozen=True, slots=True)
 class InstallSender:
-    """Be able to send to a group under this epoch, as the given sender."""
+    """Be able to send to a group under this epoch, as the given sender. `domain` is the conference's."""
 
+    domain: str
     group: GroupDescription
     epoch: int
     key: GroupKey

@@ -18,7 +18,7 @@ from mcsa.distribution import RIGHT_FOR, access_list_hash, sign_right
 from mcsa.errors import Refused, Rejected
 from mcsa.esp.spi import SENDER_ID_LIMIT, epoch_tag
 from mcsa.gkm import Authority, Distributing, scheme_named
-from mcsa.identity import Credentials
+from mcsa.identity import Credentials, SpiffeId
 from mcsa.keys import GroupKey, Random
 from mcsa.registration import seal_association
 from mcsa.sealing import check_public_key
@@ -32,7 +32,7 @@ from mcsa.v1.authorizer_log_pb2 import (
     MemberRecord,
 )
 from mcsa.v1.authorizer_pb2 import Beacon, DistributionRight, GroupSecurityAssociation, GroupUpdate
-from mcsa.v1.types_pb2 import GroupDescription, RosterEntry, SignedStatement
+from mcsa.v1.types_pb2 import ConferenceDescription, GroupDescription, RosterEntry, SignedStatement
 from services.authorizer.batch import Adoption, Batch, Joiner
 from services.authorizer.blocks import Block, Blocks
 from services.authorizer.journal import Then
@@ -142,6 +142,12 @@ class Group:
     def conference_id(self) -> bytes:
         """16 bytes."""
         return self._setting.conference_id
+
+    @property
+    def domain(self) -> str:
+        """Of the Authorizer that the conference is at home at, whoever serves it: all members derive under it."""
+        description = ConferenceDescription.FromString(self._setting.signed_description.statement)
+        return SpiffeId.parse(description.authorizer).domain
 
     @property
     def key(self) -> GroupKey:

@@ -2,6 +2,14 @@
 
 The default rules below are the paper's classes (section 2.3) for users and hosts. An operator can replace them by a
 file of his own; each rule needs an `@id`, which is the name that a refused caller reads.
+
+What is of which domain:
+
+    principal.domain    the user's or host's own
+    resource.domain     the conference's: that of the Authorizer it was convened at
+    context.domain      that of the Authorizer that decides: the same, unless it serves its hosts for one elsewhere
+
+Where no peers are configured, users and hosts of other domains don't get as far as a rule.
 """
 
 from __future__ import annotations
@@ -19,10 +27,27 @@ from mcsa.v1.types_pb2 import POLICY_CLASS_OPEN, AccessControl
 
 DEFAULT_RULES = """
 @id("any-user-may-convene")
-permit(principal is User, action == Action::"create", resource);
+permit(principal is User, action == Action::"create", resource) when { principal.domain == context.domain };
+
+@id("users-of-peers-convene-at-home")
+forbid(principal is User, action == Action::"create", resource) unless { principal.domain == context.domain };
 
 @id("verified-user-may-join")
-permit(principal is User, action == Action::"join", resource);
+permit(principal is User, action == Action::"join", resource) when { principal.domain == resource.domain };
+
+@id("user-of-a-peer-may-join-where-named")
+permit(principal is User, action == Action::"join", resource)
+when {
+  principal.domain != resource.domain &&
+  (resource.coordinator == principal || resource.acceptable_users.contains(principal))
+};
+
+@id("users-of-peers-by-name-only")
+forbid(principal is User, action == Action::"join", resource)
+unless {
+  principal.domain == resource.domain ||
+  resource.coordinator == principal || resource.acceptable_users.contains(principal)
+};
 
 @id("closed-group-admits-acceptable-users-only")
 forbid(principal is User, action == Action::"join", resource)
@@ -33,7 +58,10 @@ forbid(principal is User, action == Action::"join", resource)
 when { resource.unacceptable_users.contains(principal) };
 
 @id("host-of-the-domain-may-join")
-permit(principal is Host, action == Action::"join", resource);
+permit(principal is Host, action == Action::"join", resource) when { principal.domain == context.domain };
+
+@id("hosts-of-peers-register-at-home")
+forbid(principal is Host, action == Action::"join", resource) unless { principal.domain == context.domain };
 
 @id("listed-hosts-only")
 forbid(principal is Host, action == Action::"join", resource)
@@ -54,6 +82,10 @@ permit(principal is User, action == Action::"evict", resource) when { resource.c
 _SENTENCES = {
     "closed-group-admits-acceptable-users-only": "{who} is not on the Coordinator's list of acceptable users; ask "
     "the Coordinator to convene with you on it",
+    "users-of-peers-convene-at-home": "{who} is of another domain; convene at that domain's own Authorizer",
+    "users-of-peers-by-name-only": "{who} is of another domain than the conference; ask the Coordinator "
+    "to convene with you on the list of acceptable users, also where it is open",
+    "hosts-of-peers-register-at-home": "{who} is of another domain; its own Authorizer has to take it in",
     "unacceptable-user": "{who} is on the list of users that may not join, or was thrown out",
     "listed-hosts-only": "{who} is not on the list of hosts that may join",
     "unacceptable-host": "{who} is on the list of hosts that may not join",
@@ -69,12 +101,14 @@ class Resource:
     coordinator: str
     policy_class: int
     access: AccessControl
+    authorizer: str
 
     @cached_property
     def entities(self) -> cedarpy.Entities:
         """Parsed once: with a long list that takes as long as ten signatures."""
         access = self.access
         attributes = {
+            "domain": _domain(self.authorizer),
             "open": self.policy_class == POLICY_CLASS_OPEN,
             "coordinator": _reference(self.coordinator),
             "acceptable_users": [_reference(name) for name in access.acceptable_users],
@@ -87,9 +121,10 @@ class Resource:
 
 
 class Rules:
-    """The rules in force."""
+    """The rules in force at an Authorizer of this domain."""
 
-    def __init__(self, text: str = DEFAULT_RULES) -> None:
+    def __init__(self, domain: str, text: str = DEFAULT_RULES) -> None:
+        self._domain = domain
         self._policies = cedarpy.PolicySet.from_str(text)
         parsed = json.loads(cedarpy.policies_to_json_str(text))["staticPolicies"]
         self._names = {key: policy.get("annotations", {}).get("id", key) for key, policy in parsed.items()}
@@ -105,11 +140,12 @@ class Rules:
         asked = {
             "action": {"type": "Action", "id": action},
             "resource": {"type": "Group", "id": resource.name},
-            "context": {"with_user": with_user},
+            "context": {"with_user": with_user, "domain": self._domain},
         }
         # Principals as objects: names in Cedar's own syntax take three times as long.
         requests = [{"principal": _uid(principal), **asked} for principal in principals]
-        results = cedarpy.is_authorized_batch(requests, self._policies, resource.entities)
+        entities = resource.entities.with_added_json_str(json.dumps([_entity(name) for name in set(principals)]))
+        results = cedarpy.is_authorized_batch(requests, self._policies, entities)
         return [self._permitted(*each, action) for each in zip(principals, results, strict=True)]
 
     def _permitted(self, principal: str, result: cedarpy.AuthzResult, action: str) -> str:
@@ -117,13 +153,27 @@ class Rules:
         if result.allowed:
             return ", ".join(sorted(named))
         rule = ", ".join(sorted(named)) or "nothing-permits-it"
-        sentence = _SENTENCES.get(rule, "{who} may not {action} here").format(who=principal, action=action)
-        raise Refused("not-allowed", rule, sentence)
+        sentences = [_SENTENCES[name] for name in sorted(named) if name in _SENTENCES]
+        sentence = "; ".join(sentences) or "{who} may not {action} here"
+        raise Refused("not-allowed", rule, sentence.format(who=principal, action=action))
+
+
+_NAME = re.compile(r"spiffe://([^/]+)/(\w+)/.+")
+
+
+def _domain(name: str) -> str:
+    match = _NAME.fullmatch(name)
+    return match[1] if match else ""
 
 
 def _kind(name: str) -> str:
-    match = re.fullmatch(r"spiffe://[^/]+/(\w+)/.+", name)
-    return match[1].capitalize() if match else "Unknown"
+    match = _NAME.fullmatch(name)
+    return match[2].capitalize() if match else "Unknown"
+
+
+def _entity(principal: str) -> dict[str, object]:
+    """A principal without its domain would make rules fail, and a rule that fails forbids nothing."""
+    return {"uid": _uid(principal), "attrs": {"domain": _domain(principal)}, "parents": []}
 
 
 def _uid(name: str) -> dict[str, str]:

@@ -61,7 +61,7 @@ class AuthorizerService:
             assembly.trust,
             os.urandom,
             Settings(settings.pool, settings.address, () if settings.rules else settings.distributors),
-            Rules(text),
+            Rules(assembly.credentials.id.domain, text),
         )
         endpoint = Endpoint(
             subjects.AUTHORIZER,
@@ -162,8 +162,7 @@ class AuthorizerService:
     def _install(self, effect: InstallSender) -> None:
         group = effect.group
         suite = suite_named(group.policy.suite)
-        domain = self._assembly.credentials.id.domain
-        key = derive_traffic_key(effect.key, domain, group.group_id, effect.epoch, suite, effect.sender_id)
+        key = derive_traffic_key(effect.key, effect.domain, group.group_id, effect.epoch, suite, effect.sender_id)
         self._senders[group.group_id, effect.epoch] = OutboundAssociation(key)
         loopback = ipaddress.ip_address(self._settings.address).is_loopback
         if group.group_id not in self._sockets:

@@ -75,8 +75,9 @@ class Coordination:
             return True
         if user in self._access.unacceptable_users:
             return False
-        open_to_all = self._participant.terms.description.policy_class == POLICY_CLASS_OPEN
-        return open_to_all or user in self._access.acceptable_users
+        terms = self._participant.terms
+        is_open = terms.description.policy_class == POLICY_CLASS_OPEN
+        return (is_open and user.startswith(terms.own_users)) or user in self._access.acceptable_users
 
     def _wanted(self) -> set[str]:
         """Whom a call is waited for."""

@@ -246,7 +246,7 @@ class LocalParticipant:
 
     def _ejected(self, _heard: Delivered, body: Ejection, now: float) -> Effects:
         try:
-            signer = self.setting.trust.open_statement(body.eviction, EVICTION_LABEL, now)
+            signer = self.setting.trust.open_statement(body.eviction, EVICTION_LABEL, now, peers=True)
             eviction = Eviction.FromString(body.eviction.statement)
         except (Rejected, DecodeError):
             return [Count("rejected.ejection.signature")]

@@ -10,6 +10,7 @@ from google.protobuf.message import DecodeError
 
 from mcsa.conference_id import CONFERENCE_LABEL, conference_id_of, group_id_of
 from mcsa.errors import Refused, Rejected
+from mcsa.identity import SpiffeId
 from mcsa.trust import Trust
 from mcsa.v1.types_pb2 import ConferenceDescription, GroupDescription, SignedStatement
 
@@ -32,6 +33,11 @@ class Terms:
         return self.description.coordinator
 
     @property
+    def own_users(self) -> str:
+        """How the names of users of the conference's own domain begin: that of the Authorizer it is at home at."""
+        return f"spiffe://{SpiffeId.parse(self.description.authorizer).domain}/user/"
+
+    @property
     def control(self) -> GroupDescription:
         """The control group: the first, by construction."""
         return self.groups[0]
@@ -47,8 +53,9 @@ def open_terms(
 ) -> Terms:
     """`Refused("description")` unless its Coordinator signed it, and conference and groups are named after it."""
     try:
-        signer = trust.open_statement(statement, CONFERENCE_LABEL, now)
+        signer = trust.open_statement(statement, CONFERENCE_LABEL, now, peers=True)
         description = ConferenceDescription.FromString(statement.statement)
+        SpiffeId.parse(description.authorizer)
     except Rejected as rejected:
         raise _refused(rejected.cause, f"the Coordinator's description was not accepted: {rejected}") from None
     except DecodeError:

@@ -48,6 +48,7 @@ class Agency:
         self.backbone = Membership(
             leaf.backbone,
             leaf.authorizer,
+            leaf.home,
             leaf.conference_id,
             leaf.host,
             leaf.trust,
@@ -60,7 +61,7 @@ class Agency:
 
     def begin(self) -> list[Any]:
         """Joins the backbone's multicast group; goes on with `opened`."""
-        return [OpenGroup(self.backbone.group)]
+        return [OpenGroup(self.backbone.domain, self.backbone.group)]
 
     def opened(self) -> list[Any]:
         """Registers."""

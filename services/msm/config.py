@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from pathlib import Path
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationInfo, field_validator
 
 from mcsa.shell.settings import ServiceSettings
 
@@ -13,7 +14,15 @@ class AcceptedSettings(BaseModel):
     """One line of the GPAD: which Authorizer may key groups in which network (RFC 5374, section 4.1.3)."""
 
     authorizer: str
+    """Pattern over SPIFFE IDs."""
     network: str = "239.0.0.0/8"
+    through: str = ""
+    """SPIFFE ID of the own domain's Authorizer that serves such groups to this host; empty where the first does."""
+
+    @field_validator("network")
+    @classmethod
+    def _check_network(cls, network: str) -> str:
+        return str(ip_network(network))
 
 
 class MsmSettings(ServiceSettings):
@@ -24,10 +33,23 @@ class MsmSettings(ServiceSettings):
     directory: str
     """SPIFFE ID of the session directory."""
     accepts: list[AcceptedSettings]
-    """Authorizers that this host takes keys from."""
+    """Authorizers that this host takes keys from; the first line that fits counts."""
     sockets: Path
     """Folder of the local sockets, 0700."""
     offload: bool = True
     """Datagrams in batches by UDP_SEGMENT and UDP_GRO, where the kernel has them."""
     hpke_suite: str = "x25519"
     """Of registrations, where the group says nothing: "x25519" or "x-wing"."""
+
+    @field_validator("accepts")
+    @classmethod
+    def _check_accepts(cls, accepts: list[AcceptedSettings], info: ValidationInfo) -> list[AcceptedSettings]:
+        own = f"spiffe://{info.data.get('domain')}/authorizer/"
+        peers = {peer.domain for peer in info.data.get("peers", [])}
+        for line in accepts:
+            if line.through and not line.through.startswith(own):
+                raise ValueError(f"through = '{line.through}' has to be an Authorizer of the own domain: {own}NAME")
+            domain = line.authorizer.removeprefix("spiffe://").partition("/")[0]
+            if domain in peers and not line.through:
+                raise ValueError(f"{line.authorizer} takes no hosts of this domain in: say `through` = {own}NAME")
+        return accepts

@@ -10,10 +10,8 @@ Which Authorizer may key which addresses is the host's own list (RFC 5374's GPAD
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from typing import Any
 
 from google.protobuf.message import Message
@@ -44,6 +42,7 @@ from services.msm.events import (
     SequenceLow,
     UnknownEpochSeen,
 )
+from services.msm.gpad import Accepted, Gpad
 from services.msm.membership import Changed, Membership, RenewalWanted, RepairWanted
 from services.msm.reports import Reporting
 from services.msm.sessions import Sessions
@@ -51,14 +50,6 @@ from services.msm.sessions import Sessions
 STATEMENT_FOR = 30.0  # seconds that a user's statement holds
 PREPARED_AT_ONCE = 256
 NEARBY_WITHIN = 1.0  # seconds for a distributor to answer; after that the Authorizer is asked
-
-
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """One line of the GPAD: this Authorizer (a pattern over SPIFFE IDs) may key groups in this network."""
-
-    authorizer: str
-    network: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,9 +124,8 @@ class MsmCore:
         self._prepared: dict[bytes, _Prepared] = {}
         self._joins: dict[bytes, _Join] = {}
         self._agencies: dict[bytes, Agency] = {}  # by the group that was asked for
-        self._sessions = Sessions(
-            self.credentials, self.trust, self.random, self.settings.directory, self.check_accepted
-        )
+        self._gpad = Gpad(self.settings.accepts)
+        self._sessions = Sessions(self.credentials, self.trust, self.random, self.settings.directory, self._gpad)
         self._distributing = Distributing(self.credentials, self.trust)
         self._verbs: dict[str, Callable[[Requested, float], list[Any]]] = {
             "list-sessions": self._sessions.list_sessions,
@@ -220,43 +210,38 @@ class MsmCore:
         if request.caller.id != self.credentials.id:
             raise Refused("not-allowed", "own-host-only", "an MSM works for the CSM of its own host only")
 
-    def check_accepted(self, authorizer: str, address: str) -> None:
-        """Raises `Refused` unless this host's GPAD lets this Authorizer key this address ("" for any)."""
-        for line in self.settings.accepts:
-            if not fnmatchcase(authorizer, line.authorizer):
-                continue
-            if not address or ipaddress.ip_address(address) in ipaddress.ip_network(line.network):
-                return
-        sentence = (
-            f"this host accepts no keys for {address or 'any group'} from {authorizer or 'nobody'}; see `accepts`"
-        )
-        raise Refused("authorizer", "gpad", sentence)
+    def _serving(self, conference_id: bytes, authorizer: str) -> str:
+        """Whom to ask about a conference at home at `authorizer`: where this host is in it, who serves it there."""
+        for membership in self.memberships.values():
+            if (membership.conference_id, membership.home) == (conference_id, authorizer):
+                return membership.authorizer
+        return self._gpad.serving(authorizer)
 
     def _pass_on(
-        self, request: Requested, verb: str, authorizer: str, message: Message, answer: Callable[[Any], Message]
+        self, request: Requested, verb: str, serving: str, message: Message, answer: Callable[[Any], Message]
     ) -> list[Any]:
-        self.check_accepted(authorizer, "")
         token = _Passed(request.token, answer)
         return [
-            Request(subjects.AUTHORIZER, verb, message, authorizer, token, traceparent=request.traceparent),
+            Request(subjects.AUTHORIZER, verb, message, serving, token, traceparent=request.traceparent),
         ]
 
     def _create_session(self, request: Requested, now: float) -> list[Any]:
         message = request.message
         description = self._sessions.open_description(message.description, now)
         asked = authorizer_wire.CreateRequest(description=message.description, access=message.access)
+        serving = self._gpad.serving_all(description.authorizer, [group.address for group in description.groups])
 
         def answer(created: authorizer_wire.CreateResponse) -> Message:
-            return self._sessions.created(description, created, self.settings.address, now)
+            return self._sessions.created(description, serving, created, self.settings.address, now)
 
-        return self._pass_on(request, "create", description.authorizer, asked, answer)
+        return self._pass_on(request, "create", serving, asked, answer)
 
     def _evict_member(self, request: Requested, now: float) -> list[Any]:
         message = request.message
         return self._pass_on(
             request,
             "evict",
-            message.authorizer,
+            self._serving(message.conference_id, message.authorizer),
             authorizer_wire.EvictRequest(eviction=message.eviction),
             lambda evicted: wire.EvictMemberResponse(epochs=evicted.epochs),
         )
@@ -264,21 +249,25 @@ class MsmCore:
     def _fetch_certificate(self, request: Requested, now: float) -> list[Any]:
         message = request.message
 
+        serving = self._serving(message.conference_id, message.authorizer)
+
         def answer(found: authorizer_wire.CertificateResponse) -> Message:
-            self.trust.verify_chain(found.authorizer_chain, now, ("authorizer",))
+            authorizer = self.trust.verify_chain(found.authorizer_chain, now, ("authorizer",), peers=True)
+            if str(authorizer.id) not in (message.authorizer, serving):
+                raise Rejected("sender", f"the certificate is of {authorizer.id}")
             return wire.FetchCertificateResponse(
                 authorizer_chain=found.authorizer_chain, coordinator_chain=found.coordinator_chain
             )
 
         asked = authorizer_wire.CertificateRequest(conference_id=message.conference_id)
-        return self._pass_on(request, "certificate", message.authorizer, asked, answer)
+        return self._pass_on(request, "certificate", serving, asked, answer)
 
     def _countersign_record(self, request: Requested, now: float) -> list[Any]:
         message = request.message
         return self._pass_on(
             request,
             "countersign",
-            message.authorizer,
+            self._serving(message.conference_id, message.authorizer),
             authorizer_wire.CountersignRequest(conference_id=message.conference_id, head=message.head),
             lambda signed: wire.CountersignRecordResponse(countersignature=signed.countersignature),
         )
@@ -321,7 +310,7 @@ class MsmCore:
     def _join_group(self, request: Requested, now: float) -> list[Any]:
         message: wire.JoinGroupRequest = request.message
         group = message.group
-        self.check_accepted(message.authorizer, group.address)
+        serving = self._gpad.serving(message.authorizer, group.address)
         prepared = self._prepared.pop(message.user_statement.statement, None)
         if prepared is None or now >= prepared.expires_at:
             sentence = "the statement is not one that this host prepared in the last half minute; prepare again"
@@ -334,11 +323,14 @@ class MsmCore:
         self._joins[group.group_id] = _Join(request.token, message, prepared.key, traceparent=request.traceparent)
         if group.group_id in self.memberships and self.memberships[group.group_id].socket_path:
             return self._register(group.group_id, now)
+        host, home = str(self.credentials.id), message.authorizer
         membership = self.memberships[group.group_id] = Membership(
-            group, message.authorizer, message.conference_id, str(self.credentials.id), self.trust, self.random
+            group, serving, home, message.conference_id, host, self.trust, self.random
         )
         # of a protocol of subgroups, which address to join the Authorizer says
-        return self._register(group.group_id, now) if membership.has_subgroups else [OpenGroup(group)]
+        return (
+            self._register(group.group_id, now) if membership.has_subgroups else [OpenGroup(membership.domain, group)]
+        )
 
     def _group_opened(self, event: GroupOpened, now: float) -> list[Any]:
         for agency in self._agencies.values():
@@ -404,7 +396,8 @@ class MsmCore:
         """The Authorizer's choice, once it is found good."""
         try:
             membership.check(gsa)
-            self.check_accepted(membership.authorizer, gsa.group.address)
+            if self._gpad.serving(membership.home, gsa.group.address) != membership.authorizer:
+                raise Rejected("association", "of a subgroup whose address is another Authorizer's to key here")
         except Rejected as rejected:
             return self._not_associated(membership.asked.group_id, rejected, now)
         except Refused as refused:
@@ -412,7 +405,7 @@ class MsmCore:
         join.association = gsa
         left = [CloseGroup(membership.group.group_id)] if membership.socket_path else []
         membership.group, membership.socket_path = gsa.group, ""
-        return [*left, OpenGroup(gsa.group)]
+        return [*left, OpenGroup(membership.domain, gsa.group)]
 
     def _not_associated(self, group_id: bytes, rejected: Rejected, now: float, *, nearby: bool = False) -> list[Any]:
         if nearby:  # it may have been anybody's answer

@@ -13,8 +13,10 @@ from mcsa.v1.types_pb2 import GroupDescription
 
 @dataclass(frozen=True, slots=True)
 class OpenGroup:
-    """Join the multicast group and open its local socket; `GroupOpened` or `GroupFailed` follows."""
+    """Join the multicast group and open its local socket; `GroupOpened` or `GroupFailed` follows. `domain` is that of
+    the conference's home Authorizer: the keys of packets derive under it, on hosts of whichever domain."""
 
+    domain: str
     group: GroupDescription
 
 

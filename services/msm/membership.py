@@ -19,16 +19,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from google.protobuf.message import DecodeError
+
 from mcsa.distribution import covers
 from mcsa.errors import Rejected
 from mcsa.esp.spi import epoch_tag
 from mcsa.gkm import Distributor, Excluded, Joining, Member, scheme_named
+from mcsa.identity import SpiffeId
 from mcsa.keys import GroupKey, Random
 from mcsa.trust import Trust
 from mcsa.update_parts import UpdateReassembly
 from mcsa.updates import open_beacon, open_update, parse_message, parse_update, update_key
 from mcsa.v1.authorizer_pb2 import DistributionRight, GroupSecurityAssociation, GroupUpdate
-from mcsa.v1.types_pb2 import GroupDescription, RosterEntry, SignedStatement
+from mcsa.v1.types_pb2 import ConferenceDescription, GroupDescription, RosterEntry, SignedStatement
 from services.msm.events import DropEpoch, InstallEpoch, PauseSending, ResumeSending, SetRoster, SwitchSending
 
 REPAIR_EACH = 1.0  # seconds: at most one repair per group (design, section 6)
@@ -68,7 +71,8 @@ class Membership:
     """See the module."""
 
     group: GroupDescription
-    authorizer: str
+    authorizer: str  # who serves this host: associations, updates and beacons are signed by it
+    home: str  # the Authorizer that the Coordinator named; the same, but where this domain's serves for it
     conference_id: bytes
     host: str
     trust: Trust
@@ -151,6 +155,11 @@ class Membership:
         return effects + self._send_under(gsa.epoch, now)
 
     @property
+    def domain(self) -> str:
+        """Under which the keys of packets derive, on all hosts: the home's."""
+        return SpiffeId.parse(self.home).domain
+
+    @property
     def has_subgroups(self) -> bool:
         """Which subgroup it is in, the Authorizer says."""
         return scheme_named(self.asked.policy.gkm).subgroups and not self.as_agent
@@ -172,6 +181,8 @@ class Membership:
         )
         if not same:
             raise Rejected("association", "of another group, address or conference than was announced")
+        if _home_of(gsa) != self.home:
+            raise Rejected("association", "of a conference that is at home at another Authorizer than was announced")
         if gsa.epoch <= self.epoch:
             raise Rejected("association", "an older epoch")
 
@@ -435,3 +446,10 @@ class Membership:
 
     def _silent_at(self) -> float:
         return self._heard_at + self.group.policy.beacon_silence_ms / 1000
+
+
+def _home_of(gsa: GroupSecurityAssociation) -> str:
+    try:
+        return ConferenceDescription.FromString(gsa.description.statement).authorizer
+    except DecodeError:
+        raise Rejected("association", "without the Coordinator's description") from None

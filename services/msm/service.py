@@ -17,7 +17,7 @@ from mcsa.shell.service import RunningService
 from mcsa.v1.types_pb2 import GroupDescription
 from services.msm.agent import AgentAtWork
 from services.msm.config import MsmSettings
-from services.msm.core import Accepted, MsmCore, Settings
+from services.msm.core import MsmCore, Settings
 from services.msm.events import (
     CloseGroup,
     Distribute,
@@ -29,6 +29,7 @@ from services.msm.events import (
     StopDistributing,
     StopRelaying,
 )
+from services.msm.gpad import Accepted
 from services.msm.path import GroupPath
 from services.msm.relay import GroupRelay
 
@@ -45,7 +46,7 @@ class MsmService:
         self._shares: dict[bytes, End] = {}  # those that it listens for
         self._sharing = asyncio.Lock()
         credentials = self._assembly.credentials
-        accepts = [Accepted(line.authorizer, line.network) for line in settings.accepts]
+        accepts = [Accepted(line.authorizer, line.network, line.through) for line in settings.accepts]
         core_settings = Settings(settings.address, settings.directory, accepts, settings.hpke_suite)
         core = self.make_core(core_settings)
         endpoint = Endpoint(
@@ -138,9 +139,9 @@ class MsmService:
         group = effect.group
         tell = self._running.feed_from_thread
         try:
-            domain, address = self._assembly.credentials.id.domain, self._settings.address
+            address = self._settings.address
             shared = ipaddress.ip_address(address).is_loopback
-            path = self.make_path(domain, group)
+            path = self.make_path(effect.domain, group)
             relay = GroupRelay(
                 path, address, self._settings.sockets, tell, shared=shared, offload=self._settings.offload
             )

@@ -7,7 +7,6 @@ Authorizer gave, that Authorizer is one that this host accepts for those address
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +24,7 @@ from mcsa.v1 import authorizer_pb2 as authorizer_wire
 from mcsa.v1 import msm_pb2 as wire
 from mcsa.v1 import sd_pb2 as sd_wire
 from mcsa.v1.types_pb2 import ConferenceDescription, SignedStatement
+from services.msm.gpad import Gpad
 
 CERTIFICATE_WITHIN = 2.0  # seconds to wait for a certificate before a session is listed without
 COORDINATORS_KEPT = 1_000
@@ -72,7 +72,7 @@ class Sessions:
         trust: Trust,
         random: Random,
         directory: str,
-        check_accepted: Callable[[str, str], None],
+        gpad: Gpad,
     ) -> None:
         self._random = random
         self._withdrawals: dict[bytes, bytes] = {}
@@ -80,7 +80,7 @@ class Sessions:
         self._credentials = credentials
         self._trust = trust
         self._directory = directory
-        self._check_accepted = check_accepted
+        self._gpad = gpad
         self._listings: dict[int, _Listing] = {}
         self._next = 0
         self._coordinators: dict[Named, Identity] = {}
@@ -91,18 +91,24 @@ class Sessions:
     def open_description(self, signed: SignedStatement, now: float) -> ConferenceDescription:
         """A description that its Coordinator signed; `Refused` otherwise."""
         try:
-            self._trust.open_statement(signed, CONFERENCE_LABEL, now)
+            self._trust.open_statement(signed, CONFERENCE_LABEL, now, peers=True)
             return ConferenceDescription.FromString(signed.statement)
         except (Rejected, DecodeError) as error:
             raise Refused("description", "signature", f"the description was not accepted: {error}") from None
 
     def created(
-        self, description: ConferenceDescription, created: authorizer_wire.CreateResponse, address: str, now: float
+        self,
+        description: ConferenceDescription,
+        serving: str,
+        created: authorizer_wire.CreateResponse,
+        address: str,
+        now: float,
     ) -> wire.CreateSessionResponse:
-        """What the CSM gets, with the text for the Coordinator to sign."""
+        """What the CSM gets, with the text for the Coordinator to sign; `serving` is the Authorizer that answered."""
         for group in created.groups:
             try:
-                self._check_accepted(description.authorizer, group.address)
+                if self._gpad.serving(description.authorizer, group.address) != serving:
+                    raise Rejected("gpad", f"{group.address} is not for {serving} to key here; see `accepts`")
             except Refused as refused:
                 raise Rejected("gpad", refused.sentence) from None
         text = describe(
@@ -195,14 +201,15 @@ class Sessions:
                 continue  # the directory counts these
             session.announcement.CopyFrom(announcement)
             listing.sessions.append(session)
-            if self._is_to_be_asked_for(session, listing, now):
+            serving = self._serving(session)
+            if serving and self._is_to_be_asked_for(session, listing, now):
                 listing.waiting.add(_named(session))
                 effects.append(
                     Request(
                         subjects.AUTHORIZER,
                         "certificate",
                         authorizer_wire.CertificateRequest(conference_id=session.conference_id),
-                        session.authorizer,
+                        serving,
                         _Certified(number, _named(session)),
                         within=CERTIFICATE_WITHIN,
                     )
@@ -215,9 +222,7 @@ class Sessions:
         named = _named(session)
         if not session.conference_id or named in self._coordinators or named in listing.waiting:
             return False
-        if now < self._unknown.get(named, 0.0) or len(listing.waiting) >= ASKED_AT_ONCE:
-            return False
-        return self._accepted(session)
+        return now >= self._unknown.get(named, 0.0) and len(listing.waiting) < ASKED_AT_ONCE
 
     def _finish(self, number: int, named: Named | None = None) -> list[Any]:
         listing = self._listings[number]
@@ -233,26 +238,25 @@ class Sessions:
 
     def _learn(self, named: Named, response: authorizer_wire.CertificateResponse, now: float) -> None:
         try:
-            coordinator = self._trust.verify_chain(response.coordinator_chain, now, ("user",))
+            coordinator = self._trust.verify_chain(response.coordinator_chain, now, ("user",), peers=True)
         except Rejected:
             return
         if len(self._coordinators) >= COORDINATORS_KEPT:
             self._coordinators.clear()
         self._coordinators[named] = coordinator
 
-    def _accepted(self, session: wire.Session) -> bool:
+    def _serving(self, session: wire.Session) -> str:
+        """Whom this host would ask about it; empty where its Authorizer is not accepted for all its addresses."""
         try:
-            for group in session.groups:
-                self._check_accepted(session.authorizer, group.address)
-        except (Refused, ValueError):
-            return False
-        return True
+            return self._gpad.serving_all(session.authorizer, [group.address for group in session.groups])
+        except Refused:
+            return ""
 
     def _remark(self, session: wire.Session) -> str:
         """Why a session is not verified; empty where it is."""
         if not session.conference_id:
             return "not one of ours"
-        if not self._accepted(session):
+        if not self._serving(session):
             return "its Authorizer is not one that this host accepts for these addresses"
         signed = split_signature(session.announcement.sdp)
         coordinator = self._coordinators.get(_named(session))

@@ -14,6 +14,7 @@ import pytest
 from mcsa import __version__
 from mcsa.key_files import load_credentials, save_anchors
 from tests.record.parts import whole
+from tests.record.test_domains import held
 from tests.world import World
 
 COMMANDS = [
@@ -143,6 +144,23 @@ def test_a_record_with_one_byte_changed_is_refused(record: tuple[Path, Path], tm
     file.write_bytes(raw)
     done = mcsa("record", "verify", str(file), "--anchors", str(anchors), folder=tmp_path)
     assert done.returncode == 1 and "not to be believed" in done.stderr and not done.stdout
+
+
+def test_a_record_of_two_domains_needs_the_anchors_of_both(tmp_path: Path) -> None:
+    a, b = World("a.example"), World("b.example")
+    one = held(a, b)
+    one.countersign(b.authorizer)
+    (tmp_path / "one.record").write_bytes(one.writer.serialised())
+    for name, world in (("a", a), ("b", b)):
+        save_anchors(tmp_path / f"{name}.pem", [world.authority.certificate])
+    verify = ["record", "verify", str(tmp_path / "one.record"), "--anchors", str(tmp_path / "a.pem")]
+    done = mcsa(*verify, folder=tmp_path)
+    assert done.returncode == 1 and "not to be believed" in done.stderr
+    done = mcsa(*verify, "--anchors", str(tmp_path / "b.pem"), folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "bob (b.example)" in done.stdout and "by main (b.example)" in done.stdout and "alice (" not in done.stdout
+    done = mcsa(*verify, "--anchors", str(tmp_path / "a.pem"), folder=tmp_path)
+    assert done.returncode == 1 and "speaks for a.example, and so does another" in done.stderr
 
 
 def test_a_record_of_another_domain_is_refused(record: tuple[Path, Path], tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from mcsa.ckgds.interface import scheme_named
@@ -47,8 +47,16 @@ class Speaker:
 class Conference:
     """Alice coordinates, bob writes the record. Each step is said, and recorded `seconds` after the one before."""
 
-    def __init__(self, world: World | None = None, writer: str = "bob", seconds: float = 1.0) -> None:
+    def __init__(
+        self,
+        world: World | None = None,
+        writer: str = "bob",
+        seconds: float = 1.0,
+        abroad: Mapping[str, World] | None = None,
+    ) -> None:
+        """`abroad`: users that are of another domain than the conference."""
         self.world = world or World()
+        self._abroad = abroad or {}
         self.now = self.world.now
         self.seconds = seconds
         alice = self.world.user("alice")
@@ -62,7 +70,7 @@ class Conference:
         self.statement = alice.sign_statement(CONFERENCE_LABEL, self.description.SerializeToString())
         self.id = conference_id_of(str(alice.id), self.statement.statement)
         self.speakers: dict[str, Speaker] = {}
-        self.writer = RecordWriter(self.id, str(self.world.user(writer).id))
+        self.writer = RecordWriter(self.id, str(self.user(writer).id))
         self.writer.description(self.statement, self.now)
         self.run = 0
         self.run_hash = b""
@@ -70,8 +78,11 @@ class Conference:
 
     def speaker(self, name: str) -> Speaker:
         if name not in self.speakers:
-            self.speakers[name] = Speaker(self.world.user(name), self.id)
+            self.speakers[name] = Speaker(self.user(name), self.id)
         return self.speakers[name]
+
+    def user(self, name: str) -> Credentials:
+        return self._abroad.get(name, self.world).user(name)
 
     def record(self, fragments: Any) -> None:
         self.now += self.seconds
@@ -151,7 +162,7 @@ class Conference:
     def eject(self, name: str, signer: str = "alice", **changes: Any) -> None:
         fields: dict[str, Any] = {"conference_id": self.id, "subject": self.speaker(name).name, "reason": "shouted"}
         statement = Eviction(**{**fields, **changes}).SerializeToString()
-        signed = self.world.user(signer).sign_statement(EVICTION_LABEL, statement)
+        signed = self.user(signer).sign_statement(EVICTION_LABEL, statement)
         self.say("alice", ejection=wire.Ejection(eviction=signed))
 
     def close(self) -> None:

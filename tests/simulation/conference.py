@@ -40,10 +40,15 @@ class DirectoryNode(Node):
     """Lists what was announced. SAP itself is tested where sockets are real."""
 
     def __init__(self, world: World, switchboard: Switchboard) -> None:
+        self.core = _DirectoryCore()
         endpoint = Endpoint(
-            subjects.SD, world.directory.id.token, world.directory, world.trust(), _DirectoryCore(), seeded(99)
+            subjects.SD, world.directory.id.token, world.directory, world.trust(), self.core, seeded(99)
         )
         super().__init__("sd", endpoint, switchboard)
+
+    def hear(self, other: DirectoryNode) -> None:
+        """Both hear what the other announces: they are on one multicast network."""
+        self.core.announced = other.core.announced
 
 
 @dataclass
@@ -232,8 +237,8 @@ class Application:
         media: tuple[GroupDescription, ...] = (),
     ) -> bytes:
         """A conference; its id."""
-        ids = [str(self.node.world.user(name).id) for name in acceptable]
-        named = ids if expected is None else [str(self.node.world.user(name).id) for name in expected]
+        ids = [self._id_of(name) for name in acceptable]
+        named = ids if expected is None else [self._id_of(name) for name in expected]
         response = self.ask(
             "convene",
             wire.ConveneRequest(
@@ -251,6 +256,10 @@ class Application:
         self.conference_id = response.conference_id
         self.attach()
         return self.conference_id
+
+    def _id_of(self, name: str) -> str:
+        """A user of the own domain, unless the whole name is given."""
+        return name if name.startswith("spiffe://") else str(self.node.world.user(name).id)
 
     def join(self, conference_id: bytes) -> None:
         self.ask("join", wire.JoinRequest(user=self._key, conference_id=conference_id))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,6 +16,7 @@ from mcsa.v1.types_pb2 import (
     GroupPolicy,
     SignedStatement,
 )
+from services.msm.gpad import Accepted
 from tests.simulation.network import START, Network, Weather
 from tests.simulation.nodes import AskingNode, AuthorizerNode, MsmNode, Switchboard
 from tests.simulation.stream import MemoryStream
@@ -25,12 +27,23 @@ class Domain:
     """Authorizer and hosts; every host has an MSM and something that asks it."""
 
     def __init__(
-        self, seed: int = 1, weather: Weather | None = None, hosts: tuple[str, ...] = (), world: World | None = None
+        self,
+        seed: int = 1,
+        weather: Weather | None = None,
+        hosts: tuple[str, ...] = (),
+        world: World | None = None,
+        network: Network | None = None,
+        subnet: str = "198.51.100",
+        accepts: Sequence[Accepted] = (),
     ) -> None:
+        """`network`: shared with another domain, which has another subnet and a bus of its own. `accepts`: lines of all
+        hosts' GPAD before that of the own Authorizer."""
         self.seed = seed
+        self.subnet = subnet
+        self._accepts = accepts
         self._started = 0
         self.world = world or World(now=START)
-        self.network = Network(seed, weather)
+        self.network = network or Network(seed, weather)
         self.switchboard = Switchboard(self.network)
         self.stream = MemoryStream()
         self._folder = TemporaryDirectory()
@@ -44,7 +57,7 @@ class Domain:
     def add_host(self, name: str) -> None:
         """A host, and its address."""
         number = len(self.msm) + 2
-        self.msm[name] = self.msm_node(name, f"198.51.100.{number}", self.seed * 1000 + number)
+        self.msm[name] = self.msm_node(name, f"{self.subnet}.{number}", self.seed * 1000 + number)
         self.csm[name] = AskingNode(self.world, self.switchboard, name, self.seed * 2000 + number)
 
     def age_key(self, group_id: bytes) -> None:
@@ -67,7 +80,7 @@ class Domain:
 
     def authorizer_node(self, seed: int, state: Path) -> AuthorizerNode:
         """A process of the Authorizer that begins now."""
-        return AuthorizerNode(self.world, self.switchboard, seed, self.stream, state)
+        return AuthorizerNode(self.world, self.switchboard, seed, self.stream, state, f"{self.subnet}.1")
 
     def restart_msm(self, name: str) -> None:
         """A new process with nothing."""
@@ -81,7 +94,7 @@ class Domain:
 
     def msm_node(self, name: str, address: str, seed: int) -> MsmNode:
         """A process of a host's MSM that begins now."""
-        return MsmNode(self.world, self.switchboard, name, address, seed)
+        return MsmNode(self.world, self.switchboard, name, address, seed, self._accepts)
 
     def describe(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import partial
@@ -38,8 +38,9 @@ from services.authorizer.core import AuthorizerCore
 from services.authorizer.core import Settings as AuthorizerSettings
 from services.authorizer.logs import Logs
 from services.msm import events as msm_events
-from services.msm.core import Accepted, MsmCore
+from services.msm.core import MsmCore
 from services.msm.core import Settings as MsmSettings
+from services.msm.gpad import Accepted
 from services.msm.path import GroupPath, Received
 from services.msm.relaying import Relayed, RelayingAgent
 from tests.simulation.network import Network
@@ -192,16 +193,25 @@ class Node:
 class AuthorizerNode(Node):
     """The Authorizer, with its sender on the multicast."""
 
-    ADDRESS = "198.51.100.1"
+    ADDRESS = "198.51.100.1"  # in the first domain
 
-    def __init__(self, world: World, switchboard: Switchboard, seed: int, stream: MemoryStream, state: Path) -> None:
+    def __init__(
+        self,
+        world: World,
+        switchboard: Switchboard,
+        seed: int,
+        stream: MemoryStream,
+        state: Path,
+        address: str = ADDRESS,
+    ) -> None:
         random = seeded(seed)
-        core = AuthorizerCore(world.authorizer, world.trust(), random, AuthorizerSettings(address=self.ADDRESS))
+        core = AuthorizerCore(world.authorizer, world.trust(), random, AuthorizerSettings(address=address))
         endpoint = Endpoint(
             subjects.AUTHORIZER, world.authorizer.id.token, world.authorizer, world.trust(), core, random
         )
         super().__init__("authorizer", endpoint, switchboard)
         self.core = core
+        self.address = address
         self.logs = Logs(self.store(stream), self.at_rest(state / "storage.key"), random, pause)
         self._senders: dict[tuple[bytes, int], OutboundAssociation] = {}
         self._addresses: dict[bytes, str] = {}
@@ -253,12 +263,13 @@ class AuthorizerNode(Node):
         self.event(await self.logs.read(effect.log))
 
     def carry_out(self, effect: Any) -> None:
-        domain = self.endpoint.credentials.id.domain
         match effect:
             case authorizer_events.InstallSender():
                 group = effect.group
                 suite = suite_named(group.policy.suite)
-                key = derive_traffic_key(effect.key, domain, group.group_id, effect.epoch, suite, effect.sender_id)
+                key = derive_traffic_key(
+                    effect.key, effect.domain, group.group_id, effect.epoch, suite, effect.sender_id
+                )
                 self._senders[group.group_id, effect.epoch] = OutboundAssociation(key)
                 self._addresses[group.group_id] = group.address
             case authorizer_events.DropSender():
@@ -268,7 +279,7 @@ class AuthorizerNode(Node):
                 if sender is None:
                     return
                 packet = sender.seal(effect.payload, UPDATE_PORT, UPDATE_PORT)
-                self.network.send(self.ADDRESS, self._addresses[effect.group_id], packet)
+                self.network.send(self.address, self._addresses[effect.group_id], packet)
             case authorizer_events.Tell():
                 subject = subjects.group_subject(self.endpoint.caller, effect.group_id)
                 self.switchboard.publish(self, subject, effect.payload)
@@ -291,12 +302,19 @@ class AuthorizerNode(Node):
 class MsmNode(Node):
     """A host's MSM, with its packet path."""
 
-    def __init__(self, world: World, switchboard: Switchboard, name: str, address: str, seed: int) -> None:
+    def __init__(
+        self,
+        world: World,
+        switchboard: Switchboard,
+        name: str,
+        address: str,
+        seed: int,
+        accepts: Sequence[Accepted] = (),
+    ) -> None:
         random = seeded(seed)
         credentials = world.host(name)
-        settings = MsmSettings(
-            address, str(world.directory.id), [Accepted(f"spiffe://{world.domain}/authorizer/*", "239.255.0.0/16")]
-        )
+        own = Accepted(f"spiffe://{world.domain}/authorizer/*", "239.255.0.0/16")
+        settings = MsmSettings(address, str(world.directory.id), [*accepts, own])
         core = MsmCore(credentials, world.trust(), random, settings, self._path_counters)
         endpoint = Endpoint(
             subjects.MSM, credentials.id.token, credentials, world.trust(), core, random, distributes=True
@@ -346,7 +364,7 @@ class MsmNode(Node):
     def carry_out(self, effect: Any) -> None:
         match effect:
             case msm_events.OpenGroup():
-                self._open(effect.group)
+                self._open(effect.domain, effect.group)
             case msm_events.StartRelaying():
                 agent = RelayingAgent(self.paths[effect.backbone_id], self.paths[effect.leaf_id])
                 self.agents[effect.leaf_id] = agent
@@ -365,8 +383,8 @@ class MsmNode(Node):
                 if path is not None:
                     self._pass_up(effect.group_id, path.carry_out(effect, self.network.now))
 
-    def _open(self, group: GroupDescription) -> None:
-        path = GroupPath(self.endpoint.credentials.id.domain, group)
+    def _open(self, domain: str, group: GroupDescription) -> None:
+        path = GroupPath(domain, group)
         self.paths[group.group_id] = path
         self.received.setdefault(group.group_id, [])
 
@@ -466,9 +484,9 @@ class AskingNode(Node):
         self.network.run_until(lambda: token in self.core.outcomes, within + 1)
         return self.core.outcomes[token]
 
-    def join(self, group: GroupDescription, conference_id: bytes, user: str) -> Outcome:
-        """The two steps of joining a group for a user."""
-        authorizer = str(self.world.authorizer.id)
+    def join(self, group: GroupDescription, conference_id: bytes, user: str, home: str = "") -> Outcome:
+        """The two steps of joining a group for a user; `home` is the conference's Authorizer, if not the own one."""
+        authorizer = home or str(self.world.authorizer.id)
         asked = msm_pb2.PrepareJoinRequest(group_id=group.group_id, authorizer=authorizer)
         prepared = self.ask("prepare-join", asked)
         if prepared.refused:

@@ -313,16 +313,16 @@ def test_epochs_rise_and_are_no_less_than_the_clock(desk: Desk, group_id: bytes)
 
 def test_forbid_wins_and_nothing_is_allowed_by_default():
     access = AccessControl(acceptable_users=["spiffe://d/user/bob"], unacceptable_users=["spiffe://d/user/bob"])
-    resource = Resource("r", "spiffe://d/user/alice", POLICY_CLASS_CLOSED, access)
-    assert refused(Rules().check, "spiffe://d/user/bob", "join", resource).rule == "unacceptable-user"
-    assert refused(Rules("").check, "spiffe://d/user/alice", "join", resource).rule == "nothing-permits-it"
+    resource = Resource("r", "spiffe://d/user/alice", POLICY_CLASS_CLOSED, access, "spiffe://d/authorizer/main")
+    assert refused(Rules("d").check, "spiffe://d/user/bob", "join", resource).rule == "unacceptable-user"
+    assert refused(Rules("d", "").check, "spiffe://d/user/alice", "join", resource).rule == "nothing-permits-it"
     principals = ["spiffe://d/user/alice", "spiffe://d/host/h", "spiffe://d/user/bob"]
-    assert Rules().check_all(principals[:2], "join", resource) == [
+    assert Rules("d").check_all(principals[:2], "join", resource) == [
         "verified-user-may-join",
         "host-of-the-domain-may-join",
     ]
-    assert refused(Rules().check_all, principals, "join", resource).rule == "unacceptable-user"
-    assert "any-user-may-convene" in Rules().check("spiffe://d/user/zoe", "create", resource)
+    assert refused(Rules("d").check_all, principals, "join", resource).rule == "unacceptable-user"
+    assert "any-user-may-convene" in Rules("d").check("spiffe://d/user/zoe", "create", resource)
 
 
 def test_a_policy_has_safe_defaults():

@@ -11,6 +11,7 @@ from mcsa.v1 import msm_pb2 as wire
 from mcsa.v1.authorizer_pb2 import CertificateResponse
 from mcsa.v1.sd_pb2 import ListResponse
 from mcsa.v1.types_pb2 import SessionAnnouncement
+from services.msm.gpad import Accepted, Gpad
 from services.msm.sessions import Sessions
 from tests.sap.parts import described
 from tests.world import NOW, World, seeded
@@ -43,7 +44,9 @@ def listed(world: World, sessions: Sessions, *heard: bytes) -> list[wire.Session
 
 def test_an_authorizer_speaks_for_its_own_conferences_only(world: World):
     other = world.credentials("authorizer", "other")
-    sessions = Sessions(world.host("alpha"), world.trust(), seeded(1), str(world.directory.id), lambda *_: None)
+    sessions = Sessions(
+        world.host("alpha"), world.trust(), seeded(1), str(world.directory.id), Gpad([Accepted("*", "0.0.0.0/0")])
+    )
     first, genuine = listed(world, sessions, resigned(world, other), described(world))
     assert first.authorizer == str(other.id) and genuine.verified
     forged, genuine = listed(world, sessions, resigned(world, world.authorizer), described(world))
