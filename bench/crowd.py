@@ -15,9 +15,9 @@ from time import monotonic, perf_counter, sleep, time
 
 from bench.rekeys import DOMAIN, Rekeys
 from mcsa.gkm import Member as KeyMember
+from mcsa.membership import Changed, Membership, RepairWanted
 from mcsa.updates import open_update, parse_update, update_key
 from services.msm.events import GroupMessage
-from services.msm.membership import Changed, Membership, RepairWanted
 from services.msm.path import GroupPath
 
 LABEL = "mcsa bench v1"

@@ -14,11 +14,11 @@ from mcsa.endpoint import Count, Request
 from mcsa.envelope import payload_hash
 from mcsa.errors import Rejected
 from mcsa.gkm import Joining
+from mcsa.membership import Membership
 from mcsa.registration import open_association
 from mcsa.sealing import SealingKey
 from mcsa.v1 import authorizer_pb2 as wire
 from services.msm.events import CloseGroup, OpenGroup, StartRelaying, StopRelaying
-from services.msm.membership import Membership
 
 AGAIN_AFTER = 1.0  # seconds after which an agent that wasn't admitted, or has missed too much, registers again
 

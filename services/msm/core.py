@@ -24,6 +24,7 @@ from mcsa.errors import Refused, Rejected
 from mcsa.gkm import Joining, scheme_named
 from mcsa.identity import Credentials
 from mcsa.keys import Random
+from mcsa.membership import Changed, Membership, RenewalWanted, RepairWanted
 from mcsa.registration import open_association
 from mcsa.sealing import SealingKey
 from mcsa.trust import Trust
@@ -43,7 +44,6 @@ from services.msm.events import (
     UnknownEpochSeen,
 )
 from services.msm.gpad import Accepted, Gpad
-from services.msm.membership import Changed, Membership, RenewalWanted, RepairWanted
 from services.msm.reports import Reporting
 from services.msm.sessions import Sessions
 

@@ -22,6 +22,7 @@ from mcsa.envelope import payload_hash
 from mcsa.errors import Refused, Rejected
 from mcsa.gkm import scheme_named
 from mcsa.identity import Credentials
+from mcsa.membership import Membership
 from mcsa.registration import seal_association, verify_user_statement
 from mcsa.sealing import SealingKey
 from mcsa.trust import Trust
@@ -37,7 +38,6 @@ from mcsa.v1.authorizer_pb2 import (
 )
 from mcsa.v1.types_pb2 import RosterEntry, SignedStatement
 from services.msm.events import Distribute, StopDistributing
-from services.msm.membership import Membership
 from services.msm.reports import Reports
 
 

@@ -10,12 +10,12 @@ import pytest
 
 from mcsa.distribution import sign_right
 from mcsa.endpoint import OutgoingRequest, Request
+from mcsa.membership import Membership
 from mcsa.v1.authorizer_pb2 import AccessList, AdoptRequest
 from mcsa.v1.msm_pb2 import LeaveGroupRequest, ListSessionsRequest
 from mcsa.v1.types_pb2 import POLICY_CLASS_OPEN, GroupPolicy
 from services.authorizer.blocks import DISTRIBUTORS, SENDER_IDS
 from services.msm.distributing import _Post
-from services.msm.membership import Membership
 from tests.simulation.domain import Domain
 from tests.simulation.nodes import Node
 from tests.simulation.test_groups import eject, heard

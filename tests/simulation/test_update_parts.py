@@ -9,12 +9,12 @@ import pytest
 from mcsa.esp.derive import derive_traffic_key
 from mcsa.esp.outbound import OutboundAssociation
 from mcsa.esp.suite import suite_named
+from mcsa.membership import Membership
 from mcsa.update_parts import DATAGRAM_MAX, split_update
 from mcsa.updates import PORT, beacon_message, parse_message, update_message
 from mcsa.v1.authorizer_pb2 import GroupMessage, SealedUpdate
 from mcsa.v1.msm_pb2 import LeaveGroupRequest
 from mcsa.v1.types_pb2 import GroupPolicy
-from services.msm.membership import Membership
 from tests.simulation.domain import Domain
 from tests.simulation.network import START, Frame, Weather
 from tests.simulation.nodes import AuthorizerNode, MsmNode

@@ -7,6 +7,7 @@ import pytest
 from mcsa.endpoint import Refuse
 from mcsa.errors import Rejected
 from mcsa.gkm import scheme_named
+from mcsa.membership import Membership
 from mcsa.sealing import SealingKey
 from mcsa.v1.authorizer_pb2 import CreateResponse, GroupSecurityAssociation
 from mcsa.v1.msm_pb2 import JoinGroupRequest
@@ -14,7 +15,6 @@ from mcsa.v1.types_pb2 import ConferenceDescription, GroupDescription, SignedSta
 from services.msm.core import MsmCore, Settings, _Join
 from services.msm.events import OpenGroup
 from services.msm.gpad import Accepted, Gpad
-from services.msm.membership import Membership
 from services.msm.sessions import Sessions
 from tests.world import NOW, World, seeded
 

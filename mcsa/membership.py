@@ -27,12 +27,12 @@ from mcsa.esp.spi import epoch_tag
 from mcsa.gkm import Distributor, Excluded, Joining, Member, scheme_named
 from mcsa.identity import SpiffeId
 from mcsa.keys import GroupKey, Random
+from mcsa.path_control import DropEpoch, InstallEpoch, PauseSending, ResumeSending, SetRoster, SwitchSending
 from mcsa.trust import Trust
 from mcsa.update_parts import UpdateReassembly
 from mcsa.updates import open_beacon, open_update, parse_message, parse_update, update_key
 from mcsa.v1.authorizer_pb2 import DistributionRight, GroupSecurityAssociation, GroupUpdate
 from mcsa.v1.types_pb2 import ConferenceDescription, GroupDescription, RosterEntry, SignedStatement
-from services.msm.events import DropEpoch, InstallEpoch, PauseSending, ResumeSending, SetRoster, SwitchSending
 
 REPAIR_EACH = 1.0  # seconds: at most one repair per group (design, section 6)
 REPAIR_JITTER = 0.2  # seconds
