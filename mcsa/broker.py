@@ -23,6 +23,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from mcsa.envelope import MAX_LIFETIME
+from mcsa.identity import SpiffeId
 from mcsa.subjects import AUTHORIZER, CSM, DISTRIBUTOR, GROUP, LOG, MSM, SD, subject
 
 ANY = "*"
@@ -91,6 +92,17 @@ def authorizer_grant(token: str, nkey_public: str) -> Grant:
     store = [f"$JS.API.STREAM.{verb}.{log_stream(token)}" for verb in ("INFO", "MSG.GET", "PURGE")]
     publish = [subject(GROUP, token, ANY), subject(LOG, token, ANY), *store]
     return _service_grant(AUTHORIZER, token, nkey_public, publish, [subject(AUTHORIZER, ANY, ANY)])
+
+
+def subordinate_name(authorizer: SpiffeId) -> str:
+    """The identity, on a home's bus, of another domain's Authorizer."""
+    return f"subordinate-{authorizer.domain.replace('.', '_')}-{authorizer.token}"
+
+
+def subordinate_grant(authorizer: SpiffeId, home: str, nkey_public: str) -> Grant:
+    """Another domain's Authorizer on the bus of the one named `home`: asks it, and hears its groups."""
+    publish = [subject(AUTHORIZER, authorizer.token, ANY)]
+    return Grant(nkey_public, subordinate_name(authorizer), publish, [subject(GROUP, home, ANY)])
 
 
 def sd_grant(token: str, nkey_public: str) -> Grant:

@@ -51,14 +51,22 @@ def sign_right(authorizer: Credentials, right: DistributionRight) -> SignedState
 
 
 def open_right(
-    signed: SignedStatement, authorizer: str, group_id: bytes, distributor: str, trust: Trust, now: float
+    signed: SignedStatement,
+    authorizer: str,
+    group_id: bytes,
+    distributor: str,
+    trust: Trust,
+    now: float,
+    *,
+    peers: bool = False,
 ) -> DistributionRight:
-    """A right that is in force: what this Authorizer signed for this group and this host.
+    """A right that is in force: what this Authorizer, with `peers` perhaps another domain's, signed for this group and
+    this host, or Authorizer.
 
     Raises `Rejected`: those of `Trust.open_statement`, and "right" for another signer, group or host, one that is
     malformed, has expired (30 s of clock skew tolerated) or holds for longer than an Authorizer would say.
     """
-    signer = trust.open_statement(signed, DISTRIBUTION_RIGHT_LABEL, now, "authorizer")
+    signer = trust.open_statement(signed, DISTRIBUTION_RIGHT_LABEL, now, "authorizer", peers=peers)
     try:
         right = DistributionRight.FromString(signed.statement)
     except DecodeError:

@@ -239,6 +239,7 @@ class Endpoint:
     callers: Sequence[str] = ("host",)
     peer_callers: Mapping[str, Sequence[str]] = field(default_factory=dict)  # kinds by domain: a subordinate's place
     answerers: Sequence[str] = ("authorizer", "directory", "host")
+    peer_answerers: Mapping[str, Sequence[str]] = field(default_factory=dict)  # likewise, of whom is asked there
     publications: dict[str, type[Message]] = field(default_factory=dict)
     publishers: Sequence[str] = ("authorizer",)
     listens_to: list[str] = field(default_factory=list)
@@ -275,7 +276,7 @@ class Endpoint:
             verified = parse_envelope(raw).verify(self.trust, expected, now)
             if verified.sender.id.token != caller:
                 raise Rejected("subject", "of another caller")
-            return self._begin(verified, method.verb, reply, now, traceparent, group_id, raw if group_id else b"")
+            return self._begin(verified, method.verb, reply, now, traceparent, group_id, raw)
         except Rejected as rejected:
             self.counters[f"rejected.{rejected.cause}"] += 1
         except (ValueError, KeyError):
@@ -295,7 +296,8 @@ class Endpoint:
             }
             any_host = pending.request.any_host
             answerers = ("host",) if any_host else self.answerers
-            expected = Expected([str(self.credentials.id)], types, answerers, pending.payload_hash)
+            peers = {} if any_host else self.peer_answerers
+            expected = Expected([str(self.credentials.id)], types, answerers, pending.payload_hash, peers)
             verified = received.verify(self.trust, expected, now)
             if not any_host and str(verified.sender.id) != pending.request.recipient:
                 raise Rejected("sender", "answered by another")

@@ -66,6 +66,14 @@ class RenewalWanted:
     """Tell the Authorizer that this host is still here."""
 
 
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """An update was applied, in a membership that `passes_on`; `key` is the group's after it."""
+
+    update: GroupUpdate
+    key: GroupKey
+
+
 @dataclass
 class Membership:
     """See the module."""
@@ -88,6 +96,7 @@ class Membership:
     epochs: list[int] = field(default_factory=list)
     switched_at: float = 0.0
     as_agent: bool = False  # in the backbone of the subgroup that this host is the relaying agent of: for nobody
+    passes_on: bool = False  # of an Authorizer that keys the group for its own domain: updates are `Followed`
     backbone: GroupDescription | None = None  # of a subgroup
     own_relay: int | None = None  # this host's sender ID for relaying into the group, where it is an agent
     departed: set[str] = field(default_factory=set)  # hosts and users that went in ejections, as far as heard
@@ -153,6 +162,13 @@ class Membership:
         effects: list[Any] = [self._set_roster((), gsa.roster), *self._enter(gsa.epoch)]
         self._drops += [(now + self.group.policy.deactivation_ms / 1000, epoch) for epoch in old]
         return effects + self._send_under(gsa.epoch, now)
+
+    @property
+    def key(self) -> GroupKey:
+        """The group key; `ValueError` before it is a member."""
+        if self._key is None:
+            raise ValueError("no member yet, or no longer")
+        return self._key
 
     @property
     def domain(self) -> str:
@@ -367,6 +383,8 @@ class Membership:
             effects.append(SwitchSending(self.group.group_id, self._sending_epoch, self.own_relay, relaying=True))
         if update.gkm_rekey:
             effects += self._rekeyed(update, key, now)
+        if self.passes_on and self._key is not None:
+            effects.append(Followed(update, self._key))
         what = "ejection" if update.ejection else "rekeyed" if update.gkm_rekey else "roster"
         effects.append(Changed(what, ", ".join(update.departed_users), update.traceparent or None))
         return effects + self.woken(now)

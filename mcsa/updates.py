@@ -18,9 +18,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from google.protobuf.message import DecodeError
 
 from mcsa.encoding import encode_parts
-from mcsa.envelope import REQUEST_ID_SIZE, Expected, Received, parse_envelope, type_name, write_envelope
+from mcsa.envelope import REQUEST_ID_SIZE, Expected, Received, Types, parse_envelope, type_name, write_envelope
 from mcsa.errors import Rejected
-from mcsa.identity import Credentials
+from mcsa.identity import Credentials, SpiffeId
 from mcsa.keys import GroupKey, Random, UpdateKey
 from mcsa.trust import Trust
 from mcsa.v1.authorizer_pb2 import Beacon, GroupMessage, GroupUpdate, SealedUpdate
@@ -104,7 +104,7 @@ def open_update(sealed: SealedUpdate, key: UpdateKey, trust: Trust, authorizer: 
         envelope = AESGCM(key.reveal()).decrypt(sealed.nonce, sealed.ciphertext, bound)
     except InvalidTag:
         raise Rejected("integrity", "update") from None
-    expected = Expected([group_recipient(sealed.group_id)], {UPDATE_TYPE: GroupUpdate}, ["authorizer"])
+    expected = _expected(sealed.group_id, {UPDATE_TYPE: GroupUpdate}, trust, authorizer)
     received = parse_envelope(envelope)
     verified = received.verify(trust, expected, min(now, received.deadline_at))
     if str(verified.sender.id) != authorizer:
@@ -114,6 +114,13 @@ def open_update(sealed: SealedUpdate, key: UpdateKey, trust: Trust, authorizer: 
     if update.group_id != sealed.group_id or update.number != sealed.number:
         raise Rejected("malformed", "update is of another group or number")
     return update
+
+
+def _expected(group_id: bytes, types: Types, trust: Trust, authorizer: str) -> Expected:
+    """From this Authorizer, which may be a peer domain's where a membership says so: it is named, not any of them."""
+    domain = SpiffeId.parse(authorizer).domain
+    peers = {} if domain == trust.domain else {domain: ("authorizer",)}
+    return Expected([group_recipient(group_id)], types, ["authorizer"], peers=peers)
 
 
 def open_beacon(raw: bytes, group_id: bytes, trust: Trust, authorizer: str, now: float) -> Beacon:
@@ -129,7 +136,7 @@ def open_old_beacon(raw: bytes, group_id: bytes, trust: Trust, authorizer: str, 
 
 
 def _open_beacon(received: Received, group_id: bytes, trust: Trust, authorizer: str, now: float) -> Beacon:
-    expected = Expected([group_recipient(group_id)], {type_name(Beacon): Beacon}, ["authorizer"])
+    expected = _expected(group_id, {type_name(Beacon): Beacon}, trust, authorizer)
     verified = received.verify(trust, expected, now)
     if str(verified.sender.id) != authorizer:
         raise Rejected("sender", "not this group's Authorizer")

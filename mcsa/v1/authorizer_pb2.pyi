@@ -796,19 +796,23 @@ class LeaveRequest(_message.Message):
 
     GROUP_ID_FIELD_NUMBER: _builtins.int
     USER_FIELD_NUMBER: _builtins.int
+    HOST_FIELD_NUMBER: _builtins.int
     group_id: _builtins.bytes
     """16 bytes."""
     user: _builtins.str
     """SPIFFE ID of the user that leaves; empty for the whole host."""
+    host: _builtins.str
+    """SPIFFE ID of the host, where its own domain's Authorizer speaks for it; empty for the caller."""
     def __init__(
         self,
         *,
         group_id: _builtins.bytes = ...,
         user: _builtins.str = ...,
+        host: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["group_id", b"group_id", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["group_id", b"group_id", "host", b"host", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -920,16 +924,20 @@ class CertificateRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     CONFERENCE_ID_FIELD_NUMBER: _builtins.int
+    HOME_FIELD_NUMBER: _builtins.int
     conference_id: _builtins.bytes
     """16 bytes; empty for the Authorizer's certificate alone."""
+    home: _builtins.str
+    """SPIFFE ID of the Authorizer that the conference is at home at; empty for the one that is asked."""
     def __init__(
         self,
         *,
         conference_id: _builtins.bytes = ...,
+        home: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["conference_id", b"conference_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conference_id", b"conference_id", "home", b"home"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

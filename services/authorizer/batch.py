@@ -38,6 +38,11 @@ class Adoption:
     sender_id: int
     distributor: str
 
+    @property
+    def keyed_elsewhere(self) -> bool:
+        """The distributor is another domain's Authorizer, under whose keys this member is."""
+        return "/authorizer/" in self.distributor
+
     def answer(self, *, adopted: bool) -> Then:
         """There is nothing left to report."""
         return lambda _: [Answer(self.joiner.token, AdoptResponse(adopted=adopted))]

@@ -85,8 +85,10 @@ class Blocks:
         wanting = [m for m in candidates if m.sender_id is not None and m.host not in self._of and self.permits(m.host)]
         wanting.sort(key=lambda member: (member.host not in before, member.sender_id))
         if self._distributors == "appointed":
-            appointed = sum(block.sender_ids > 0 for block in self._of.values())
-            wanting = wanting[: max(0, DISTRIBUTORS - appointed)]
+            appointed = sum(block.sender_ids > 0 and "/host/" in block.host for block in self._of.values())
+            own = [member for member in wanting if not _is_authorizer(member)]
+            # another domain's Authorizer is always one, since its hosts have nobody else
+            wanting = [*filter(_is_authorizer, wanting), *own[: max(0, DISTRIBUTORS - appointed)]]
         given = []
         for member in wanting:
             if first + SENDER_IDS > GIVEN_BELOW:
@@ -113,3 +115,7 @@ class Blocks:
         for record in records:
             block = Block(record.host, record.first_sender_id, record.sender_ids, used=set(record.used))
             self._of[record.host] = block
+
+
+def _is_authorizer(member: Member) -> bool:
+    return "/authorizer/" in member.host

@@ -4,7 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pydantic import BaseModel, ConfigDict
+
 from mcsa.shell.settings import ServiceSettings
+
+
+class HomeSettings(BaseModel):
+    """A peer's Authorizer whose groups (of scheme `kd`) this one keys for hosts of its own domain."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    authorizer: str
+    """Its SPIFFE ID; its domain is one of `peers`."""
+    bus: list[str]
+    """URLs of that domain's broker."""
+    nkey: Path
+    """Seed of this Authorizer at that broker, 0600."""
 
 
 class AuthorizerSettings(ServiceSettings):
@@ -18,3 +33,7 @@ class AuthorizerSettings(ServiceSettings):
     """Cedar policies instead of the built-in ones. Members can't hold anybody against them, and serve no joins."""
     distributors: tuple[str, ...] = ("*",)
     """Hosts (patterns over SPIFFE IDs) that may serve joins, where the key management protocol has members do so."""
+    homes: tuple[HomeSettings, ...] = ()
+    """Authorizers of peers whose conferences hosts of this domain take part in, through this one."""
+    subordinates: tuple[str, ...] = ()
+    """Authorizers of peers (SPIFFE IDs) that may do so with groups of this one."""

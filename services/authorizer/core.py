@@ -22,7 +22,8 @@ from google.protobuf.message import DecodeError
 from mcsa.conference_id import conference_id_of
 from mcsa.endpoint import Answer, Answered, Count, Failed, Published, Refuse, Requested, Woken
 from mcsa.errors import Refused, Rejected
-from mcsa.identity import Credentials, Identity
+from mcsa.gkm import scheme_named
+from mcsa.identity import Credentials, Identity, SpiffeId
 from mcsa.keys import Random
 from mcsa.registration import verify_user_statement
 from mcsa.statements import COUNTERSIGNATURE_LABEL, EVICTION_LABEL
@@ -32,10 +33,11 @@ from mcsa.v1 import authorizer_pb2 as wire
 from mcsa.v1.authorizer_log_pb2 import ConferenceRecord
 from services.authorizer import alarms
 from services.authorizer.batch import Joiner
+from services.authorizer.branches import Branches
 from services.authorizer.conference import Conference, conference_log
 from services.authorizer.creating import complete_groups, open_description
 from services.authorizer.distributing import Distributing
-from services.authorizer.events import Appended, Decided, Fenced, Loaded
+from services.authorizer.events import Appended, Decided, Fenced, FromHome, HomeTold, Loaded
 from services.authorizer.group import AGENT, Group
 from services.authorizer.groups import Groups
 from services.authorizer.journal import MAX_ENTRY, Gate
@@ -51,6 +53,8 @@ class Settings:
 
     pool: str = "239.255.64.0/18"  # administratively scoped, local (RFC 2365, section 6.1)
     address: str = "127.0.0.1"  # from which the Authorizer's own packets come
+    homes: Sequence[str] = ()  # Authorizers of peers whose groups this one keys for hosts of its own domain
+    subordinates: Sequence[str] = ()  # Authorizers of peers that do so with groups of this one
     distributors: Sequence[str] = ("*",)  # patterns of hosts that may serve joins, in groups where members do
 
 
@@ -67,6 +71,8 @@ class AuthorizerCore:
         self._rules = rules or Rules(credentials.id.domain)
         self._kept = Groups(credentials, random, settings.address, settings.pool, settings.distributors)
         self._distributing = Distributing(credentials, trust, self._kept, self._admit)
+        self._subordinate_domains = {SpiffeId.parse(name).domain for name in settings.subordinates}
+        self._branches = Branches(credentials, trust, random, settings.address, settings.homes)
         self._verbs: dict[str, Callable[[Requested, float], list[Any]]] = {
             "create": self._create,
             "register": self._register,
@@ -96,11 +102,17 @@ class AuthorizerCore:
         match event:
             case Requested():
                 try:
-                    return self._verbs[event.verb](event, now)
+                    own = self._verbs[event.verb]
+                    elsewhere = self._branches.requested(event, now)
+                    return own(event, now) if elsewhere is None else elsewhere
                 except Refused as refused:
                     return [*self._kept.wanted(now), Refuse(event.token, refused)]
             case Woken():
-                return self._kept.woken(now)
+                return [*self._kept.woken(now), *self._branches.woken(now)]
+            case FromHome():
+                return self._branches.from_home(event, now)
+            case HomeTold():
+                return self._branches.told(event, now)
             case Appended():
                 return self._kept.appended(event.log, now)
             case Fenced():
@@ -118,7 +130,8 @@ class AuthorizerCore:
 
     def wake_at(self) -> float | None:
         """See `mcsa.endpoint.Core`."""
-        return self._kept.wake_at()
+        times = (self._kept.wake_at(), self._branches.wake_at())
+        return min((at for at in times if at is not None), default=None)
 
     def restore(self, logs: list[Loaded], now: float) -> list[Any]:
         """What an earlier process decided, of which these are all the logs there are."""
@@ -128,6 +141,8 @@ class AuthorizerCore:
 
     def _create(self, request: Requested, now: float) -> list[Any]:
         message = request.message
+        if request.caller.id.kind != "host":
+            raise Refused("not-allowed", "hosts-create", "a conference is created through a host of the domain")
         signed = message.description
         coordinator, description = open_description(signed, str(self._credentials.id), self._trust, now)
         conference_id = conference_id_of(coordinator, signed.statement)
@@ -186,6 +201,8 @@ class AuthorizerCore:
             ipaddress.ip_address(message.address)
         except ValueError:
             raise Refused("address", "source-address", "the host's own address is malformed") from None
+        if host.id.kind == "authorizer":
+            return group, None, self._subordinate(group, host)
         if message.relay:
             return group, None, self._appointed(group, str(host.id))
         conference = self._kept.find_conference(group.conference_id)
@@ -194,8 +211,26 @@ class AuthorizerCore:
         if message.HasField("user_statement"):
             user = verify_user_statement(message, host, conference.authorizer, self._trust, now)
         principals = [str(who.id) for who in (host, user) if who is not None]
-        rules = self._rules.check_all(principals, "join", resource, with_user=user is not None)
+        through = host.id.domain if host.id.domain in self._subordinate_domains else ""
+        rules = self._rules.check_all(principals, "join", resource, with_user=user is not None, through=through)
         return group, user, rules[-1]
+
+    def _spoken_for(self, request: Requested) -> str:
+        """The host that a subordinate Authorizer speaks for: one of its own domain."""
+        host, caller = request.message.host, request.caller.id
+        own = host.startswith(f"spiffe://{caller.domain}/host/") and caller.kind == "authorizer"
+        if not own and host != str(caller):
+            raise Refused("not-allowed", "own-hosts-only", f"{caller} doesn't speak for {host}")
+        return str(host)
+
+    def _subordinate(self, group: Group, authorizer: Identity) -> str:
+        """A peer's Authorizer becomes a member that serves joins, of hosts that it reports before it answers them."""
+        if str(authorizer.id) not in self._settings.subordinates:
+            raise Refused("not-allowed", "subordinates-only", f"{authorizer.id} keys no groups of this domain")
+        if scheme_named(group.policy.gkm).distributors != "appointed":
+            sentence = "other domains take part in groups keyed by 'kd' only; convene with gkm 'kd'"
+            raise Refused("policy", "group-policy.gkm", sentence)
+        return "subordinate-authorizer"
 
     def _appointed(self, group: Group, host: str) -> str:
         star = self._kept.star(group.id)
@@ -219,7 +254,10 @@ class AuthorizerCore:
 
     def _renew(self, request: Requested, now: float) -> list[Any]:
         group = self._kept.find_group(request.message.group_id)
-        known = any(group.renew(name, now) for name in _member_names(request))
+        known = [name for name in _member_names(request) if group.renew(name, now)]
+        if known and request.caller.id.kind == "authorizer":  # it speaks for its hosts: who is gone it says
+            for host in group.hosts_of_domain(request.caller.id.domain):
+                group.renew(host, now)
         if not known:
             return [Answer(request.token, wire.RenewResponse(register_again=True))]
         return self._distributing.renew(group, request, now)
@@ -227,6 +265,8 @@ class AuthorizerCore:
     def _leave(self, request: Requested, now: float) -> list[Any]:
         group = self._kept.find_group(request.message.group_id)
         host, agent = _member_names(request)
+        if request.message.host:
+            host = agent = self._spoken_for(request)
         if request.message.user:
             touched = group.remove_user(request.message.user, now, host=host)
         else:

@@ -112,8 +112,7 @@ class Distributing:
             if now > received.deadline_at + REPORTS_FOR:
                 raise Rejected("late", "reported too late")
             as_of = min(now, received.deadline_at)
-            expected = Expected([group_recipient(group.id)], {type_name(RegisterRequest): RegisterRequest}, ["host"])
-            verified = received.verify(self.trust, expected, as_of)
+            verified = received.verify(self.trust, _expected(group, request.caller), as_of)
             asked = verified.message
             if not isinstance(asked, RegisterRequest) or asked.group_id != group.id or not asked.sender:
                 raise Rejected("recipient", "no request of a sender for this group")
@@ -149,3 +148,11 @@ class Distributing:
         who = "somebody" if newcomer is None else newcomer.host
         decided = Decided(who, f"join at {distributor}", group.id.hex(), allowed=False, rule=refused.rule)
         return [decided, *self.kept.flush_if_due(group, now)]
+
+
+def _expected(group: Group, reporter: Identity) -> Expected:
+    """A newcomer asks whoever serves the group; where another domain's Authorizer does, one of its hosts asks that."""
+    types = {type_name(RegisterRequest): RegisterRequest}
+    if reporter.id.kind != "authorizer":
+        return Expected([group_recipient(group.id)], types, ["host"])
+    return Expected([str(reporter.id)], types, (), peers={reporter.id.domain: ("host",)})

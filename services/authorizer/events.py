@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mcsa.endpoint import Answered, Failed, Request
 from mcsa.keys import GroupKey
 from mcsa.v1.types_pb2 import GroupDescription
 
@@ -103,7 +104,32 @@ class Alarm:
     sentence: str
 
 
+@dataclass(frozen=True, slots=True)
+class AskHome:
+    """Ask the Authorizer of a peer domain, on its bus; `FromHome` follows."""
+
+    home: str
+    request: Request
+
+
 # ---- events
+
+
+@dataclass(frozen=True, slots=True)
+class FromHome:
+    """What a home answered, or that it didn't."""
+
+    home: str
+    answer: Answered | Failed
+
+
+@dataclass(frozen=True, slots=True)
+class HomeTold:
+    """A home told a group something, on its bus; nothing of it is believed yet."""
+
+    home: str
+    group_id: bytes
+    payload: bytes
 
 
 @dataclass(frozen=True, slots=True)

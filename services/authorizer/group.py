@@ -231,6 +231,11 @@ class Group:
         self.members.renew(host, now + self.policy.lease_s)
         return True
 
+    def hosts_of_domain(self, domain: str) -> list[str]:
+        """Members of another domain."""
+        prefix = f"spiffe://{domain}/host/"
+        return [member.host for member in self.members if member.host.startswith(prefix)]
+
     def sweep(self, now: float) -> int:
         """Takes off the hosts whose lease has ended; returns how many. To be called at `sweep_at`."""
         self.sweep_at = now + max(1.0, self.policy.lease_s / 10)
@@ -317,7 +322,8 @@ class Group:
             sentence = f"the registration's keys can't be used: {rejected}"
             raise Refused("key-material", rejected.cause, sentence) from None
         # what the host was before may have welcomed others
-        batch.somebody_left = batch.somebody_left or self.blocks.of(host) is not None
+        came_back = self.blocks.of(host) is not None or (adoption.keyed_elsewhere and host in self.members)
+        batch.somebody_left = batch.somebody_left or came_back
         batch.adopting[host] = adoption
         batch.due(now + self.policy.batch_ms / 1000, adoption.joiner.traceparent)
 
@@ -560,6 +566,8 @@ class Group:
         records = []
         for host, adoption in list(batch.adopting.items()):
             assert isinstance(self._gkm, Distributing)
+            if adoption.keyed_elsewhere:
+                continue
             try:
                 records.append(self._gkm.adopt({host: adoption.joiner.request.gkm_contribution}))
             except Rejected as rejected:

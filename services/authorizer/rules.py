@@ -60,8 +60,12 @@ when { resource.unacceptable_users.contains(principal) };
 @id("host-of-the-domain-may-join")
 permit(principal is Host, action == Action::"join", resource) when { principal.domain == context.domain };
 
+@id("host-of-a-subordinate-may-join")
+permit(principal is Host, action == Action::"join", resource) when { principal.domain == context.through };
+
 @id("hosts-of-peers-register-at-home")
-forbid(principal is Host, action == Action::"join", resource) unless { principal.domain == context.domain };
+forbid(principal is Host, action == Action::"join", resource)
+unless { principal.domain == context.domain || principal.domain == context.through };
 
 @id("listed-hosts-only")
 forbid(principal is Host, action == Action::"join", resource)
@@ -134,13 +138,16 @@ class Rules:
         return self.check_all([principal], action, resource, with_user=with_user)[0]
 
     def check_all(
-        self, principals: Sequence[str], action: str, resource: Resource, *, with_user: bool = True
+        self, principals: Sequence[str], action: str, resource: Resource, *, with_user: bool = True, through: str = ""
     ) -> list[str]:
-        """The rules that permit it to each of them; `Refused` for the first that may not. Cheaper than one by one."""
+        """The rules that permit it to each of them; `Refused` for the first that may not. Cheaper than one by one.
+
+        `through`: the peer domain whose Authorizer reports this host of its own; empty where the host came by itself.
+        """
         asked = {
             "action": {"type": "Action", "id": action},
             "resource": {"type": "Group", "id": resource.name},
-            "context": {"with_user": with_user, "domain": self._domain},
+            "context": {"with_user": with_user, "domain": self._domain, "through": through},
         }
         # Principals as objects: names in Cedar's own syntax take three times as long.
         requests = [{"principal": _uid(principal), **asked} for principal in principals]

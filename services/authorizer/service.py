@@ -5,42 +5,50 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import os
+from contextlib import suppress
 from typing import Any
 
 import structlog
 
 from mcsa import subjects
-from mcsa.broker import bus_name
+from mcsa.broker import bus_name, subordinate_name
 from mcsa.durable_log import Conflict
 from mcsa.endpoint import Endpoint
 from mcsa.errors import Refused
 from mcsa.esp.derive import derive_traffic_key
 from mcsa.esp.outbound import OutboundAssociation
 from mcsa.esp.suite import suite_named
+from mcsa.identity import SpiffeId
 from mcsa.shell.assembly import Assembly
+from mcsa.shell.bus import Bus, Headers
 from mcsa.shell.clock import system_now
 from mcsa.shell.multicast import ESP_PORT, GroupSocket
+from mcsa.shell.nkeys import load_nkey
 from mcsa.shell.requests import BusUnavailable
+from mcsa.shell.run import crash
 from mcsa.shell.service import RunningService
 from mcsa.shell.storage_key import StorageKeyAtRest
 from mcsa.shell.stream import LogStream
 from mcsa.updates import PORT as UPDATE_PORT
-from services.authorizer.config import AuthorizerSettings
+from services.authorizer.config import AuthorizerSettings, HomeSettings
 from services.authorizer.core import AuthorizerCore, Settings
 from services.authorizer.events import (
     Alarm,
     Append,
     Appended,
+    AskHome,
     Decided,
     DropSender,
     EndLog,
     Fenced,
+    HomeTold,
     InstallSender,
     Load,
     SendToGroup,
     TakeSnapshot,
     Tell,
 )
+from services.authorizer.home import home_endpoint, told_by
 from services.authorizer.logs import AGAIN_AFTER, Logs
 from services.authorizer.rules import DEFAULT_RULES, Rules
 
@@ -60,7 +68,13 @@ class AuthorizerService:
             assembly.credentials,
             assembly.trust,
             os.urandom,
-            Settings(settings.pool, settings.address, () if settings.rules else settings.distributors),
+            Settings(
+                settings.pool,
+                settings.address,
+                distributors=() if settings.rules else settings.distributors,
+                homes=[home.authorizer for home in settings.homes],
+                subordinates=settings.subordinates,
+            ),
             Rules(assembly.credentials.id.domain, text),
         )
         endpoint = Endpoint(
@@ -70,6 +84,7 @@ class AuthorizerService:
             assembly.trust,
             self._core,
             os.urandom,
+            peer_callers={SpiffeId.parse(name).domain: ("authorizer",) for name in settings.subordinates},
             telemetry=assembly.telemetry,
         )
         bus = assembly.bus(bus_name(subjects.AUTHORIZER, endpoint.caller))
@@ -77,12 +92,36 @@ class AuthorizerService:
         settings.state.mkdir(mode=0o700, parents=True, exist_ok=True)
         store = LogStream(bus, assembly.credentials.id.token)
         self._logs = Logs(store, StorageKeyAtRest(settings.state / STORAGE_KEY), os.urandom, asyncio.sleep)
+        self._homes = {home.authorizer: self._home(home) for home in settings.homes}
         self._sockets: dict[bytes, GroupSocket] = {}
         self._senders: dict[tuple[bytes, int], OutboundAssociation] = {}
 
     async def start(self) -> None:
         """Takes over what its logs tell of, and serves."""
         await self._running.start(first=self._take_over)
+        for home, running in self._homes.items():
+            self._running.spawn(self._reach(home, running))
+
+    def _home(self, home: HomeSettings) -> RunningService:
+        """Our place on a peer's bus."""
+        assembly = self._assembly
+        endpoint = home_endpoint(home.authorizer, assembly.credentials, assembly.trust, os.urandom, assembly.telemetry)
+        bus = Bus(home.bus, subordinate_name(assembly.credentials.id), load_nkey(home.nkey), on_crash=crash)
+        return RunningService(endpoint, bus, self._running.feed)
+
+    async def _reach(self, home: str, running: RunningService) -> None:
+        """A peer's broker may be away for long; it is tried on, and nothing else waits for it."""
+        try:
+            await running.start()
+        except BusUnavailable as unavailable:
+            audit.warning("home", home=home, sentence=unavailable.sentence)
+
+        def told(subject: str, raw: bytes, _headers: Headers) -> None:
+            _, _, group = subjects.parse_subject(subject)
+            with suppress(ValueError):  # the broker's word
+                self._running.feed(HomeTold(home, bytes.fromhex(group), raw))
+
+        await running.listen(told_by(home), told)
 
     async def _take_over(self) -> None:
         logs = await self._logs.load()
@@ -90,6 +129,8 @@ class AuthorizerService:
 
     async def close(self) -> None:
         """Ends."""
+        for running in self._homes.values():
+            await running.close()
         await self._running.close()
         for socket in self._sockets.values():
             socket.close()
@@ -114,6 +155,8 @@ class AuthorizerService:
                 self._running.spawn(self._logs.end(effect.log))
             case Load():
                 self._running.spawn(self._load(effect))
+            case AskHome():
+                self._homes[effect.home].perform_effects([effect.request])
             case Alarm():
                 audit.error("alarm", what=effect.what, resource=effect.resource, sentence=effect.sentence)
                 self._running.endpoint.counters[f"alarm.{effect.what}"] += 1

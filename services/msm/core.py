@@ -259,7 +259,7 @@ class MsmCore:
                 authorizer_chain=found.authorizer_chain, coordinator_chain=found.coordinator_chain
             )
 
-        asked = authorizer_wire.CertificateRequest(conference_id=message.conference_id)
+        asked = authorizer_wire.CertificateRequest(conference_id=message.conference_id, home=message.authorizer)
         return self._pass_on(request, "certificate", serving, asked, answer)
 
     def _countersign_record(self, request: Requested, now: float) -> list[Any]:

@@ -208,7 +208,9 @@ class Sessions:
                     Request(
                         subjects.AUTHORIZER,
                         "certificate",
-                        authorizer_wire.CertificateRequest(conference_id=session.conference_id),
+                        authorizer_wire.CertificateRequest(
+                            conference_id=session.conference_id, home=session.authorizer
+                        ),
                         serving,
                         _Certified(number, _named(session)),
                         within=CERTIFICATE_WITHIN,

@@ -283,7 +283,7 @@ class Application:
         self.ask("send", asked)
 
     def eject(self, user: str) -> wire.EjectResponse:
-        subject = str(self.node.world.user(user).id)
+        subject = self._id_of(user)
         response = self.ask("eject", wire.EjectRequest(conference_id=self.conference_id, subject=subject))
         assert isinstance(response, wire.EjectResponse)
         return response

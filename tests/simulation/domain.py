@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -35,12 +35,15 @@ class Domain:
         network: Network | None = None,
         subnet: str = "198.51.100",
         accepts: Sequence[Accepted] = (),
+        homes: Mapping[str, Switchboard] | None = None,
+        subordinates: tuple[str, ...] = (),
     ) -> None:
         """`network`: shared with another domain, which has another subnet and a bus of its own. `accepts`: lines of all
         hosts' GPAD before that of the own Authorizer."""
         self.seed = seed
         self.subnet = subnet
         self._accepts = accepts
+        self._homes, self._subordinates = homes, subordinates
         self._started = 0
         self.world = world or World(now=START)
         self.network = network or Network(seed, weather)
@@ -80,7 +83,10 @@ class Domain:
 
     def authorizer_node(self, seed: int, state: Path) -> AuthorizerNode:
         """A process of the Authorizer that begins now."""
-        return AuthorizerNode(self.world, self.switchboard, seed, self.stream, state, f"{self.subnet}.1")
+        own = f"{self.subnet}.1"
+        return AuthorizerNode(
+            self.world, self.switchboard, seed, self.stream, state, own, self._homes, self._subordinates
+        )
 
     def restart_msm(self, name: str) -> None:
         """A new process with nothing."""

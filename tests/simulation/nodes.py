@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Generator, Sequence
+from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import partial
@@ -27,6 +27,8 @@ from mcsa.errors import Refused
 from mcsa.esp.derive import derive_traffic_key
 from mcsa.esp.outbound import OutboundAssociation
 from mcsa.esp.suite import suite_named
+from mcsa.identity import SpiffeId
+from mcsa.keys import Random
 from mcsa.registration import sign_user_statement
 from mcsa.shell.storage_key import StorageKeyAtRest
 from mcsa.subjects import GROUP_CHANGED
@@ -36,6 +38,7 @@ from mcsa.v1.types_pb2 import GroupDescription
 from services.authorizer import events as authorizer_events
 from services.authorizer.core import AuthorizerCore
 from services.authorizer.core import Settings as AuthorizerSettings
+from services.authorizer.home import home_endpoint, told_by
 from services.authorizer.logs import Logs
 from services.msm import events as msm_events
 from services.msm.core import MsmCore
@@ -203,13 +206,24 @@ class AuthorizerNode(Node):
         stream: MemoryStream,
         state: Path,
         address: str = ADDRESS,
+        homes: Mapping[str, Switchboard] | None = None,
+        subordinates: tuple[str, ...] = (),
     ) -> None:
         random = seeded(seed)
-        core = AuthorizerCore(world.authorizer, world.trust(), random, AuthorizerSettings(address=address))
+        settings = AuthorizerSettings(address=address, homes=tuple(homes or ()), subordinates=subordinates)
+        core = AuthorizerCore(world.authorizer, world.trust(), random, settings)
+        peers = {SpiffeId.parse(name).domain: ("authorizer",) for name in subordinates}
         endpoint = Endpoint(
-            subjects.AUTHORIZER, world.authorizer.id.token, world.authorizer, world.trust(), core, random
+            subjects.AUTHORIZER,
+            world.authorizer.id.token,
+            world.authorizer,
+            world.trust(),
+            core,
+            random,
+            peer_callers=peers,
         )
         super().__init__("authorizer", endpoint, switchboard)
+        self.homes = {home: HomeNode(self, home, bus, world, random) for home, bus in (homes or {}).items()}
         self.core = core
         self.address = address
         self.logs = Logs(self.store(stream), self.at_rest(state / "storage.key"), random, pause)
@@ -218,6 +232,16 @@ class AuthorizerNode(Node):
         self.decided: list[authorizer_events.Decided] = []
         self.alarms: list[authorizer_events.Alarm] = []
         self.run(self._take_over())
+
+    def kill(self) -> None:
+        super().kill()
+        for home in self.homes.values():
+            home.kill()
+
+    def wake(self) -> None:
+        super().wake()
+        for home in self.homes.values():
+            home.wake()
 
     def store(self, stream: MemoryStream) -> WaitingStream:
         """The way to what keeps the logs."""
@@ -291,12 +315,35 @@ class AuthorizerNode(Node):
                 self.run(self.logs.end(effect.log))
             case authorizer_events.Load():
                 self.run(self._load(effect))
+            case authorizer_events.AskHome():
+                home = self.homes[effect.home]
+                home.perform(home.endpoint.carry_out([effect.request], self.network.now))
             case authorizer_events.Alarm():
                 self.alarms.append(effect)
             case authorizer_events.Decided():
                 self.decided.append(effect)
             case _:
                 raise TypeError(effect)
+
+
+class HomeNode(Node):
+    """An Authorizer's place on the bus of a peer domain, whose Authorizer is named `home`."""
+
+    def __init__(
+        self, authorizer: AuthorizerNode, home: str, switchboard: Switchboard, world: World, random: Random
+    ) -> None:
+        self._authorizer = authorizer
+        self._home = home
+        super().__init__(
+            "subordinate", home_endpoint(home, world.authorizer, world.trust(), random), switchboard, (told_by(home),)
+        )
+
+    def told(self, subject: str, raw: bytes) -> None:
+        group_id = bytes.fromhex(subjects.parse_subject(subject)[2])
+        self.carry_out(authorizer_events.HomeTold(self._home, group_id, raw))
+
+    def carry_out(self, effect: Any) -> None:
+        self._authorizer.event(effect)
 
 
 class MsmNode(Node):

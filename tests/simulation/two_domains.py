@@ -21,14 +21,19 @@ class TwoDomains:
         weather: Weather | None = None,
         hosts_a: tuple[str, ...] = ("alpha",),
         hosts_b: tuple[str, ...] = ("beta",),
+        *,
+        subordinate: bool = False,
     ) -> None:
+        """`subordinate`: B's Authorizer keys A's groups for B's hosts."""
         self.network = Network(seed, weather)
         a, b = World("a.example", START), World("b.example", START)
         a.peers.append(b)
         b.peers.append(a)
         through = Accepted("spiffe://a.example/authorizer/*", "239.255.0.0/16", str(b.authorizer.id))
-        self.a = ConferenceDomain(seed, None, hosts_a, a, self.network)
-        self.b = ConferenceDomain(seed + 1, None, hosts_b, b, self.network, "203.0.113", [through])
+        subordinates = (str(b.authorizer.id),) if subordinate else ()
+        self.a = ConferenceDomain(seed, None, hosts_a, a, self.network, subordinates=subordinates)
+        homes = {str(a.authorizer.id): self.a.switchboard} if subordinate else {}
+        self.b = ConferenceDomain(seed + 1, None, hosts_b, b, self.network, "203.0.113", [through], homes)
         self.b.directory.hear(self.a.directory)
 
     def tell_b_of(self, conference_id: bytes) -> Conference:
