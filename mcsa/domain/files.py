@@ -22,9 +22,10 @@ from mcsa.broker import (
     operator_grant,
     sd_grant,
     storekeeper_grant,
+    subordinate_grant,
 )
 from mcsa.errors import Refused
-from mcsa.identity import Credentials
+from mcsa.identity import Credentials, SpiffeId
 from mcsa.key_files import load_authority, load_credentials, save_anchors, save_authority, save_credentials
 from mcsa.shell.local import LONGEST_PATH
 from mcsa.shell.nkeys import load_or_make_nkey
@@ -42,6 +43,8 @@ class DomainFiles:
         self.folder = folder
         self.domain = domain
         self._peers: dict[str, Path] = {}
+        self._subordinates: list[DomainFiles] = []
+        self._homes: list[dict[str, Any]] = []
         self._conferences_of: list[str] = []
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         authority = folder / "authority.pem"
@@ -59,6 +62,26 @@ class DomainFiles:
         self._peers[peer.domain] = peer.anchors
         if take_part:
             self._conferences_of.append(peer.domain)
+
+    def add_subordinate(self, peer: DomainFiles) -> None:
+        """The Authorizer of a peer may key groups of this domain's conferences (scheme `kd`) for hosts of its own."""
+        self._subordinates.append(peer)
+
+    def add_home(self, peer: DomainFiles, bus: str) -> None:
+        """The other way: this domain's Authorizer does so with groups of a peer, whose broker is there."""
+        nkey = self.subordinate_nkey(peer)
+        self._homes.append({"authorizer": str(peer.authorizer_id), "bus": [bus], "nkey": nkey})
+
+    @property
+    def authorizer_id(self) -> SpiffeId:
+        """Of this domain's Authorizer."""
+        return SpiffeId(self.domain, "authorizer", AUTHORIZER_NAME)
+
+    def subordinate_nkey(self, home: DomainFiles) -> Path:
+        """The key of this domain's Authorizer at a peer's broker, made where there is none."""
+        path = self.folder / f"subordinate-at-{home.domain}.nkey"
+        load_or_make_nkey(path)
+        return path
 
     def credentials_path(self, kind: str, name: str) -> Path:
         """The key file of that name, issued where there is none."""
@@ -89,6 +112,12 @@ class DomainFiles:
             sd_grant(DIRECTORY_NAME, self._public(SD, DIRECTORY_NAME)),
             operator_grant(load_or_make_nkey(self.folder / "operator.nkey").public),
             storekeeper_grant([AUTHORIZER_NAME], load_or_make_nkey(self.storekeeper_nkey).public),
+            *(
+                subordinate_grant(
+                    peer.authorizer_id, AUTHORIZER_NAME, load_or_make_nkey(peer.subordinate_nkey(self)).public
+                )
+                for peer in self._subordinates
+            ),
             *(msm_grant(host, self._public(MSM, host)) for host in hosts),
             *(csm_grant(host, self._public(CSM, host)) for host in hosts),
         ]
@@ -101,7 +130,9 @@ class DomainFiles:
     def authorizer_config(self, bus: str, address: str, pool: str) -> Path:
         """`services.authorizer`."""
         own = self._common(AUTHORIZER, AUTHORIZER_NAME, "authorizer", AUTHORIZER_NAME, bus)
-        return self._write("authorizer", {**own, "address": address, "pool": pool})
+        subordinates = [str(peer.authorizer_id) for peer in self._subordinates]
+        values = {**own, "address": address, "pool": pool, "subordinates": subordinates, "homes": self._homes}
+        return self._write("authorizer", values)
 
     def sd_config(self, bus: str, address: str, **more: Any) -> Path:
         """`services.sd`."""
