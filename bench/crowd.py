@@ -16,7 +16,7 @@ from time import monotonic, perf_counter, sleep, time
 from bench.rekeys import DOMAIN, Rekeys
 from mcsa.gkm import Member as KeyMember
 from mcsa.membership import Changed, Membership, RepairWanted
-from mcsa.updates import open_update, parse_update, update_key
+from mcsa.updates import open_update, parse_message, parse_update, update_key
 from services.msm.events import GroupMessage
 from services.msm.path import GroupPath
 
@@ -86,7 +86,7 @@ class Member:
 
     def verify(self, raw: bytes) -> None:
         """See `Kind.VERIFY`."""
-        sealed = parse_update(raw)
+        sealed = parse_update(parse_message(raw).update)
         key = update_key(self._key_member.key, sealed.group_id, self._epoch)
         update = open_update(sealed, key, self._rekeys.trust, str(self._rekeys.authorizer.id), time())
         self._key_member.process(update.gkm_rekey)

@@ -12,7 +12,7 @@ from mcsa.esp.suite import suite_named
 from mcsa.gkm import scheme_named
 from mcsa.policy import complete_policy
 from mcsa.trust import Trust
-from mcsa.updates import PORT, seal_update, update_key
+from mcsa.updates import PORT, seal_update, update_key, update_message
 from mcsa.v1.authorizer_pb2 import GroupSecurityAssociation, GroupUpdate
 from mcsa.v1.types_pb2 import GroupDescription, GroupPolicy, RosterEntry
 
@@ -72,7 +72,7 @@ class Rekeys:
         )
         self._leaving += 1
         key = update_key(before, self.group.group_id, under_epoch)
-        raw = seal_update(update, under_epoch, key, self.authorizer, os.urandom, now)
+        raw = update_message(seal_update(update, under_epoch, key, self.authorizer, os.urandom, now))
         suite = suite_named(policy.suite)
         traffic = derive_traffic_key(before, DOMAIN, self.group.group_id, under_epoch, suite, _OWN_SENDER_ID)
         return raw, OutboundAssociation(traffic).seal(raw, PORT, PORT)
