@@ -3,18 +3,35 @@
 from __future__ import annotations
 
 from itertools import count
+from typing import Any
 
 import pytest
+from google.protobuf.message import Message
 
 from mcsa.endpoint import Request
+from mcsa.envelope import sign_envelope
+from mcsa.gkm import scheme_named
+from mcsa.identity import Credentials
+from mcsa.registration import sign_user_statement
+from mcsa.sealing import SealingKey
 from mcsa.statements import EVICTION_LABEL
-from mcsa.v1.authorizer_pb2 import Eviction, LeaveRequest
+from mcsa.v1.authorizer_pb2 import (
+    AdoptRequest,
+    CreateRequest,
+    Eviction,
+    EvictRequest,
+    LeaveRequest,
+    RegisterRequest,
+    UserStatement,
+)
 from mcsa.v1.msm_pb2 import EvictMemberRequest, LeaveGroupRequest
 from mcsa.v1.types_pb2 import GroupPolicy
 from services.authorizer.branch import Branch
+from services.authorizer.events import HomeTold
 from services.authorizer.group import Group
 from tests.simulation.nodes import AskingNode
 from tests.simulation.two_domains import TwoDomains
+from tests.world import seeded
 
 SEEDS = count(500)
 BOB, BELA = "spiffe://b.example/user/bob", "spiffe://b.example/user/bela"
@@ -232,3 +249,106 @@ def test_a_conference_of_two_domains_agrees_on_a_key_and_talks() -> None:
     two.network.run_for(5.0)
     assert alice.state.state == bob.state.state == "active"
     assert alice.state.key_fingerprint == bob.state.key_fingerprint
+
+
+# ---- a second domain's Authorizer that does what it shouldn't
+
+
+def ask_a(story: Story, verb: str, message: Message) -> str:
+    """What A's Authorizer refuses B's with; empty where it answers."""
+    home = str(story.two.a.world.authorizer.id)
+    node, refused = story.two.b.authorizer.homes[home], dict(story.two.a.authorizer.endpoint.counters)
+    asked = Request("authorizer", verb, message, home, None)
+    node.perform(node.endpoint.carry_out([asked], story.network.now))
+    story.network.run_for(1.0)
+    counters = story.two.a.authorizer.endpoint.counters
+    grown = [name for name in counters if name.startswith("refused.") and counters[name] > refused.get(name, 0)]
+    return grown[0].removeprefix("refused.") if grown else ""
+
+
+def report(story: Story, host: Credentials, user: Credentials, **changes: Any) -> AdoptRequest:
+    """As if this host had asked B's Authorizer to be let in for this user."""
+    key, b = SealingKey.generate("x25519"), str(story.two.b.world.authorizer.id)
+    statement = UserStatement(
+        host=str(host.id),
+        hpke_public_key=key.public,
+        group_id=story.group_id,
+        authorizer=str(story.two.a.world.authorizer.id),
+        nonce=bytes(16),
+        expires_ms=round((story.network.now + 30) * 1000),
+    )
+    request = RegisterRequest(
+        group_id=story.group_id,
+        hpke_public_key=key.public,
+        hpke_suite="x25519",
+        user_statement=sign_user_statement(user, statement.SerializeToString()),
+        sender=True,
+        address="203.0.113.77",
+        gkm_contribution=scheme_named("kd").begin(seeded(next(SEEDS))).contribution,
+        asked_ms=round(story.network.now * 1000),
+    )
+    raw = sign_envelope(host, request, changes.pop("recipient", b), bytes(16), story.network.now + 30).raw
+    free = story.branch.right.first_sender_id + 40
+    return AdoptRequest(
+        group_id=story.group_id, request=raw, sender_id=changes.pop("sender_id", free), epoch=story.group.epoch
+    )
+
+
+@pytest.mark.parametrize(
+    ("lie", "code"),
+    [
+        ("a host of A", "envelope"),
+        ("a request to another", "envelope"),
+        ("a user that isn't on the list", "not-allowed"),
+        ("a sender ID that isn't its own", "sender-id"),
+        ("", ""),
+    ],
+)
+def test_what_b_reports_is_held_against_a_s_rules_and_the_hosts_own_word(story: Story, lie: str, code: str) -> None:
+    a, b = story.two.a.world, story.two.b.world
+    zoe, bob = b.credentials("host", "zoe"), b.user("bob")
+    told = {
+        "": lambda: report(story, zoe, bob),
+        "a host of A": lambda: report(story, a.host("amber"), bob),
+        "a request to another": lambda: report(story, zoe, bob, recipient=str(a.authorizer.id)),
+        "a user that isn't on the list": lambda: report(story, zoe, b.user("mallory")),
+        "a sender ID that isn't its own": lambda: report(story, zoe, bob, sender_id=3),
+    }[lie]()
+    before = story.group.key
+    assert ask_a(story, "adopt", told) == code
+    assert (str(zoe.id) in story.group.members) == (not lie)
+    assert (story.group.key != before) == bool(lie)  # the newcomer may have been shown the key already
+
+
+def test_b_s_authorizer_creates_nothing_and_evicts_nobody_at_a(story: Story) -> None:
+    assert ask_a(story, "create", CreateRequest()) == "not-allowed"
+    eviction = Eviction(
+        conference_id=story.conference_id, subject=BOB, time_ms=round(story.network.now * 1000)
+    ).SerializeToString()
+    signed = story.two.b.world.user("bela").sign_statement(EVICTION_LABEL, eviction)
+    assert ask_a(story, "evict", EvictRequest(eviction=signed)) == "not-allowed"
+
+
+def test_a_hostile_bus_of_a_changes_nothing_in_b(story: Story) -> None:
+    """B believes A's signature, and nothing else that comes from A's broker."""
+    node = story.two.b.authorizer
+    before = story.branch.number, story.epochs()
+    home, elsewhere = str(story.two.a.world.authorizer.id), str(story.two.b.world.authorizer.id)
+    genuine = [frame.raw for frame in story.network.frames if frame.destination.startswith("mcsa.v1.group.")]
+    for raw in (b"", b"garbage", *(raw[:-1] + bytes([raw[-1] ^ 1]) for raw in genuine[-4:]), *genuine):
+        node.event(HomeTold(home, story.group_id, raw))
+        node.event(HomeTold(elsewhere, story.group_id, raw))
+    story.network.run_for(1.0)
+    assert (story.branch.number, story.epochs()) == before
+    assert sum(n for name, n in node.endpoint.counters.items() if name.startswith("rejected.home")) >= 3
+
+
+def test_a_block_that_is_used_up_is_followed_by_another(story: Story) -> None:
+    first = story.branch.right.first_sender_id
+    story.branch._used = story.branch.right.sender_ids
+    story.two.b.authorizer.perform([])
+    story.network.run_for(3.0)
+    assert story.branch.right.first_sender_id > first
+    story.two.b.restart_msm("gamma")
+    assert not story.join("b", "gamma", "bela")
+    assert story.branch.right.first_sender_id <= story.branch.locals[str(story.two.b.world.host("gamma").id)].sender_id
