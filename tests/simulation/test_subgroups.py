@@ -135,6 +135,15 @@ def test_an_agent_that_is_thrown_out_is_out_of_both_and_another_takes_its_place(
     assert not gamma.agents and not gamma.core._agencies
 
 
+def test_an_agent_that_is_thrown_out_is_taken_off_the_backbone_whether_it_leaves_or_not():
+    story = Story()
+    backbone = story.subgroups[0]
+    before = backbone.key
+    story.domain.msm["gamma"].kill()  # it obeys nothing any more
+    eject(story, "gamma")
+    assert "gamma#relay" not in story.names(0) and backbone.key != before
+
+
 def test_an_agent_that_dies_is_replaced_when_its_lease_ends():
     story = Story()
     story.domain.msm["gamma"].kill()
