@@ -71,7 +71,7 @@ class Star:
         backbone, *_ = self
         for member in [member for member in backbone.members if member.host.endswith(AGENT)]:
             if not self.appointed_by(member.host.removesuffix(AGENT)):
-                backbone.remove_host(member.host, now)
+                backbone.remove_host(member.host, now, eject=True)  # it may have been thrown out of the leaf
         senders = {group.id: _senders(group) for group in self}
         for group in self:
             others = (entries for group_id, entries in senders.items() if group_id != group.id)
