@@ -27,6 +27,7 @@ from mcsa.errors import Refused
 from mcsa.esp.derive import derive_traffic_key
 from mcsa.esp.outbound import OutboundAssociation
 from mcsa.esp.suite import suite_named
+from mcsa.keys import Random
 from mcsa.registration import sign_user_statement
 from mcsa.shell.storage_key import StorageKeyAtRest
 from mcsa.subjects import GROUP_CHANGED
@@ -159,10 +160,7 @@ class AuthorizerNode(Node):
     def __init__(self, world: World, switchboard: Switchboard, seed: int, stream: MemoryStream, state: Path) -> None:
         random = seeded(seed)
         core = AuthorizerCore(world.authorizer, world.trust(), random, AuthorizerSettings(address=self.ADDRESS))
-        endpoint = Endpoint(
-            subjects.AUTHORIZER, world.authorizer.id.token, world.authorizer, world.trust(), core, random
-        )
-        super().__init__("authorizer", endpoint, switchboard)
+        super().__init__("authorizer", self._endpoint(world, core, random), switchboard)
         self.core = core
         self.logs = Logs(WaitingStream(stream), StorageKeyAtRest(state / "storage.key"), random, _pause)
         self._senders: dict[tuple[bytes, int], OutboundAssociation] = {}
@@ -170,6 +168,9 @@ class AuthorizerNode(Node):
         self.decided: list[authorizer_events.Decided] = []
         self.alarms: list[authorizer_events.Alarm] = []
         self.run(self._take_over())
+
+    def _endpoint(self, world: World, core: AuthorizerCore, random: Random) -> Endpoint:
+        return Endpoint(subjects.AUTHORIZER, world.authorizer.id.token, world.authorizer, world.trust(), core, random)
 
     async def _take_over(self) -> None:
         now = self.network.now
