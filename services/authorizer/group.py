@@ -581,8 +581,8 @@ class Group:
         return member
 
     def _only_adds_a_user(self, joiner: Joiner, batch: Batch) -> bool:
-        """Another user of a host that is in already."""
-        return joiner.host in self.members and not joiner.request.sender and joiner.host not in batch.leaving
+        """Another user of a host that is in already, and has its keys: it says so itself."""
+        return joiner.request.another_user and joiner.host in self.members and joiner.host not in batch.leaving
 
     def _sender_id_of_before(self, joiner: Joiner) -> int | None:
         """Of the very same request, which an earlier process admitted: it may never have heard."""

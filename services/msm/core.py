@@ -361,6 +361,7 @@ class MsmCore:
             hpke_suite=join.key.suite,
             user_statement=join.message.user_statement,
             sender=not another_user,
+            another_user=another_user,
             address=self.settings.address,
             gkm_contribution=join.joining.contribution,
             last_beacon=membership.last_beacon,

@@ -11,7 +11,7 @@ import itertools
 import random
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 START = 1_800_000_000.0  # 2027-01-15
 
@@ -24,13 +24,6 @@ class Weather:
     duplication: float = 0.0
     delay: float = 0.001
     jitter: float = 0.002
-
-
-@dataclass(order=True)
-class _Event:
-    at: float
-    number: int
-    run: Callable[[], None] = field(compare=False)
 
 
 @dataclass(frozen=True)
@@ -54,25 +47,24 @@ class Network:
         self.bus_up = True
         self.frames: list[Frame] = []
         self.counters: Counter[str] = Counter()
-        self._events: list[_Event] = []
+        self._events: list[tuple[float, int, Callable[[], None]]] = []  # when, and which of these first
         self._numbers = itertools.count()
         self._members: dict[str, dict[str, Callable[[bytes, str], None]]] = {}
         self.drops: list[Callable[[Frame, str], bool]] = []
 
     def at(self, when: float, run: Callable[[], None]) -> None:
         """Runs something at that time."""
-        heapq.heappush(self._events, _Event(max(when, self.now), next(self._numbers), run))
+        heapq.heappush(self._events, (max(when, self.now), next(self._numbers), run))
 
     def run_until(self, condition: Callable[[], bool], within: float) -> bool:
         """Runs events until the condition holds or the time is over; tells which."""
         end = self.now + within
         while not condition():
-            if not self._events or self._events[0].at > end:
+            if not self._events or self._events[0][0] > end:
                 self.now = end
                 return condition()
-            event = heapq.heappop(self._events)
-            self.now = event.at
-            event.run()
+            self.now, _, run = heapq.heappop(self._events)
+            run()
         return True
 
     def run_for(self, seconds: float) -> None:

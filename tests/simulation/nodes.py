@@ -213,16 +213,7 @@ class AuthorizerNode(Node):
         settings = AuthorizerSettings(address=address, homes=tuple(homes or ()), subordinates=subordinates)
         core = AuthorizerCore(world.authorizer, world.trust(), random, settings)
         peers = {SpiffeId.parse(name).domain: ("authorizer",) for name in subordinates}
-        endpoint = Endpoint(
-            subjects.AUTHORIZER,
-            world.authorizer.id.token,
-            world.authorizer,
-            world.trust(),
-            core,
-            random,
-            peer_callers=peers,
-        )
-        super().__init__("authorizer", endpoint, switchboard)
+        super().__init__("authorizer", self.make_endpoint(world, core, random, peers), switchboard)
         self.homes = {home: HomeNode(self, home, bus, world, random) for home, bus in (homes or {}).items()}
         self.core = core
         self.address = address
@@ -232,6 +223,13 @@ class AuthorizerNode(Node):
         self.decided: list[authorizer_events.Decided] = []
         self.alarms: list[authorizer_events.Alarm] = []
         self.run(self._take_over())
+
+    def make_endpoint(
+        self, world: World, core: AuthorizerCore, random: Random, peers: Mapping[str, Sequence[str]]
+    ) -> Endpoint:
+        """The core's place on the bus."""
+        own = world.authorizer
+        return Endpoint(subjects.AUTHORIZER, own.id.token, own, world.trust(), core, random, peer_callers=peers)
 
     def kill(self) -> None:
         super().kill()

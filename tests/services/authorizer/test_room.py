@@ -52,6 +52,7 @@ def joiner(
         sender=sender,
         address="198.51.100.7",
         gkm_contribution=own,
+        another_user=f"spiffe://{of}/host/{name}" in group.members and not sender,
     )
     whose = None if user is None else f"spiffe://{of}/user/{user}"
     return Joiner(name, request, payload_hash(request) + name.encode(), f"spiffe://{of}/host/{name}", whose)
