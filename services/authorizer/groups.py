@@ -170,16 +170,19 @@ class Groups:
     def place(self, group_id: bytes, host: str, now: float) -> tuple[Group, list[Any]]:
         """The subgroup for a host that asks for this group, and what comes of a new one that has to be made for it.
 
-        Any other group is its own only one. `Refused` as `find_group`, and where no subgroup can be added.
+        Any other group is its own only one. `Refused` as `find_group`, where a host would choose its subgroup itself,
+        and where no subgroup can be added.
         """
         group = self.find_group(group_id)
+        if self.conferences[group.conference_id].place_of(group_id)[0] is not None:
+            raise Refused("not-allowed", "subgroups", "which subgroup a host is in is not its own to choose")
         star = self._stars.get(group_id)
         if star is None or host.endswith(AGENT):
             return group, []
         home = star.home_of(host) or star.with_room()
         if home is None:
             return self._add_subgroup(star, self.find_conference(group.conference_id), group_id, now)
-        return home, []
+        return (home if self.has(home) else self.find_group(home.id)), []
 
     def _add_subgroup(
         self, star: Star, conference: Conference, backbone_id: bytes, now: float
@@ -258,6 +261,18 @@ class Groups:
         others = [] if star is None else star.settle(now)
         return [effect for other in others for effect in self.flush_if_due(other, now)]
 
+    def eject(self, groups: Iterable[Group], subject: str, now: float) -> list[Group]:
+        """Throws a host or a user out of groups; returns those in which that changes anything."""
+        touched = [group for group in groups if _remover(group, subject)(subject, now, eject=True)]
+        backbones = [backbone for group in touched if (backbone := self._eject_agent(group, now)) is not None]
+        return list({group.id: group for group in (*touched, *backbones)}.values())
+
+    def _eject_agent(self, group: Group, now: float) -> Group | None:
+        """An agent that is thrown out of its subgroup is thrown out of the backbone with it, not after it."""
+        backbone, _ = self.conferences[group.conference_id].place_of(group.id)
+        joined = None if backbone is None or not group.agent_goes else self.groups.get(backbone.group_id)
+        return joined if joined is not None and joined.remove_host(group.agent + AGENT, now, eject=True) else None
+
     def _outgrown(self, group: Group, flushed: Flushed, now: float) -> list[Any]:
         """The change can be neither stored nor told in one message. Who was to go goes all the same."""
         refused = [Refuse(joiner.token, _moved()) for joiner, _ in flushed.associations]
@@ -280,7 +295,8 @@ class Groups:
         def stored(later: float) -> list[Any]:
             group.committed()
             answers = [effect for done in then for effect in done(later)]
-            return [*self._beacons.begin_anew(group, old_epoch, later), *answers, *self.flush_if_due(group, later)]
+            effects = [*self._beacons.begin_anew(group, old_epoch, later), *answers, *self.flush_if_due(group, later)]
+            return effects + self._settle(group, later)
 
         self._snapshots.begin(log, now)
         return self.journal.commit(log, record, stored, whole=True)
@@ -430,8 +446,7 @@ class Groups:
             return [alarms.group_log_short(log), *self.begin_anew(group, now, after=said)]
         group.take_over(now)
         for subject in conference.banned:
-            remove = group.remove_host if "/host/" in subject else group.remove_user
-            remove(subject, now, eject=True)
+            self.eject([group], subject, now)
         return self.flush_if_due(group, now)
 
     # ---- giving up
@@ -496,6 +511,10 @@ def _end_orphan(loaded: Loaded) -> list[Any]:
     if loaded.whole and len(_records(loaded)) <= 1:
         return effects
     return [alarms.conference_log_gone(loaded.log), *effects]
+
+
+def _remover(group: Group, subject: str) -> Callable[..., bool]:
+    return group.remove_host if "/host/" in subject else group.remove_user
 
 
 def _moved() -> Refused:
