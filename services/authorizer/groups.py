@@ -4,7 +4,8 @@ What becomes of a group's log, and what of the group then:
 
     a log that this process reads        -> restored; a fresh key and epoch, sender IDs skipped, members go on
     its end is missing or unreadable     -> an alarm; the group begins anew, members register again
-    another process has written to it    -> this process gives the group up; who asks for it makes it read the log again
+    another process has written to it    -> this process gives the conference up: it doesn't know who was thrown out
+                                            meanwhile; who asks for it makes it read the logs again
     a member shows our own later word    -> an alarm; the group begins anew (`core.py`)
 """
 
@@ -288,7 +289,9 @@ class Groups:
         log = group_log(group.id)
         if self.journal.busy(log):  # what is under way is no longer true; who waits for it asks again
             self.journal.give_up(log)
-            return [*self._give_up(group, now, after), *self._given_up.load(log)]
+            conference = self.conferences[group.conference_id]
+            given_up = [*self._give_up(group, now, after), *self._give_up_conference(conference, now)]
+            return [*given_up, *self._given_up.load(conference_log(conference.id))]
         old_epoch = group.told.epoch
         record = group.begin_anew(now, after)
 
@@ -420,7 +423,9 @@ class Groups:
         self._snapshots.begin(loaded.log, now)
         if not loaded.whole:
             effects += self.journal.commit(loaded.log, conference.record(), lambda _: [], whole=True)
-        return effects + self._given_up.load(*map(group_log, self._given_up.of(conference.id)))
+        # subgroups too that another process has added
+        ids = [] if at_start else [id_ for id_ in _ids(conference) if id_ not in self.groups]
+        return effects + self._given_up.load(*map(group_log, ids))
 
     def _take_up_group(
         self, conference: Conference, description: GroupDescription, loaded: Loaded, now: float
@@ -458,16 +463,29 @@ class Groups:
         id_ = _id_of(log)
         until = now + STAND_BY if elsewhere else now
         effects: list[Any] = [alarms.fenced(log)]
-        if id_ in self.groups:
-            effects += self._give_up(self.groups[id_], until)
         for conference_id in [key for key in self._creating if id_ in (key, *_ids(self.conferences[key]))]:
             self._give_up_creating(conference_id, until)
-        conference = self.conferences.pop(id_, None)
+        if id_ in self.groups and not elsewhere:
+            return [*effects, *self._give_up(self.groups[id_], until), *self._given_up.load(log)]
+        conferences = self.conferences.values()
+        conference = next((each for each in conferences if id_ in (each.id, *_ids(each))), None)
         if conference is not None:
-            self._snapshots.end(log)
-            for group_id in _ids(conference):
-                effects += self._give_up(self.groups[group_id], until) if group_id in self.groups else []
+            effects += self._give_up_conference(conference, until)
+            log = conference_log(conference.id)
         return effects if elsewhere else effects + self._given_up.load(log)
+
+    def _give_up_conference(self, conference: Conference, until: float) -> list[Any]:
+        effects: list[Any] = []
+        del self.conferences[conference.id]
+        self.journal.give_up(conference_log(conference.id))
+        self._snapshots.end(conference_log(conference.id))
+        for group_id in _ids(conference):
+            if group_id in self.groups:
+                effects += self._give_up(self.groups[group_id], until)
+            elif group_id in self._beginning:  # nobody has been told of it
+                effects += self._give_up(self._beginning[group_id], until, wire.Beacon())
+            self._stars.pop(group_id, None)
+        return effects
 
     def _give_up_creating(self, conference_id: bytes, until: float) -> None:
         """Another process has begun the same conference: who asked for it asks again, and finds that one's."""
@@ -478,7 +496,8 @@ class Groups:
             self._given_up.put(group_id, conference_id, wire.Beacon(), until)
 
     def _give_up(self, group: Group, until: float, said: wire.Beacon | None = None) -> list[Any]:
-        del self.groups[group.id]
+        self.groups.pop(group.id, None)
+        self._beginning.pop(group.id, None)
         self._agenda.remove(group.id)
         self._snapshots.end(group_log(group.id))
         self.journal.give_up(group_log(group.id))

@@ -8,7 +8,9 @@ from mcsa.endpoint import OutgoingRequest
 from mcsa.v1.authorizer_pb2 import RegisterRequest
 from services.msm.core import MsmCore
 from tests.simulation.nodes import Node
-from tests.simulation.test_subgroups_histories import HOSTS, USERS, Subgroups
+from tests.simulation.test_subgroups_histories import HOSTS, USERS, Subgroups, check_star
+
+STANDING_BY = 30  # rounds of at least two seconds
 
 
 def five(**policy: Any) -> Subgroups:
@@ -160,3 +162,26 @@ def test_a_relaying_agent_that_is_silenced_in_its_subgroup_carries_nothing_from_
     assert (agent.counters["up.relayed"], agent.counters["up.silenced"]) == (relayed, 1)
     for host in ("alpha", "beta", "epsilon"):
         assert not {b"who was thrown out", b"still talking"} & set(domain.heard(host)), host
+
+
+def test_a_process_that_wakes_up_finds_the_subgroup_that_another_has_added_meanwhile():
+    domain = Subgroups()
+    domain.join("alpha")
+    domain.join("beta")
+    old = domain.authorizer
+    old.hang()
+    domain.start_authorizer(domain.state)
+    domain.network.run_for(3.0)
+    domain.join("gamma")
+    domain.network.run_for(2.0)
+    domain.authorizer.kill()
+    old.wake()
+    domain.authorizer = old
+    for _ in range(STANDING_BY):
+        for host in HOSTS[:5]:
+            if not domain.is_in(host):
+                domain.csm[host].join(domain.description, domain.conference_id, USERS[host])
+        domain.network.run_for(2.0)
+    check_star(domain, list(HOSTS[:5]))
+    assert [alarm.what for alarm in old.alarms] == ["fenced"]
+    domain.eject("gamma", by="alpha")
