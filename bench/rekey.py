@@ -51,7 +51,7 @@ FIGURES = {
     "welcome_bytes": "size of what the newcomer starts from",
     "member_ms": "what a leave costs a member that stays",
     "keys_held": "by a member",
-    "batch1000_ms": "1,000 leaves in one batch",
+    "batch1000_ms": "1,000 leaves in one batch; of 1,000 members an observer alone stays",
     "batch1000_wraps": "keys wrapped for that",
     "batch1000_optimal_wraps": "the fewest in a full tree of degree 4 (see bench/README.md)",
     "batch1000_bytes": "size of that update",
@@ -138,7 +138,7 @@ class Measurement:
         """All of them; see `FIGURES`."""
         found = self._memory()
         found.update(self._one_by_one())
-        if self._size >= 2 * BATCH:
+        if self._size >= BATCH:
             found.update(self._in_batches())
         found["build_seconds"] = round(self._build_seconds, 2)
         if self._scheme.subgroups:
@@ -291,7 +291,7 @@ def optimal_wraps(members: int, leaves: int, degree: int = 4, draws: int = 9) ->
             subtrees += sum(min(degree, width - node * degree) for node in above) - len(touched)
             touched, width = above, -(-width // degree)
         counts.append(subtrees - 1)
-    return round(median(counts))
+    return max(round(median(counts)), 0)
 
 
 def size_of(root: object) -> int:

@@ -27,7 +27,7 @@ from mcsa.errors import Refused
 from mcsa.sdk.conference import Conference, Connection, connect
 from mcsa.v1.csm_pb2 import ConferenceState
 from mcsa.v1.msm_pb2 import Session
-from mcsa.v1.types_pb2 import GroupDescription
+from mcsa.v1.types_pb2 import GroupDescription, GroupPolicy
 
 app = typer.Typer(help="Hold conferences.", no_args_is_help=True)
 
@@ -61,24 +61,35 @@ def sessions(host: HostOption = None, json: JsonOption = False) -> None:
 @app.command()
 def start(
     title: Annotated[str, typer.Argument(help="For people.")],
-    accept: Annotated[list[str], typer.Option("--accept", "-a", help="User that may join; give it several times.")],
+    accept: Annotated[
+        list[str] | None, typer.Option("--accept", "-a", help="User that may join; give it several times.")
+    ] = None,
     user: UserOption = None,
     host: HostOption = None,
     passphrase: PassphraseOption = "",
     audio: Annotated[int, typer.Option(help="Port of an audio group; 0 for none.")] = 0,
     wait: Annotated[float, typer.Option(help="Seconds for others to join before the conference-call.")] = 60.0,
+    gkm: Annotated[str, typer.Option(help="Group key management protocol; else the default.")] = "",
     ckgds: Annotated[list[str] | None, typer.Option(help="Key schemes offered, best first.")] = None,
     open_to_all: Annotated[bool, typer.Option("--open", help="Any verifiable user may join.")] = False,
     json: JsonOption = False,
 ) -> None:
     """Convene a conference. The call goes out when all accepted users have joined, at the latest after --wait."""
+    if not accept and not open_to_all:
+        raise typer.BadParameter("say who may join by --accept, or --open")
 
     async def work() -> ConferenceState:
         async with connect(host=host, user=user, passphrase=passphrase) as me:
             media = [GroupDescription(name="audio", media="audio", format="96", port=audio)] if audio else []
-            accepted = [_user_id(me.user, name) for name in accept]
+            accepted = [_user_id(me.user, name) for name in accept or ()]
             conference = await me.convene(
-                title, acceptable_users=accepted, media=media, wait=wait, open_to_all=open_to_all, ckgds=ckgds or ()
+                title,
+                acceptable_users=accepted,
+                media=media,
+                wait=wait,
+                open_to_all=open_to_all,
+                ckgds=ckgds or (),
+                policy=GroupPolicy(gkm=gkm) if gkm else None,
             )
             return conference.state
 

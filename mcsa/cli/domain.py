@@ -48,8 +48,9 @@ def up(
     for line in laboratory.not_shown:
         out.print(f"not shown here: {line}", markup=False)
     ended = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ended.set())
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if number == signal.SIGINT or signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(number, lambda *_: ended.set())
     with out.status("starting"), laboratory:
         with processes:
             _note(files, names, processes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -20,6 +21,8 @@ from mcsa.demo.summary import summary
 from mcsa.demo.telling import StepError, Telling
 from mcsa.errors import Refused
 from mcsa.laboratory.kind import kind, reexec_in_user_namespace
+
+ENDINGS = (signal.SIGTERM, signal.SIGHUP)  # a shell's kill, a terminal that is closed: they end it as Ctrl-C does
 
 STEPS: dict[str, tuple[str, Callable[[Stage, Telling], Awaitable[None]]]] = {
     "convene": ("Alice convenes a conference.", convene),
@@ -41,6 +44,8 @@ def run_demo(options: Options) -> int:
     figures: dict[str, Any] = {}
     try:
         asyncio.run(_play(options, folder, telling, figures))
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
     except (StepError, Refused) as error:
         telling.say(f"it went wrong: {error}")
         telling.say(f"logs of all services are in {folder / 'domain' / 'logs'}")
@@ -53,6 +58,11 @@ def run_demo(options: Options) -> int:
 
 
 async def _play(options: Options, folder: Path, telling: Telling, figures: dict[str, Any]) -> None:
+    playing = asyncio.current_task()
+    assert playing is not None
+    for number in ENDINGS:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            asyncio.get_running_loop().add_signal_handler(number, playing.cancel)
     place = kind()
     telling.say(f"hosts are {place.name.replace('-', ' ')}: {place.reason}")
     stage = Stage(options, folder)

@@ -83,7 +83,7 @@ async def _text(stage: Stage, tell: Telling) -> None:
 def _lines(source: str) -> list[str]:
     if not source:
         return list(OWN_LINES)
-    text = sys.stdin.read() if source == "-" else Path(source).read_text()
+    text = sys.stdin.read() if source == "-" else Path(source).read_text(errors="replace")
     lines = [line for line in text.splitlines() if line.strip()]
     if not lines:
         raise StepError(f"there is no line of text in {source}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from mcsa import ckgds
+from mcsa.errors import Refused
 from mcsa.gkm import scheme_named
 from mcsa.policy import DEFAULTS
 from mcsa.v1.types_pb2 import GroupPolicy
@@ -23,7 +25,10 @@ OWN_LINES = (
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """`lines` is a file of text, "-" for standard input; `audio` a 16-bit WAV file; empty for the demo's own."""
+    """`lines` is a file of text, "-" for standard input; `audio` a 16-bit WAV file; empty for the demo's own.
+
+    `Refused` where there is no such protocol, scheme or file: before anything is started.
+    """
 
     hosts: int = LEAST
     gkm: str = ""
@@ -34,12 +39,16 @@ class Options:
     folder: Path | None = None
 
     def __post_init__(self) -> None:
+        if self.ckgds:
+            ckgds.scheme_named(self.ckgds)
+        if self.lines not in ("", "-") and not Path(self.lines).is_file():
+            raise Refused("lines", "file", f"there is no file {self.lines}")
         if scheme_named(self.gkm_name).subgroups and self.hosts < LEAST_IN_SUBGROUPS:
             object.__setattr__(self, "hosts", LEAST_IN_SUBGROUPS)
 
     @property
     def gkm_name(self) -> str:
-        """The group key management protocol; `Refused` by who looks for one that isn't there."""
+        """The group key management protocol."""
         return self.gkm or DEFAULTS.gkm
 
     @property

@@ -194,5 +194,6 @@ class Link:
 
     def _down(self) -> BusUnavailable:
         why = f" ({self._last_error})" if self._last_error else ""
-        sentence = f"{self.name} has no connection to the broker at {self._where}{why}; is it running?"
+        question = "does it know this nkey?" if "Authorization" in why else "is it running?"
+        sentence = f"{self.name} has no connection to the broker at {self._where}{why}; {question}"
         return BusUnavailable("down", sentence)

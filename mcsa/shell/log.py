@@ -18,7 +18,7 @@ import structlog
 from mcsa.telemetry import parse_traceparent
 
 EVERY = 10.0  # seconds
-LONGEST = 200  # characters of one value
+LONGEST = 500  # characters of one value: what an operator is told to do is never cut
 Event = MutableMapping[str, Any]
 
 

@@ -38,8 +38,12 @@ class Entering:
     # ---- convene, join, come back
 
     def convene(self, asked: ApplicationAsked, now: float) -> Effects:
-        """`ConveneRequest`; its user is the Coordinator."""
+        """`ConveneRequest`; its user is the Coordinator, whose host takes part in one of the schemes offered."""
         message: wire.ConveneRequest = asked.message
+        floor = self._setting.floor
+        if message.ckgds and not set(message.ckgds) & set(floor):
+            sentence = f"this host takes part in none of {', '.join(message.ckgds)}; it does in {', '.join(floor)}"
+            raise Refused("ckgds", "floor", sentence)
 
         def loaded(user: Credentials, now: float) -> Effects:
             def made(terms: Terms | None, refusal: Refused | None, now: float) -> Effects:

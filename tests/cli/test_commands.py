@@ -56,6 +56,8 @@ def test_version_and_completion(tmp_path: Path) -> None:
 def test_wrong_usage_is_2_and_a_refusal_is_1_with_the_way_out(tmp_path: Path) -> None:
     assert mcsa("conference", "dance", folder=tmp_path).returncode == 2
     assert mcsa("demo", "--hosts", "1", folder=tmp_path).returncode == 2
+    nobody = mcsa("conference", "start", "Budget", folder=tmp_path)
+    assert nobody.returncode == 2 and "--open" in nobody.stderr
     for command in (["sessions"], ["conference", "list"], ["conference", "show", "Budget"]):
         done = mcsa(*command, folder=tmp_path)
         assert done.returncode == 1

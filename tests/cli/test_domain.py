@@ -52,7 +52,11 @@ def _converse(folder: Path, up: subprocess.Popen[str]) -> None:
     second = mcsa("up", folder=folder)
     assert second.returncode == 1 and "runs already" in second.stderr
 
-    started = mcsa("conference", "start", "Budget", "-a", "bob", "--host", "alpha", *keys["alice"], folder=folder)
+    start = ["conference", "start", "Budget", "-a", "bob", "--host", "alpha", *keys["alice"]]
+    for unknown in (["--gkm", "rot13"], ["--ckgds", "rot13"]):
+        refused = mcsa(*start, *unknown, folder=folder)
+        assert refused.returncode == 1 and "rot13" in refused.stderr
+    started = mcsa(*start, "--gkm", "kd", folder=folder)
     assert started.returncode == 0, started.stderr
     while "Budget" not in mcsa("sessions", "--host", "beta", folder=folder).stdout:
         assert time.monotonic() < deadline

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -17,10 +19,10 @@ STEPS = ["convene", "join", "refuse", "key", "talk", "eject", "record", "summary
 
 
 def run_demo(
-    folder: Path, *arguments: str, text: str = ""
+    folder: Path, *arguments: str, text: str = "", **variables: str
 ) -> tuple[subprocess.CompletedProcess[str], dict[str, object]]:
     output = folder / "demo.json"
-    environment = {**os.environ, "XDG_STATE_HOME": str(folder / "state"), "TMPDIR": str(folder)}
+    environment = {**os.environ, "XDG_STATE_HOME": str(folder / "state"), "TMPDIR": str(folder), **variables}
     command = [sys.executable, "-m", "mcsa.cli", "demo", "--json", str(output), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, input=text, env=environment, check=False)
     return done, json.loads(output.read_text())
@@ -50,10 +52,40 @@ def test_every_step_does_what_it_should_and_nothing_is_left(tmp_path: Path) -> N
 def test_a_step_that_goes_wrong_is_told_and_gives_exit_code_1(tmp_path: Path) -> None:
     if kind().name == "loopback":
         lacking(f"the demo needs network namespaces: {kind().reason}")
-    done, told = run_demo(tmp_path, "--ckgds", "rot13")
+    done, told = run_demo(tmp_path, MCSA_POOL="239.255.9.9/32")
     assert done.returncode == 1
     assert told["ok"] is False
-    assert "no key scheme that all accept" in done.stdout
+    assert "no address is left" in done.stdout
+    assert not _processes_in(tmp_path)
+
+
+@pytest.mark.parametrize("asked", [("--gkm", "rot13"), ("--ckgds", "rot13"), ("--lines", "/no/such/file")])
+def test_what_there_is_not_is_refused_before_anything_starts(tmp_path: Path, asked: tuple[str, str]) -> None:
+    command = [sys.executable, "-m", "mcsa.cli", "demo", *asked]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    assert done.returncode == 1
+    assert not done.stdout
+    assert "there is no" in done.stderr and asked[1] in done.stderr
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_demo_that_is_ended_early_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
+    if kind().name != "namespaces":
+        lacking(f"network namespaces: {kind().reason}")
+    environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path / "state"), "TMPDIR": str(tmp_path)}
+    with (tmp_path / "told").open("w+") as told:
+        demo = subprocess.Popen([sys.executable, "-m", "mcsa.cli", "demo"], stdout=told, stderr=told, env=environment)
+        try:
+            while "Alice convenes" not in (tmp_path / "told").read_text():
+                assert demo.poll() is None
+                time.sleep(0.1)
+            demo.send_signal(number)
+            assert demo.wait(30) == 130
+        finally:
+            demo.kill()
+            demo.wait()
+    assert not list((tmp_path / "state" / "mcsa" / "laboratories").glob("*"))
     assert not _processes_in(tmp_path)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from mcsa.shell.bus import BusUnavailable, Headers, OnRequest, Reply
+from mcsa.shell.nkeys import NkeySeed
 from tests.shell.conftest import QUICK, Domain, until
 
 ASKED = "mcsa.v1.authorizer.a.register"
@@ -54,6 +55,12 @@ async def test_2_it_never_gives_up_and_everything_is_subscribed_again(domain: Do
     await authorizer.publish(GROUP, b"update")
     await until(lambda: heard == [b"update"])
     assert await msm.request(ASKED, b"again", timeout=10) == b"again"
+
+
+async def test_2_who_has_a_key_that_the_broker_does_not_know_is_told_so(domain: Domain) -> None:
+    domain.seeds["msm-a"] = NkeySeed.draw(os.urandom)  # after the broker was told of another
+    with pytest.raises(BusUnavailable, match=r"Authorization.*nkey"):
+        await domain.bus("msm-a").start(1.0)
 
 
 async def test_3_what_was_asked_while_the_broker_was_down_is_not_delivered_later(domain: Domain) -> None:

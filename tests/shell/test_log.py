@@ -12,7 +12,7 @@ import pytest
 import structlog
 
 from mcsa.keys import GroupKey
-from mcsa.shell.log import CountedLog, set_up_log
+from mcsa.shell.log import LONGEST, CountedLog, set_up_log
 
 CONTEXT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -65,7 +65,7 @@ def test_no_bytes_no_keys_and_nothing_endless() -> None:
     (event,) = logged(stream)
     assert event["payload"] == "<32 bytes>"
     assert event["key"] == repr(key)
-    assert len(event["text"]) == 200
+    assert len(event["text"]) == LONGEST
     assert event["several"] == "['a', 1]"
     assert "kkkk" not in stream.getvalue()
 

@@ -49,3 +49,12 @@ def test_the_waiting_period_ends_by_time_by_presence_or_by_hand(how: str):
     waited = domain.network.now - joined_at
     assert (waited > 9.0) == (how == "time")
     assert (waited < 1.0) == (how == "presence")
+
+
+def test_a_scheme_that_the_coordinators_host_does_not_run_is_refused_at_once():
+    domain = ConferenceDomain(hosts=("alpha",))
+    alice = domain.application("alpha", "alice")
+    refused = alice.refusal_of("convene", wire.ConveneRequest(user=alice._key, title="a conference", ckgds=["rot13"]))
+    assert refused.code == "ckgds"
+    assert "bd, central" in refused.sentence
+    assert domain.msm["alpha"].core.memberships == {}
