@@ -118,6 +118,7 @@ class Membership:
         self._renew_at: float | None = None
         self._addresses: dict[int, str] = {}  # the roster's that are near; replaced, never changed in place
         self._relays: frozenset[int] = frozenset()
+        self._distant: frozenset[int] = frozenset()
         self._authorizer_id: int | None = None
         self._promised: int | None = None  # a sender ID that a distributor gave, and the Authorizer hasn't yet told of
 
@@ -152,7 +153,8 @@ class Membership:
         given = gsa.sender_id if gsa.HasField("sender_id") and not self.as_agent else None
         self.sender_id, self._promised = (given, None) if right is None else (None, given)
         self.number = gsa.update_number
-        self.roster, self._addresses, self._relays, self.own_relay = {}, {}, frozenset(), None
+        self.roster, self._addresses, self.own_relay = {}, {}, None
+        self._relays = self._distant = frozenset()
         self._early = {number: raw for number, raw in self._early.items() if number > self.number}
         self._heard_at = now
         self._renew_at = self._next_renewal(now) if right is None else now + ADOPTED_AFTER
@@ -162,6 +164,15 @@ class Membership:
         effects: list[Any] = [self._set_roster((), gsa.roster), *self._enter(gsa.epoch)]
         self._drops += [(now + self.group.policy.deactivation_ms / 1000, epoch) for epoch in old]
         return effects + self._send_under(gsa.epoch, now)
+
+    def enter(self, subgroup: GroupDescription) -> None:
+        """It is to be in this subgroup, of which nothing is known yet; with what it was in before it has nothing to do
+        any more, not even as its relaying agent."""
+        self.group, self.socket_path = subgroup, ""
+        self.state = "stale" if self.state in ("member", "silenced") else self.state
+        self._member = self._key = self.own_relay = self.backbone = self._repair_at = None
+        self.epoch, self.epochs, self.last_beacon, self._beacon_ms = 0, [], b"", 0
+        self._drops, self._switches, self._early = [], [], {}
 
     @property
     def key(self) -> GroupKey:
@@ -199,7 +210,7 @@ class Membership:
             raise Rejected("association", "of another group, address or conference than was announced")
         if _home_of(gsa) != self.home:
             raise Rejected("association", "of a conference that is at home at another Authorizer than was announced")
-        if gsa.epoch <= self.epoch:
+        if gsa.epoch <= self.epoch and gsa.group.group_id == self.group.group_id:
             raise Rejected("association", "an older epoch")
 
     def _check_distributed(self, gsa: GroupSecurityAssociation, member: Member, right: DistributionRight) -> None:
@@ -225,11 +236,12 @@ class Membership:
         """What an update says of the roster; the other entries are not looked at, since a group may have thousands."""
         entered = {entry.sender_id: entry for entry in entries}
         addresses = self._addresses.copy()
-        relays = set(self._relays)
+        relays, distant = set(self._relays), set(self._distant)
         for sender_id in removed:
             self.roster.pop(sender_id, None)
             addresses.pop(sender_id, None)
             relays.discard(sender_id)
+            distant.discard(sender_id)
         near = {sender_id: entry for sender_id, entry in entered.items() if not entry.distant}
         for sender_id, entry in near.items():
             addresses[sender_id] = entry.address
@@ -239,10 +251,12 @@ class Membership:
                 self._authorizer_id = sender_id
         self.roster.update(entered)
         self._addresses, self._relays = addresses, frozenset(relays)
+        self._distant = frozenset(distant | (entered.keys() - near.keys()))
         own = (relay for relay in relays if self.roster[relay].host == self.host)
         self.own_relay = next(own, None) if self.has_subgroups or self.as_agent else None
         authorizer = self._authorizer_id if self._authorizer_id in addresses else None
-        return SetRoster(self.group.group_id, addresses, self.sender_id, authorizer, self._relays, self.own_relay)
+        near_by = self.group.group_id, addresses, self.sender_id, authorizer
+        return SetRoster(*near_by, self._relays, self.own_relay, self._distant)
 
     def _send_under(self, epoch: int, now: float) -> list[Any]:
         """Under every sender ID of this host's."""

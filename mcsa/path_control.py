@@ -35,6 +35,7 @@ class SetRoster:
     authorizer: int | None  # whose packets on the update port come to the core
     relays: Collection[int] = ()  # of the senders those that are relaying agents
     own_relay: int | None = None  # this host's, where it is one
+    distant: Collection[int] = ()  # senders of other subgroups: may be heard by relaying agents
 
 
 @dataclass(frozen=True, slots=True)

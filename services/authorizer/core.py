@@ -181,7 +181,10 @@ class AuthorizerCore:
             None if user is None else str(user.id),
             request.traceparent,
         )
-        superseded = group.join(joiner, now)
+        try:
+            superseded = group.join(joiner, now)
+        except Refused as refused:  # what was decided on the way, a new subgroup say, has to be stored all the same
+            return [*effects, Refuse(request.token, refused)]
         who = host if user is None else f"{user.id} on {host}"
         effects.append(Decided(who, "join", group.id.hex(), allowed=True, rule=rule))
         if superseded is not None:
@@ -264,13 +267,13 @@ class AuthorizerCore:
 
     def _leave(self, request: Requested, now: float) -> list[Any]:
         group = self._kept.find_group(request.message.group_id)
-        host, agent = _member_names(request)
+        host = str(request.caller.id)  # which leaves as an agent when it leaves its own subgroup (`Star.settle`)
         if request.message.host:
-            host = agent = self._spoken_for(request)
+            host = self._spoken_for(request)
         if request.message.user:
             touched = group.remove_user(request.message.user, now, host=host)
         else:
-            touched = any(group.remove_host(name, now) for name in (host, agent))
+            touched = group.remove_host(host, now)
         group.batch.trace(request.traceparent)
         answer = Answer(request.token, wire.LeaveResponse())
         if not touched:
@@ -297,12 +300,10 @@ class AuthorizerCore:
         effects: list[Any] = [
             Decided(str(signer.id), f"evict {eviction.subject}", conference.id.hex(), allowed=True, rule=rule)
         ]
-        for group in groups:
-            remove = group.remove_host if "/host/" in eviction.subject else group.remove_user
-            if remove(eviction.subject, now, eject=True):
-                group.batch.trace(request.traceparent)
-                group.batch.then.append(gate.wait())
-                effects += self._kept.flush_if_due(group, now)
+        for group in self._kept.eject(groups, eviction.subject, now):
+            group.batch.trace(request.traceparent)
+            group.batch.then.append(gate.wait())
+            effects += self._kept.flush_if_due(group, now)
         record = ConferenceRecord(banned=[eviction.subject])
         effects += self._kept.commit(conference_log(conference.id), record, gate.wait(), now)
         return effects + gate.close(now)

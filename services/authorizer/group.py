@@ -49,7 +49,7 @@ from services.authorizer.room import (
 )
 
 AGENT = "#relay"  # ends the name of a relaying agent as a member of the backbone; no SPIFFE ID ends so
-SKIPPED = 1_024  # sender IDs that a new process leaves out: the log may have lost who got them
+SKIPPED = 1_024  # sender IDs at most that a new process leaves out: the log may have lost who got them
 ADMISSIONS_FOR = 120.0  # seconds; a repeated request is late by then
 REPORTS_FOR = 300.0  # seconds after which a distributor's report is too late
 ACCESS_LIST_SIZE = 1 << 16  # bytes; where it is longer, the group has no distributors
@@ -339,7 +339,7 @@ class Group:
     def take_over(self, now: float) -> None:
         """This process has read the group from its log: a fresh key and epoch at once, a sender ID of its own, and a
         distance to those that were given."""
-        self._next_sender_id += SKIPPED
+        self._next_sender_id += self._skipped
         self.batch.taking_over = True
         self.batch.due(now)
 
@@ -357,8 +357,8 @@ class Group:
         said = after or Beacon()
         old = self.epoch
         self.epoch = max(self.epoch, said.epoch)
-        self._next_sender_id = max(self._next_sender_id, said.next_sender_id) + SKIPPED
-        if self._next_sender_id > self._setting.sender_ids.stop - SKIPPED:
+        self._next_sender_id = max(self._next_sender_id, said.next_sender_id) + self._skipped
+        if self._next_sender_id > self._setting.sender_ids.stop - self._skipped:
             self._next_sender_id = self._setting.sender_ids.start
         self.number = max(self.number, said.update_number) + 1
         self._gkm = self._setting.gkm()
@@ -649,6 +649,15 @@ class Group:
 
     # ---- as a subgroup (`subgroups.py`)
 
+    @property
+    def agent_goes(self) -> bool:
+        """The next flush takes the relaying agent off."""
+        member, batch = self.members.get(self.agent), self.batch
+        return member is not None and (
+            self.agent in batch.leaving
+            or (self.agent in batch.users_leaving and member.users <= batch.users_leaving[self.agent])
+        )
+
     def _appoint(self, entering: Container[str], added: list[RosterEntry], removed: list[int]) -> None:
         """A subgroup has one relaying agent, a member that sends: the roster's entry is its appointment. One that
         registers again is appointed again, for a sender ID of its own."""
@@ -686,6 +695,11 @@ class Group:
         return {entry.sender_id: entry for entry in self.distant.values()} != self.wanted_distant
 
     # ---- sender IDs
+
+    @property
+    def _skipped(self) -> int:
+        """A subgroup has few sender IDs, and they have to last for many processes."""
+        return min(SKIPPED, len(self._setting.sender_ids) // 64)
 
     def _replace_own_sender_id(self, removed: list[int]) -> list[RosterEntry]:
         self.roster.drop(self.own_sender_id)

@@ -4,7 +4,8 @@ What becomes of a group's log, and what of the group then:
 
     a log that this process reads        -> restored; a fresh key and epoch, sender IDs skipped, members go on
     its end is missing or unreadable     -> an alarm; the group begins anew, members register again
-    another process has written to it    -> this process gives the group up; who asks for it makes it read the log again
+    another process has written to it    -> this process gives the conference up: it doesn't know who was thrown out
+                                            meanwhile; who asks for it makes it read the logs again
     a member shows our own later word    -> an alarm; the group begins anew (`core.py`)
 """
 
@@ -170,16 +171,19 @@ class Groups:
     def place(self, group_id: bytes, host: str, now: float) -> tuple[Group, list[Any]]:
         """The subgroup for a host that asks for this group, and what comes of a new one that has to be made for it.
 
-        Any other group is its own only one. `Refused` as `find_group`, and where no subgroup can be added.
+        Any other group is its own only one. `Refused` as `find_group`, where a host would choose its subgroup itself,
+        and where no subgroup can be added.
         """
         group = self.find_group(group_id)
+        if self.conferences[group.conference_id].place_of(group_id)[0] is not None:
+            raise Refused("not-allowed", "subgroups", "which subgroup a host is in is not its own to choose")
         star = self._stars.get(group_id)
         if star is None or host.endswith(AGENT):
             return group, []
         home = star.home_of(host) or star.with_room()
         if home is None:
             return self._add_subgroup(star, self.find_conference(group.conference_id), group_id, now)
-        return home, []
+        return (home if self.has(home) else self.find_group(home.id)), []
 
     def _add_subgroup(
         self, star: Star, conference: Conference, backbone_id: bytes, now: float
@@ -258,6 +262,18 @@ class Groups:
         others = [] if star is None else star.settle(now)
         return [effect for other in others for effect in self.flush_if_due(other, now)]
 
+    def eject(self, groups: Iterable[Group], subject: str, now: float) -> list[Group]:
+        """Throws a host or a user out of groups; returns those in which that changes anything."""
+        touched = [group for group in groups if _remover(group, subject)(subject, now, eject=True)]
+        backbones = [backbone for group in touched if (backbone := self._eject_agent(group, now)) is not None]
+        return list({group.id: group for group in (*touched, *backbones)}.values())
+
+    def _eject_agent(self, group: Group, now: float) -> Group | None:
+        """An agent that is thrown out of its subgroup is thrown out of the backbone with it, not after it."""
+        backbone, _ = self.conferences[group.conference_id].place_of(group.id)
+        joined = None if backbone is None or not group.agent_goes else self.groups.get(backbone.group_id)
+        return joined if joined is not None and joined.remove_host(group.agent + AGENT, now, eject=True) else None
+
     def _outgrown(self, group: Group, flushed: Flushed, now: float) -> list[Any]:
         """The change can be neither stored nor told in one message. Who was to go goes all the same."""
         refused = [Refuse(joiner.token, _moved()) for joiner, _ in flushed.associations]
@@ -273,14 +289,17 @@ class Groups:
         log = group_log(group.id)
         if self.journal.busy(log):  # what is under way is no longer true; who waits for it asks again
             self.journal.give_up(log)
-            return [*self._give_up(group, now, after), *self._given_up.load(log)]
+            conference = self.conferences[group.conference_id]
+            given_up = [*self._give_up(group, now, after), *self._give_up_conference(conference, now)]
+            return [*given_up, *self._given_up.load(conference_log(conference.id))]
         old_epoch = group.told.epoch
         record = group.begin_anew(now, after)
 
         def stored(later: float) -> list[Any]:
             group.committed()
             answers = [effect for done in then for effect in done(later)]
-            return [*self._beacons.begin_anew(group, old_epoch, later), *answers, *self.flush_if_due(group, later)]
+            effects = [*self._beacons.begin_anew(group, old_epoch, later), *answers, *self.flush_if_due(group, later)]
+            return effects + self._settle(group, later)
 
         self._snapshots.begin(log, now)
         return self.journal.commit(log, record, stored, whole=True)
@@ -404,7 +423,9 @@ class Groups:
         self._snapshots.begin(loaded.log, now)
         if not loaded.whole:
             effects += self.journal.commit(loaded.log, conference.record(), lambda _: [], whole=True)
-        return effects + self._given_up.load(*map(group_log, self._given_up.of(conference.id)))
+        # subgroups too that another process has added
+        ids = [] if at_start else [id_ for id_ in _ids(conference) if id_ not in self.groups]
+        return effects + self._given_up.load(*map(group_log, ids))
 
     def _take_up_group(
         self, conference: Conference, description: GroupDescription, loaded: Loaded, now: float
@@ -430,8 +451,7 @@ class Groups:
             return [alarms.group_log_short(log), *self.begin_anew(group, now, after=said)]
         group.take_over(now)
         for subject in conference.banned:
-            remove = group.remove_host if "/host/" in subject else group.remove_user
-            remove(subject, now, eject=True)
+            self.eject([group], subject, now)
         return self.flush_if_due(group, now)
 
     # ---- giving up
@@ -443,16 +463,29 @@ class Groups:
         id_ = _id_of(log)
         until = now + STAND_BY if elsewhere else now
         effects: list[Any] = [alarms.fenced(log)]
-        if id_ in self.groups:
-            effects += self._give_up(self.groups[id_], until)
         for conference_id in [key for key in self._creating if id_ in (key, *_ids(self.conferences[key]))]:
             self._give_up_creating(conference_id, until)
-        conference = self.conferences.pop(id_, None)
+        if id_ in self.groups and not elsewhere:
+            return [*effects, *self._give_up(self.groups[id_], until), *self._given_up.load(log)]
+        conferences = self.conferences.values()
+        conference = next((each for each in conferences if id_ in (each.id, *_ids(each))), None)
         if conference is not None:
-            self._snapshots.end(log)
-            for group_id in _ids(conference):
-                effects += self._give_up(self.groups[group_id], until) if group_id in self.groups else []
+            effects += self._give_up_conference(conference, until)
+            log = conference_log(conference.id)
         return effects if elsewhere else effects + self._given_up.load(log)
+
+    def _give_up_conference(self, conference: Conference, until: float) -> list[Any]:
+        effects: list[Any] = []
+        del self.conferences[conference.id]
+        self.journal.give_up(conference_log(conference.id))
+        self._snapshots.end(conference_log(conference.id))
+        for group_id in _ids(conference):
+            if group_id in self.groups:
+                effects += self._give_up(self.groups[group_id], until)
+            elif group_id in self._beginning:  # nobody has been told of it
+                effects += self._give_up(self._beginning[group_id], until, wire.Beacon())
+            self._stars.pop(group_id, None)
+        return effects
 
     def _give_up_creating(self, conference_id: bytes, until: float) -> None:
         """Another process has begun the same conference: who asked for it asks again, and finds that one's."""
@@ -463,7 +496,8 @@ class Groups:
             self._given_up.put(group_id, conference_id, wire.Beacon(), until)
 
     def _give_up(self, group: Group, until: float, said: wire.Beacon | None = None) -> list[Any]:
-        del self.groups[group.id]
+        self.groups.pop(group.id, None)
+        self._beginning.pop(group.id, None)
         self._agenda.remove(group.id)
         self._snapshots.end(group_log(group.id))
         self.journal.give_up(group_log(group.id))
@@ -496,6 +530,10 @@ def _end_orphan(loaded: Loaded) -> list[Any]:
     if loaded.whole and len(_records(loaded)) <= 1:
         return effects
     return [alarms.conference_log_gone(loaded.log), *effects]
+
+
+def _remover(group: Group, subject: str) -> Callable[..., bool]:
+    return group.remove_host if "/host/" in subject else group.remove_user
 
 
 def _moved() -> Refused:

@@ -86,8 +86,10 @@ class Star:
         return policy.subgroup_size or scheme_named(policy.gkm).promises.subgroup_size
 
     def _hosts(self, group: Group) -> int:
-        agents = sum(bool(other.agent) for other in self) if group.id == self._description.group_id else 0
-        return len(group.members) - agents + len(group.batch.joiners)
+        """Those that are in, or about to be, but for agents on the backbone, be they there or still to come."""
+        agents = sum(other.agent + AGENT in group.members for other in self if other.agent)
+        coming = [host for host in group.batch.joiners if host not in group.members and not host.endswith(AGENT)]
+        return len(group.members) - agents + len(coming)
 
 
 def _senders(group: Group) -> list[RosterEntry]:

@@ -404,8 +404,9 @@ class MsmCore:
         except Refused as refused:
             return self._join_refused(membership.asked.group_id, refused)
         join.association = gsa
-        left = [CloseGroup(membership.group.group_id)] if membership.socket_path else []
-        membership.group, membership.socket_path = gsa.group, ""
+        left = self._end_agency(membership.asked.group_id)  # first: the backbone that it has open may be where to go
+        left += [CloseGroup(membership.group.group_id)] if membership.socket_path else []
+        membership.enter(gsa.group)
         return [*left, OpenGroup(membership.domain, gsa.group)]
 
     def _not_associated(self, group_id: bytes, rejected: Rejected, now: float, *, nearby: bool = False) -> list[Any]:
@@ -510,13 +511,9 @@ class MsmCore:
         return effects
 
     def _end_agency(self, asked_id: bytes) -> list[Any]:
+        """Who is no agent any more is off the backbone by the Authorizer's word."""
         agency = self._agencies.pop(asked_id, None)
-        if agency is None:
-            return []
-        backbone = agency.backbone
-        leave = authorizer_wire.LeaveRequest(group_id=backbone.group.group_id)
-        left = Request(subjects.AUTHORIZER, "leave", leave, backbone.authorizer, _Unanswered())
-        return [*agency.end(), left]
+        return [] if agency is None else agency.end()
 
     def _agency(self, leaf_id: bytes) -> Agency | None:
         return next((agency for agency in self._agencies.values() if agency.leaf_id == leaf_id), None)

@@ -78,6 +78,7 @@ class GroupPath:
         self.counters: Counter[str] = Counter()
         self._sending = Sending(self.counters)
         self._relaying = Sending(self.counters, "relaying")
+        self.is_paused = False  # an update may have been kept from this host: who was thrown out may be heard here yet
 
     # ---- control
 
@@ -99,8 +100,10 @@ class GroupPath:
             case SwitchSending():
                 self._switch(effect)
             case PauseSending():
+                self.is_paused = True
                 self._sending.paused = self._relaying.paused = True
             case ResumeSending():
+                self.is_paused = False
                 self._sending.paused = self._relaying.paused = False
             case _:
                 raise TypeError(effect)
@@ -112,6 +115,7 @@ class GroupPath:
         )
         sending = self._relaying if effect.relaying else self._sending
         sending.switch(effect.epoch, effect.sender_id, key)
+        self.is_paused = False
 
     def has_sender(self, sender_id: int) -> bool:
         """Whether this is a sender ID of this group's, whoever's: what it says need not be relayed into it."""
@@ -191,7 +195,7 @@ class GroupPath:
         ports, delivered = (run.source_port, run.destination_port), []
         for inside in run.payloads:
             try:
-                origin, payload = self._relayed.open(inside, run.destination_port, self._roster.addresses)
+                origin, payload = self._relayed.open(inside, run.destination_port, self._roster)
             except Rejected as rejected:
                 self.counters[rejected.cause] += 1
             else:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
-
 from mcsa.errors import Rejected
 from mcsa.esp.origins import OriginWindows
 from mcsa.esp.relayed import Origin, parse_relayed
 from mcsa.updates import PORT as UPDATE_PORT
+from services.msm.events import SetRoster
 
 
 class RelayedPackets:
@@ -16,6 +15,7 @@ class RelayedPackets:
     =====================  ==========================================================================
     `relayed-malformed`    no origin in front
     `relayed-local`        the origin is a sender of this very group: it is heard directly, or not at all
+    `relayed-unknown`      the origin is no sender of any subgroup: it has left, was thrown out, or never was
     `relayed-update`       for the update port: updates and beacons are each group's own
     `relayed-replay`       seen before, by whatever agent, or older than the origin's window
     =====================  ==========================================================================
@@ -24,14 +24,13 @@ class RelayedPackets:
     def __init__(self, window: int) -> None:
         self._windows = OriginWindows(window)
 
-    def open(self, inside: bytes, destination_port: int, senders: Container[int]) -> tuple[Origin, bytes]:
-        """The origin and its payload, of what an agent sealed; `Rejected` with one of the causes.
-
-        `senders` are the sender IDs of this group.
-        """
+    def open(self, inside: bytes, destination_port: int, roster: SetRoster) -> tuple[Origin, bytes]:
+        """The origin and its payload, of what an agent sealed into this group; `Rejected` with one of the causes."""
         origin, payload = parse_relayed(inside)
-        if origin.sender_id in senders:
+        if origin.sender_id in roster.addresses:
             raise Rejected("relayed-local")
+        if origin.sender_id not in roster.distant:
+            raise Rejected("relayed-unknown")
         if destination_port == UPDATE_PORT:
             raise Rejected("relayed-update")
         if not self._windows.is_fresh(origin):

@@ -45,6 +45,7 @@ class RelayingAgent:
     `hopped`      relayed into the leaf already, so it has been on the backbone
     `returning`   of a sender of the leaf: it was said there
     `too-long`    no room for the origin (`mcsa.esp.relayed.MAX_RELAYED`)
+    `silenced`    heard where this host doesn't follow any more, and who was thrown out may be heard yet
     ============  ==================================================================
 
     One thread may call `from_leaf` while another calls `from_backbone`; neither by two at once.
@@ -64,9 +65,13 @@ class RelayingAgent:
         return self._relay(found, "down", self._stays_on_backbone)
 
     def _stays_in_leaf(self, packet: Received) -> str:
+        if self.leaf.is_paused:
+            return "silenced"
         return "hopped" if packet.relay is not None else ""
 
     def _stays_on_backbone(self, packet: Received) -> str:
+        if self.backbone.is_paused:
+            return "silenced"
         return "returning" if self.leaf.has_sender(packet.sender_id) else ""
 
     def _relay(self, found: Iterable[Received], way: str, stays: Callable[[Received], str]) -> list[Relayed]:

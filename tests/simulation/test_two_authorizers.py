@@ -57,6 +57,21 @@ def test_who_hung_while_another_took_over_does_no_harm_when_it_wakes_up(domain: 
     assert domain.csm["gamma"].join(domain.group, domain.conference_id, "dave").refused is not None
 
 
+def test_who_was_thrown_out_by_another_process_is_not_let_in_by_one_that_wakes_up_and_takes_over(
+    domain: SurvivalDomain,
+):
+    old = domain.authorizer
+    old.hang()
+    domain.start_authorizer(domain.first_state)
+    domain.network.run_for(3.0)
+    domain.evict("dave")
+    domain.authorizer.kill()
+    old.wake()
+    domain.run_as_csms_do(60)
+    refused = domain.csm["gamma"].join(domain.group, domain.conference_id, "dave").refused
+    assert refused is not None and refused.rule == "unacceptable-user"
+
+
 def test_two_that_both_run_give_nothing_twice(domain: SurvivalDomain):
     first = domain.authorizer
     domain.start_authorizer(domain.first_state)

@@ -146,7 +146,8 @@ class Subgroup:
                     addresses[sender_ids[self.name]] = host.address
         for host in members:
             own, own_relay = host.sender_ids.get(self.name), host.relay_ids.get(self.name)
-            roster = SetRoster(b"", addresses, own, AUTHORIZER, relays, own_relay)
+            distant = range(self.star._sender_ids + 1_000)  # whoever will be given one, too
+            roster = SetRoster(b"", addresses, own, AUTHORIZER, relays, own_relay, distant)
             self.star.carry_out(host.name, self.name, roster)
 
 
