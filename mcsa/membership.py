@@ -42,6 +42,7 @@ RENEWAL_JITTER = 0.2  # of the time between them
 REACH = 32  # updates that may be on their way at once; what is further ahead is left to beacons and repair
 EARLY_BYTES = 2 << 20  # of updates kept until the one before them comes
 EPOCHS_SHOWN = 64
+LATE_BEACON = 5_000  # milliseconds after an epoch's number, which is its time, for beacons of the one before
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,6 +328,8 @@ class Membership:
         effects = self._heard(now)
         if beacon.epoch == self.epoch:
             self.last_beacon = raw
+        if beacon.epoch < self.epoch and beacon.time_ms <= self.epoch + LATE_BEACON:
+            return effects  # of just before this epoch, and overtaken by the update to it
         if beacon.epoch < self.epoch:
             return effects + self._stale("the Authorizer is in an older epoch: it has lost its past")
         if beacon.epoch > self.epoch and beacon.update_number <= self.number:  # an epoch comes with a number of its own

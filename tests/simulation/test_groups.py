@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from mcsa.envelope import sign_envelope
 from mcsa.policy import DEFAULTS
 from mcsa.registration import sign_user_statement
+from mcsa.updates import group_recipient
+from mcsa.v1.authorizer_pb2 import Beacon, GroupMessage
 from mcsa.v1.msm_pb2 import CreateSessionRequest, JoinGroupRequest, LeaveGroupRequest, PrepareJoinRequest
 from mcsa.v1.types_pb2 import POLICY_CLASS_OPEN, GroupDescription, GroupPolicy
 from tests.simulation.domain import Domain
@@ -205,6 +208,26 @@ def test_who_hears_no_beacon_stops_sending_and_goes_on_when_one_comes():
     domain.network.run_for(2.0)
     assert alpha.core.memberships[group_id].state == "member"
     assert alpha.send(group_id, b"here again")
+
+
+@pytest.mark.parametrize(("after", "state"), [(0.0, "member"), (5.5, "stale")], ids=["late", "of a lost past"])
+def test_a_beacon_that_an_update_overtook_says_nothing_but_one_signed_long_after_says_that_a_past_is_lost(
+    after: float, state: str
+):
+    domain = Domain(hosts=("alpha", "beta"))
+    group_id = gathered(domain, "alpha", "beta")
+    group, membership = domain.authorizer.core.groups[group_id], domain.msm["alpha"].core.memberships[group_id]
+    before = Beacon(group_id=group_id, epoch=group.epoch, update_number=group.number)
+    domain.age_key(group_id)
+    domain.network.run_for(1.0)
+    assert membership.epoch == group.epoch > before.epoch
+    before.time_ms = group.epoch + 2 + round(after * 1000)  # signed while the update was being stored, or later
+    domain.network.run_for(after)
+    signer, now = domain.world.authorizer, domain.network.now
+    raw, _ = sign_envelope(signer, before, group_recipient(group_id), bytes(16), now + 60)
+    membership._beacon_ms = 0  # as if it came first of those since
+    membership.message_arrived(GroupMessage(beacon=raw).SerializeToString(), now)
+    assert membership.state == state
 
 
 def test_without_the_bus_the_group_goes_on_by_multicast_alone():
