@@ -22,9 +22,10 @@ from mcsa.identity import Credentials, Identity
 from mcsa.trust import Trust
 from mcsa.updates import group_recipient
 from mcsa.v1.authorizer_pb2 import AdoptRequest, AdoptResponse, RegisterRequest, RenewRequest, RenewResponse
+from services.authorizer.admissions import REPORTS_FOR
 from services.authorizer.batch import Adoption, Joiner
 from services.authorizer.events import Decided
-from services.authorizer.group import REPORTS_FOR, Group
+from services.authorizer.group import Group
 from services.authorizer.groups import Groups
 
 PASSING = ("busy", "moved")  # report again

@@ -33,6 +33,7 @@ from mcsa.v1.authorizer_log_pb2 import (
 )
 from mcsa.v1.authorizer_pb2 import Beacon, DistributionRight, GroupSecurityAssociation, GroupUpdate
 from mcsa.v1.types_pb2 import ConferenceDescription, GroupDescription, RosterEntry, SignedStatement
+from services.authorizer.admissions import Admissions
 from services.authorizer.batch import Adoption, Batch, Joiner
 from services.authorizer.blocks import Block, Blocks
 from services.authorizer.journal import Then
@@ -50,8 +51,6 @@ from services.authorizer.room import (
 
 AGENT = "#relay"  # ends the name of a relaying agent as a member of the backbone; no SPIFFE ID ends so
 SKIPPED = 1_024  # sender IDs at most that a new process leaves out: the log may have lost who got them
-ADMISSIONS_FOR = 120.0  # seconds; a repeated request is late by then
-REPORTS_FOR = 300.0  # seconds after which a distributor's report is too late
 ACCESS_LIST_SIZE = 1 << 16  # bytes; where it is longer, the group has no distributors
 SOMEBODY = "somebody"  # to the GKM: no member's name, for those that are to be left out and aren't known
 
@@ -102,7 +101,7 @@ class Group:
         self._own_roster_entry = RosterEntry(host=str(setting.authorizer.id), address=setting.address)
         self.roster = Roster()
         self._updates = KeptUpdates()
-        self._admissions: dict[bytes, Admission] = {}
+        self._admissions = Admissions()
         self.blocks = self._no_blocks()
         self.formed_epoch = 0
         self._next_sender_id = setting.sender_ids.start
@@ -295,11 +294,11 @@ class Group:
         joiners = [self.batch.joiners.get(host)]
         joiners += [each.joiner for each in self.batch.adopting.values() if each.joiner.host == host]
         waiting = [joiner.request.asked_ms for joiner in joiners if joiner is not None]
-        return max([*waiting, *(a.asked_ms for a in self._admissions.values() if a.host == host)], default=0)
+        return max([*waiting, self._admissions.asked_last(host)])
 
     def has_adopted(self, adoption: Adoption) -> bool:
         """This very member, from this very request."""
-        admission = self._admissions.get(adoption.joiner.request_hash, Admission())
+        admission = self._admissions.of(adoption.joiner.request_hash)
         return (admission.host, admission.sender_id) == (adoption.joiner.host, adoption.sender_id)
 
     def adopt(self, adoption: Adoption, now: float) -> None:
@@ -366,7 +365,7 @@ class Group:
         self.roster, self.distant = Roster(), Roster()
         self.agent, self._agent_sender_id = "", 0
         self._updates = KeptUpdates()
-        self._admissions.clear()
+        self._admissions = Admissions()
         self.blocks = self._no_blocks()
         self.batch.forget_members()
         self.epoch = self.formed_epoch = self._next_epoch(now, old)
@@ -470,7 +469,7 @@ class Group:
             counters=self._counters(),
             members=self.members.pack(),
             updates=self._updates.pack(),
-            admissions=self._admissions.values(),
+            admissions=self._admissions,
             blocks=self.blocks.records(),
         )
 
@@ -481,7 +480,7 @@ class Group:
         self.members.renew_all(now + self.policy.lease_s)
         self._take_counters(snapshot.counters)
         self._updates = KeptUpdates(snapshot.updates, self.number)
-        self._admissions = {admission.request_hash: _copy(admission) for admission in snapshot.admissions}
+        self._admissions = Admissions(snapshot.admissions)
         self.blocks.take(snapshot.blocks)
 
     def _repeat(self, flushed: GroupFlushed, now: float) -> None:
@@ -499,7 +498,7 @@ class Group:
         self.blocks.take(flushed.blocks)
         self._take_counters(flushed.counters)
         self._updates.add(self.number, self.epoch, flushed.update)
-        self._admissions.update({admission.request_hash: _copy(admission) for admission in flushed.admissions})
+        self._admissions.take(flushed.admissions)
 
     def _counters(self) -> GroupCounters:
         return GroupCounters(
@@ -526,9 +525,7 @@ class Group:
             self._enrol_agent(self._member(self.agent))
 
     def _remember(self, joiners: list[Joiner], now: float) -> list[Admission]:
-        oldest = round((now - ADMISSIONS_FOR - (REPORTS_FOR if self.blocks.possible else 0)) * 1000)
-        while self._admissions and self._admissions[first := next(iter(self._admissions))].time_ms <= oldest:
-            del self._admissions[first]
+        self._admissions.forget(now, reported=self.blocks.possible)
         admissions = [
             Admission(
                 request_hash=joiner.request_hash,
@@ -539,7 +536,7 @@ class Group:
             )
             for joiner in joiners
         ]
-        self._admissions.update({admission.request_hash: admission for admission in admissions})
+        self._admissions.take(admissions)
         return admissions
 
     # ---- inside
@@ -586,7 +583,7 @@ class Group:
 
     def _sender_id_of_before(self, joiner: Joiner) -> int | None:
         """Of the very same request, which an earlier process admitted: it may never have heard."""
-        admission = self._admissions.get(joiner.request_hash, Admission())
+        admission = self._admissions.of(joiner.request_hash)
         member = self.members.get(joiner.host)
         same = member is not None and admission.host == joiner.host and member.sender_id == admission.sender_id
         return admission.sender_id if same else None
@@ -785,10 +782,3 @@ def _member_record(member: Member) -> MemberRecord:
     return MemberRecord(
         host=member.host, address=member.address, sender_id=member.sender_id, users=sorted(member.users)
     )
-
-
-def _copy(admission: Admission) -> Admission:
-    """By itself: a part of a message keeps all of it in memory, and a snapshot is long."""
-    copy = Admission()
-    copy.CopyFrom(admission)
-    return copy

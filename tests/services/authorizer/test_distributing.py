@@ -19,10 +19,10 @@ from mcsa.updates import group_recipient
 from mcsa.v1 import authorizer_pb2 as wire
 from mcsa.v1.types_pb2 import GroupPolicy
 from services.authorizer import group as group_module
+from services.authorizer.admissions import REPORTS_FOR
 from services.authorizer.blocks import SENDER_IDS
 from services.authorizer.core import AuthorizerCore, Settings
 from services.authorizer.events import Append, Appended, Decided
-from services.authorizer.group import REPORTS_FOR
 from tests.services.authorizer.test_core import Desk, refused
 from tests.world import NOW, World, seeded
 
