@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mcsa import ckgds
+from mcsa.audio.wav import open_wav
 from mcsa.errors import Refused
 from mcsa.gkm import scheme_named
 from mcsa.policy import DEFAULTS
@@ -27,7 +28,7 @@ OWN_LINES = (
 class Options:
     """`lines` is a file of text, "-" for standard input; `audio` a 16-bit WAV file; empty for the demo's own.
 
-    `Refused` where there is no such protocol, scheme or file: before anything is started.
+    `Refused` where there is no such protocol, scheme or file, or sound that can't be sent: before anything is started.
     """
 
     hosts: int = LEAST
@@ -43,6 +44,8 @@ class Options:
             ckgds.scheme_named(self.ckgds)
         if self.lines not in ("", "-") and not Path(self.lines).is_file():
             raise Refused("lines", "file", f"there is no file {self.lines}")
+        if self.audio is not None:
+            open_wav(self.audio)[0].close()
         if scheme_named(self.gkm_name).subgroups and self.hosts < LEAST_IN_SUBGROUPS:
             object.__setattr__(self, "hosts", LEAST_IN_SUBGROUPS)
 

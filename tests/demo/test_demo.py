@@ -59,13 +59,21 @@ def test_a_step_that_goes_wrong_is_told_and_gives_exit_code_1(tmp_path: Path) ->
     assert not _processes_in(tmp_path)
 
 
-@pytest.mark.parametrize("asked", [("--gkm", "rot13"), ("--ckgds", "rot13"), ("--lines", "/no/such/file")])
-def test_what_there_is_not_is_refused_before_anything_starts(tmp_path: Path, asked: tuple[str, str]) -> None:
+@pytest.mark.parametrize(
+    ("asked", "why"),
+    [
+        (("--gkm", "rot13"), "there is no"),
+        (("--ckgds", "rot13"), "there is no"),
+        (("--lines", "/no/such/file"), "there is no"),
+        (("--audio", "README.md"), "isn't a PCM WAV file"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_before_anything_starts(asked: tuple[str, str], why: str) -> None:
     command = [sys.executable, "-m", "mcsa.cli", "demo", *asked]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
     assert done.returncode == 1
     assert not done.stdout
-    assert "there is no" in done.stderr and asked[1] in done.stderr
+    assert why in done.stderr and asked[1] in done.stderr
 
 
 @pytest.mark.timeout(60)
