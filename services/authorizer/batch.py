@@ -135,6 +135,25 @@ class Batch:
             later.then, self.then = self.then, []
         return later
 
+    def take_users_off(self, members: Members) -> tuple[set[str], list[str]]:
+        """Hosts that stay with other users, and who departed. A host goes with its last user."""
+        changed, departed = set(), list[str]()
+        for host, users in self.users_leaving.items():
+            member = members.get(host)
+            if member is None or host in self.leaving:
+                continue
+            departed += sorted(member.users & users)
+            if member.users <= users:
+                self.leaving.add(host)
+            else:
+                member.users -= users
+                members.put(member)
+                changed.add(host)
+        for host in sorted(self.leaving):
+            member = members.get(host)
+            departed += [] if member is None else sorted(member.users)
+        return changed, list(dict.fromkeys(departed))
+
     def _ejected_first(self, hosts: Iterable[str]) -> list[str]:
         return sorted(hosts, key=lambda host: (host not in self.ejected, host))
 

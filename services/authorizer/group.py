@@ -36,6 +36,7 @@ from mcsa.v1.types_pb2 import ConferenceDescription, GroupDescription, RosterEnt
 from services.authorizer.admissions import Admissions
 from services.authorizer.batch import Adoption, Batch, Joiner
 from services.authorizer.blocks import Block, Blocks
+from services.authorizer.distant import Distant
 from services.authorizer.journal import Then
 from services.authorizer.kept_updates import KeptUpdates
 from services.authorizer.members import KEY_SIZE, Member, Members
@@ -48,9 +49,9 @@ from services.authorizer.room import (
     check_roster,
     check_users,
 )
+from services.authorizer.sender_ids import SenderIds
 
 AGENT = "#relay"  # ends the name of a relaying agent as a member of the backbone; no SPIFFE ID ends so
-SKIPPED = 1_024  # sender IDs at most that a new process leaves out: the log may have lost who got them
 ACCESS_LIST_SIZE = 1 << 16  # bytes; where it is longer, the group has no distributors
 SOMEBODY = "somebody"  # to the GKM: no member's name, for those that are to be left out and aren't known
 
@@ -104,9 +105,9 @@ class Group:
         self._admissions = Admissions()
         self.blocks = self._no_blocks()
         self.formed_epoch = 0
-        self._next_sender_id = setting.sender_ids.start
+        self.sender_ids = SenderIds(setting.sender_ids)
         self.agent, self._agent_sender_id = "", 0
-        self.distant, self.wanted_distant = Roster(), dict[int, RosterEntry]()
+        self.distant = Distant()
         self.epoch = round(now * 1000)  # no less than the clock: a lost past can't come again (design, section 6)
         self.number = 0
         self.rekey_at = now + self.policy.rekey_s
@@ -338,31 +339,29 @@ class Group:
     def take_over(self, now: float) -> None:
         """This process has read the group from its log: a fresh key and epoch at once, a sender ID of its own, and a
         distance to those that were given."""
-        self._next_sender_id += self._skipped
+        self.sender_ids.skip()
         self.batch.taking_over = True
         self.batch.due(now)
 
     @property
     def is_out_of_sender_ids(self) -> bool:
         """The next flush could need more than there are."""
-        return self._next_sender_id + len(self.batch.joiners) + 2 > self._setting.sender_ids.stop
+        return self.sender_ids.lacks(len(self.batch.joiners) + 2)
 
     def begin_anew(self, now: float, after: Beacon | None = None) -> GroupRecord:
         """All keys are replaced, all members have to register again; returns the record of it.
 
-        `after` is what this Authorizer said once and has forgotten: what follows is later than that. Sender IDs begin
-        again only where they have run out: no key is left then that was used with one.
+        `after` is what this Authorizer said once and has forgotten: what follows is later than that.
         """
         said = after or Beacon()
         old = self.epoch
         self.epoch = max(self.epoch, said.epoch)
-        self._next_sender_id = max(self._next_sender_id, said.next_sender_id) + self._skipped
-        if self._next_sender_id > self._setting.sender_ids.stop - self._skipped:
-            self._next_sender_id = self._setting.sender_ids.start
+        self.sender_ids.begin_anew(said.next_sender_id)
         self.number = max(self.number, said.update_number) + 1
         self._gkm = self._setting.gkm()
         self.members = self._no_members()
-        self.roster, self.distant = Roster(), Roster()
+        self.roster = Roster()
+        self.distant.forget()
         self.agent, self._agent_sender_id = "", 0
         self._updates = KeptUpdates()
         self._admissions = Admissions()
@@ -376,7 +375,7 @@ class Group:
     def is_outlived_by(self, beacon: Beacon) -> bool:
         """The beacon, which this very Authorizer signed, tells of what this group knows nothing of."""
         later = beacon.epoch > self.epoch or beacon.update_number > self.number
-        return later or beacon.next_sender_id > self._next_sender_id or self._updates.contradict(beacon)
+        return later or beacon.next_sender_id > self.sender_ids.next or self._updates.contradict(beacon)
 
     # ---- carrying them out
 
@@ -385,7 +384,7 @@ class Group:
         batch = self.batch
         self.batch = batch.split(now, self.members)
         adopted = self._adopt_keys(batch)  # first, so that they get a key that replaces theirs
-        changed, departed = self._take_users_off(batch)
+        changed, departed = batch.take_users_off(self.members)
         joiners = list(batch.joiners.values())
         adding = {joiner.host: joiner for joiner in joiners if self._only_adds_a_user(joiner, batch)}
         entering = [joiner for joiner in joiners if joiner.host not in adding]
@@ -412,7 +411,8 @@ class Group:
             batch.then.append(adoption.answer(adopted=True))
         changed |= {self._add_user(joiner) for joiner in adding.values()}
         self._appoint(contributions, added, removed)
-        self._take_distant(added, removed)
+        came, went = self.distant.catch_up()
+        added, removed = added + came, removed + went
         self.number += 1
         forfeited = self.blocks.forfeit([*leaving, *batch.adopting, *batch.forfeiting, *batch.restocking])
         blocks = self._give_blocks([*contributions, *batch.adopting], forfeited, batch)
@@ -504,7 +504,7 @@ class Group:
         return GroupCounters(
             epoch=self.epoch,
             number=self.number,
-            next_sender_id=self._next_sender_id,
+            next_sender_id=self.sender_ids.next,
             own_sender_id=self.own_sender_id,
             rekey_ms=round(self.rekey_at * 1000),
             agent=self.agent,
@@ -516,7 +516,7 @@ class Group:
         self.roster.drop(self.own_sender_id)
         self.roster.drop(self._agent_sender_id)
         self.epoch, self.number = counters.epoch, counters.number
-        self._next_sender_id, self.own_sender_id = counters.next_sender_id, counters.own_sender_id
+        self.sender_ids.next, self.own_sender_id = counters.next_sender_id, counters.own_sender_id
         self.rekey_at = counters.rekey_ms / 1000
         self.agent, self._agent_sender_id = counters.agent, counters.agent_sender_id
         self.formed_epoch = counters.formed_epoch
@@ -554,8 +554,8 @@ class Group:
         blamed = self.blocks.blame(host for host in sorted(batch.forfeiting) if host in self.members)
         anybody = bool(forfeited) or batch.taking_over
         candidates = self.members.senders() if anybody else map(self._member, newcomers)
-        given = self.blocks.appoint(candidates, forfeited, self._next_sender_id, self.number)
-        self._next_sender_id += sum(block.sender_ids for block in given)
+        given = self.blocks.appoint(candidates, forfeited, self.sender_ids.next, self.number)
+        self.sender_ids.give(sum(block.sender_ids for block in given))
         return [*blamed, *given]
 
     def _adopt_keys(self, batch: Batch) -> list[bytes]:
@@ -599,7 +599,7 @@ class Group:
 
     def _admit(self, joiner: Joiner, sender_id: int | None, now: float) -> list[RosterEntry]:
         if joiner.request.sender and sender_id is None:
-            sender_id = self._give_sender_id()
+            sender_id = self.sender_ids.give()
         users = set() if joiner.user is None else {joiner.user}
         member = Member(joiner.host, joiner.request.address, sender_id, users, now + self.policy.lease_s)
         self.members.put(member)
@@ -610,25 +610,6 @@ class Group:
         member.users.add(joiner.user or "")
         self.members.put(member)
         return joiner.host
-
-    def _take_users_off(self, batch: Batch) -> tuple[set[str], list[str]]:
-        """Hosts that stay with other users, and who departed. A host goes with its last user."""
-        changed, departed = set(), list[str]()
-        for host, users in batch.users_leaving.items():
-            member = self.members.get(host)
-            if member is None or host in batch.leaving:
-                continue
-            departed += sorted(member.users & users)
-            if member.users <= users:
-                batch.leaving.add(host)
-            else:
-                member.users -= users
-                self.members.put(member)
-                changed.add(host)
-        for host in sorted(batch.leaving):
-            member = self.members.get(host)
-            departed += [] if member is None else sorted(member.users)
-        return changed, list(dict.fromkeys(departed))
 
     def _enrol(self, member: Member) -> list[RosterEntry]:
         """Into the roster, where the member is a sender."""
@@ -666,7 +647,7 @@ class Group:
             self.agent = ""
         member = None if self.agent else next(self.members.senders(), None)
         if member is not None:
-            self.agent, self._agent_sender_id = member.host, self._give_sender_id()
+            self.agent, self._agent_sender_id = member.host, self.sender_ids.give()
             added.append(self._enrol_agent(member))
 
     def _enrol_agent(self, member: Member) -> RosterEntry:
@@ -674,29 +655,7 @@ class Group:
         self.roster.put(entry)
         return entry
 
-    def _take_distant(self, added: list[RosterEntry], removed: list[int]) -> None:
-        """What has changed among the senders of other subgroups."""
-        for entry in list(self.distant.values()):
-            if entry.sender_id not in self.wanted_distant:
-                self.distant.drop(entry.sender_id)
-                removed.append(entry.sender_id)
-        known = {entry.sender_id: entry for entry in self.distant.values()}
-        for sender_id, entry in self.wanted_distant.items():
-            if known.get(sender_id) != entry:
-                self.distant.put(entry)
-                added.append(entry)
-
-    @property
-    def misses_distant(self) -> bool:
-        """The next flush has something to tell of other subgroups' senders."""
-        return {entry.sender_id: entry for entry in self.distant.values()} != self.wanted_distant
-
     # ---- sender IDs
-
-    @property
-    def _skipped(self) -> int:
-        """A subgroup has few sender IDs, and they have to last for many processes."""
-        return min(SKIPPED, len(self._setting.sender_ids) // 64)
 
     def _replace_own_sender_id(self, removed: list[int]) -> list[RosterEntry]:
         self.roster.drop(self.own_sender_id)
@@ -705,7 +664,7 @@ class Group:
         return [self.roster[self.own_sender_id]]
 
     def _give_own_sender_id(self) -> int:
-        self.own_sender_id = self._give_sender_id()
+        self.own_sender_id = self.sender_ids.give()
         self._enrol_self()
         return self.own_sender_id
 
@@ -750,7 +709,7 @@ class Group:
             roster=[*self.roster.values(), *self.distant.values()],
             backbone=self._setting.backbone,
             epoch=self.epoch,
-            next_sender_id=self._next_sender_id,
+            next_sender_id=self.sender_ids.next,
             time_ms=round(now * 1000),
         )
         return gsa.SerializeToString()
@@ -764,11 +723,6 @@ class Group:
             own.distribution_right.CopyFrom(sign_right(self._setting.authorizer, right))
             own.access_list = self.access_list
         return seal_association(joiner.request, joiner.request_hash, shared, own)
-
-    def _give_sender_id(self) -> int:
-        sender_id = self._next_sender_id
-        self._next_sender_id += 1
-        return sender_id
 
     def _next_epoch(self, now: float, old: int) -> int:
         """Never one that was, never less than the clock, never one whose tag could be taken for the last one's."""

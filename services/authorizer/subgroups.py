@@ -75,8 +75,8 @@ class Star:
         senders = {group.id: _senders(group) for group in self}
         for group in self:
             others = (entries for group_id, entries in senders.items() if group_id != group.id)
-            group.wanted_distant = {entry.sender_id: entry for entries in others for entry in entries}
-            if group.misses_distant:
+            group.distant.wanted = {entry.sender_id: entry for entries in others for entry in entries}
+            if group.distant.is_behind:
                 group.batch.due(now + group.policy.batch_ms / 1000)
         return [group for group in self if group.batch.due_at is not None]
 

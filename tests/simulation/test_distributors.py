@@ -184,7 +184,7 @@ def test_blocks_survive_the_authorizers_restart_by_entries_and_by_snapshot():
         domain.restart_authorizer()
         domain.network.run_for(2.0)
         assert domain.group.blocks.records() == before
-        assert all(block.first_sender_id + SENDER_IDS <= domain.group._next_sender_id for block in before)
+        assert all(block.first_sender_id + SENDER_IDS <= domain.group.sender_ids.next for block in before)
         domain.network.run_for(3_700.0)
     domain.join("delta")
     assert sum(len(block.used) for block in domain.group.blocks.records()) == 3

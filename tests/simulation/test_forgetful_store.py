@@ -210,7 +210,7 @@ def roll_back_and_go_on(world: World = WORLD) -> None:
 
 def test_the_history_notices_sender_ids_that_are_not_skipped(monkeypatch: pytest.MonkeyPatch):
     roll_back_and_go_on()
-    monkeypatch.setattr("services.authorizer.group.SKIPPED", 0)
+    monkeypatch.setattr("services.authorizer.sender_ids.SKIPPED", 0)
     with pytest.raises(Broken, match="sender ID 3 was given to registration"):
         roll_back_and_go_on()
 

@@ -293,7 +293,7 @@ def test_sender_ids_are_never_given_twice_and_where_they_run_out_all_keys_are_re
         given.append(open_association(desk.key, desk.request_hash, response.sealed_gsa).sender_id)
     assert given == [2, 3, 4]
     group = desk.core.groups[group_id]
-    group._next_sender_id, epoch, key = 2**20 - 2, group.epoch, group.key
+    group.sender_ids.next, epoch, key = 2**20 - 2, group.epoch, group.key
     response = desk.ask("register", desk.request(group_id, host="gamma"), desk.world.host("gamma"))
     gsa = open_association(desk.key, desk.request_hash, response.sealed_gsa)
     assert gsa.sender_id == 2 and gsa.epoch > epoch and group.key != key

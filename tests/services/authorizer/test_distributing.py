@@ -113,7 +113,7 @@ def test_who_registers_may_distribute_and_is_told_how(desk: Reported):
     listed = wire.AccessList.FromString(desk.gsa.access_list)
     assert list(listed.access.acceptable_users) == [str(desk.world.user("bob").id)]
     assert listed.coordinator == str(desk.world.user("alice").id)
-    assert desk.group._next_sender_id == right.first_sender_id + SENDER_IDS
+    assert desk.group.sender_ids.next == right.first_sender_id + SENDER_IDS
 
 
 def test_a_report_makes_a_member_and_the_key_stays(desk: Reported):
@@ -461,7 +461,7 @@ def test_a_block_is_given_only_when_it_is_stored(desk: Reported):
 def test_half_of_the_sender_ids_are_for_who_registers_here(desk: Reported, monkeypatch: pytest.MonkeyPatch):
     from services.authorizer import blocks
 
-    monkeypatch.setattr(blocks, "GIVEN_BELOW", desk.group._next_sender_id + SENDER_IDS)
+    monkeypatch.setattr(blocks, "GIVEN_BELOW", desk.group.sender_ids.next + SENDER_IDS)
     assert not desk.register("gamma").HasField("distribution_right")
     assert desk.trusts()
 
