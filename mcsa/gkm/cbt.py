@@ -21,12 +21,11 @@ key, and the KEK is replaced with each group key, so that a newcomer opens no ea
 
 from __future__ import annotations
 
-from mcsa.gkm.flat import MEMBERS_AT_MOST, FlatAuthority, FlatCandidate
+from mcsa.gkm.flat import FlatScheme
 from mcsa.gkm.interface import Promises
-from mcsa.keys import Random
 
 
-class Cbt:
+class Cbt(FlatScheme):
     """The plug-in. Who joins at a GKDC gets the present key, and can read this epoch from its start."""
 
     name = "cbt"
@@ -40,20 +39,6 @@ class Cbt:
     )
 
     distributors = "members"
-    members_at_most = MEMBERS_AT_MOST
-    subgroups = False
-
-    def create(self, random: Random) -> FlatAuthority:
-        """A new group."""
-        return FlatAuthority.create(random)
-
-    def restore(self, snapshot: bytes, random: Random) -> FlatAuthority:
-        """A group as it was."""
-        return FlatAuthority.restore(snapshot, random)
-
-    def begin(self, random: Random) -> FlatCandidate:
-        """A new member."""
-        return FlatCandidate(random)
 
 
 SCHEME = Cbt()

@@ -30,9 +30,8 @@ What is different here:
 
 from __future__ import annotations
 
-from mcsa.gkm.flat import MEMBERS_AT_MOST, FlatAuthority, FlatCandidate
+from mcsa.gkm.flat import FlatScheme
 from mcsa.gkm.interface import Promises
-from mcsa.keys import Random
 
 SUBGROUP_SIZE = 256
 """Members of a subgroup at most, its agents included.
@@ -42,7 +41,7 @@ that stays, is 20 kB: with all around it one UDP datagram, which 800 members wou
 """
 
 
-class Iolus:
+class Iolus(FlatScheme):
     """The plug-in, for one subgroup. That there are several, and which host is in which, is the Authorizer's."""
 
     name = "iolus"
@@ -58,19 +57,6 @@ class Iolus:
 
     distributors = "none"
     subgroups = True
-    members_at_most = MEMBERS_AT_MOST
-
-    def create(self, random: Random) -> FlatAuthority:
-        """A new subgroup."""
-        return FlatAuthority.create(random)
-
-    def restore(self, snapshot: bytes, random: Random) -> FlatAuthority:
-        """A subgroup as it was."""
-        return FlatAuthority.restore(snapshot, random)
-
-    def begin(self, random: Random) -> FlatCandidate:
-        """A new member of one subgroup; a relaying agent is one in two."""
-        return FlatCandidate(random)
 
 
 SCHEME = Iolus()

@@ -23,9 +23,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from mcsa.gkm.flat import MEMBERS_AT_MOST, FlatAuthority, FlatCandidate
+from mcsa.gkm.flat import FlatAuthority, FlatScheme
 from mcsa.gkm.interface import Change, Promises
-from mcsa.keys import GroupKey, Random
+from mcsa.keys import GroupKey
 from mcsa.v1.gkm_flat_pb2 import FlatRecord
 
 
@@ -63,7 +63,7 @@ class KeyManager(FlatAuthority):
         self._subordinate, self._imposed = message.subordinate, None
 
 
-class Kd:
+class Kd(FlatScheme):
     """The plug-in. Who joins at a distributor gets the present key, and can read this epoch from its start."""
 
     name = "kd"
@@ -76,21 +76,8 @@ class Kd:
         leave_cost="n wraps in one multicast",
     )
 
+    authority = KeyManager
     distributors = "appointed"
-    members_at_most = MEMBERS_AT_MOST
-    subgroups = False
-
-    def create(self, random: Random) -> KeyManager:
-        """A new group."""
-        return KeyManager.create(random)
-
-    def restore(self, snapshot: bytes, random: Random) -> KeyManager:
-        """A group as it was."""
-        return KeyManager.restore(snapshot, random)
-
-    def begin(self, random: Random) -> FlatCandidate:
-        """A new member."""
-        return FlatCandidate(random)
 
 
 SCHEME = Kd()

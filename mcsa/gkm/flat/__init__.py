@@ -13,7 +13,6 @@ A rekey under the group KEK proves that a member made it, no more: that it is th
 
 from mcsa.gkm.flat.authority import FlatAuthority
 from mcsa.gkm.flat.member import FlatCandidate, FlatMember
+from mcsa.gkm.flat.scheme import FlatScheme
 
-MEMBERS_AT_MOST = 4_000  # where one leaves, 80 bytes for each of the others: 320 kB of an envelope's 512 KiB
-
-__all__ = ["MEMBERS_AT_MOST", "FlatAuthority", "FlatCandidate", "FlatMember"]
+__all__ = ["FlatAuthority", "FlatCandidate", "FlatMember", "FlatScheme"]
