@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from mcsa.cli.schemes import CkgdsOffered, Gkm
 from mcsa.cli.showing import (
     HostOption,
     JsonOption,
@@ -69,8 +70,8 @@ def start(
     passphrase: PassphraseOption = "",
     audio: Annotated[int, typer.Option(help="Port of an audio group; 0 for none.")] = 0,
     wait: Annotated[float, typer.Option(help="Seconds for others to join before the conference-call.")] = 60.0,
-    gkm: Annotated[str, typer.Option(help="Group key management protocol; else the default.")] = "",
-    ckgds: Annotated[list[str] | None, typer.Option(help="Key schemes offered, best first.")] = None,
+    gkm: Gkm = "",
+    ckgds: CkgdsOffered = None,
     open_to_all: Annotated[bool, typer.Option("--open", help="Any verifiable user may join.")] = False,
     json: JsonOption = False,
 ) -> None:

@@ -10,6 +10,7 @@ import typer
 
 from mcsa import __version__
 from mcsa.cli import ca, conference, doctor, domain, record, store
+from mcsa.cli.schemes import Ckgds, Gkm
 from mcsa.cli.showing import complaints, refuse
 from mcsa.errors import Refused, Rejected
 
@@ -48,12 +49,8 @@ def _mcsa(
 @app.command()
 def demo(
     hosts: Annotated[int, typer.Option(min=3, max=10, help="Participants, each on a host of its own.")] = 3,
-    gkm: Annotated[
-        str, typer.Option(help="Group key management protocol: gkmp, lkh, cbt, kd, iolus; else the default.")
-    ] = "",
-    ckgds: Annotated[
-        str, typer.Option(help="Conference key scheme: bd, central; else the Coordinator's floor decides.")
-    ] = "",
+    gkm: Gkm = "",
+    ckgds: Ckgds = "",
     json: Annotated[Path | None, typer.Option(help="Write steps and figures to this file.")] = None,
     audio: Annotated[Path | None, typer.Option(help="16-bit PCM WAV file to play.", exists=True)] = None,
     lines: Annotated[str, typer.Option(help='File of lines to say, or "-" for standard input.')] = "",

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mcsa import __version__
+from mcsa import __version__, ckgds, gkm
 from mcsa.key_files import load_credentials, save_anchors
 from tests.record.parts import whole
 from tests.record.test_domains import held
@@ -31,6 +31,7 @@ COMMANDS = [
     ["demo"],
     ["record", "show"],
     ["record", "verify"],
+    ["store", "prepare"],
     *(["conference", verb] for verb in ("start", "list", "show", "join", "call", "say", "listen", "eject", "leave")),
 ]
 
@@ -51,6 +52,13 @@ def test_every_command_helps(command: list[str], tmp_path: Path) -> None:
 def test_version_and_completion(tmp_path: Path) -> None:
     assert mcsa("--version", folder=tmp_path).stdout == f"MCSA {__version__}\n"
     assert "--install-completion" in mcsa("--help", folder=tmp_path).stdout
+
+
+@pytest.mark.parametrize("command", [("demo",), ("conference", "start")])
+def test_help_names_every_plug_in_that_there_is(command: tuple[str, ...], tmp_path: Path) -> None:
+    told = mcsa(*command, "--help", folder=tmp_path).stdout
+    assert f"protocol: {', '.join(gkm.schemes())};" in told
+    assert f": {', '.join(ckgds.schemes())}" in told
 
 
 def test_wrong_usage_is_2_and_a_refusal_is_1_with_the_way_out(tmp_path: Path) -> None:
