@@ -69,6 +69,8 @@ def test_no_segment_size_that_a_kernel_may_say_breaks_it(length: int, segment_si
     assert len(found) == (length >= 100 and (segment_size == 100 or (length == 100 and not 1 <= segment_size < 100)))
 
 
+_good = sender()
+GOOD: list[bytes] = [_good.seal(bytes((n,)) * 20, 5004, 5004) for n in range(20)]
 DATAGRAMS = st.lists(
     st.one_of(
         st.binary(max_size=120),
@@ -86,8 +88,6 @@ DATAGRAMS = st.lists(
     ),
     max_size=40,
 )
-_good = sender()
-GOOD = [_good.seal(bytes((n,)) * 20, 5004, 5004) for n in range(20)]
 
 
 @settings(deadline=None)
