@@ -56,12 +56,14 @@ def demo(
     audio: Annotated[Path | None, typer.Option(help="16-bit PCM WAV file to play.", exists=True)] = None,
     lines: Annotated[str, typer.Option(help='File of lines to say, or "-" for standard input.')] = "",
     policy: Policy = None,
+    ipv6: Annotated[bool, typer.Option("--ipv6", help="Groups of IPv6.")] = False,
 ) -> None:
     """Hold a conference on this machine, told step by step: hosts in network namespaces, every service a process."""
     from mcsa.demo.command import run_demo  # it needs the services, which other commands do without
     from mcsa.demo.options import Options
 
-    raise typer.Exit(run_demo(Options(hosts, gkm, ckgds, json, audio, lines, policy_texts=tuple(policy or ()))))
+    options = Options(hosts, gkm, ckgds, json, audio, lines, policy_texts=tuple(policy or ()), ipv6=ipv6)
+    raise typer.Exit(run_demo(options))
 
 
 def main() -> None:

@@ -39,6 +39,7 @@ class Options:
     lines: str = ""
     folder: Path | None = None
     policy_texts: tuple[str, ...] = ()  # "name=value", see `mcsa.policy`
+    ipv6: bool = False  # the groups
 
     def __post_init__(self) -> None:
         complete_policy(self.policy)

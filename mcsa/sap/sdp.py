@@ -6,9 +6,9 @@ order are passed over; what makes a description useless (no version, no origin, 
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass, field
 
+from mcsa.addresses import canonical
 from mcsa.errors import Rejected
 
 LARGEST = 1_000  # bytes out; RFC 2974, section 6: an announcement should be smaller than 1 kByte
@@ -152,7 +152,7 @@ def _connection(value: str) -> tuple[str, int]:
     parts = value.split()
     try:
         address, *rest = parts[2].split("/")
-        ipaddress.ip_address(address)
+        address = canonical(address)
         ttl = int(rest[0]) if rest and ":" not in address else 0
     except (IndexError, ValueError):
         raise Rejected("sdp", f"c={value[:40]}") from None

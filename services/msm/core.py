@@ -228,7 +228,9 @@ class MsmCore:
     def _create_session(self, request: Requested, now: float) -> list[Any]:
         message = request.message
         description = self._sessions.open_description(message.description, now)
-        asked = authorizer_wire.CreateRequest(description=message.description, access=message.access)
+        asked = authorizer_wire.CreateRequest(
+            description=message.description, access=message.access, address=self.settings.address
+        )
         serving = self._gpad.serving_all(description.authorizer, [group.address for group in description.groups])
 
         def answer(created: authorizer_wire.CreateResponse) -> Message:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from mcsa.errors import Rejected
+from mcsa.esp.checksum import inner_checksum
 from mcsa.esp.derive import derive_traffic_key
 from mcsa.esp.inbound import InboundAssociations, Opened, Run
 from mcsa.esp.outbound import SealedBatch
@@ -75,6 +76,7 @@ class GroupPath:
 
     def __init__(self, domain: str, group: GroupDescription) -> None:
         self.group = group
+        self.own_address = ""  # where this host's packets come from; of IPv6 groups, before anything is sent
         self._domain = domain
         self._suite = suite_named(group.policy.suite)
         self._keys: dict[int, GroupKey] = {}
@@ -123,7 +125,7 @@ class GroupPath:
             self._keys[effect.epoch], self._domain, self.group.group_id, effect.epoch, self._suite, effect.sender_id
         )
         sending = self._relaying if effect.relaying else self._sending
-        sending.switch(effect.epoch, effect.sender_id, key)
+        sending.switch(effect.epoch, effect.sender_id, key, inner_checksum(self.own_address, self.group.address))
         self.is_paused = False
 
     def has_sender(self, sender_id: int) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mcsa import subjects
+from mcsa.addresses import canonical
 from mcsa.endpoint import Endpoint
 from mcsa.errors import Refused
 from mcsa.shell.assembly import Assembly
@@ -50,7 +51,7 @@ class MsmService:
         self._sharing = asyncio.Lock()
         credentials = self._assembly.credentials
         accepts = [Accepted(line.authorizer, line.network, line.through) for line in settings.accepts]
-        core_settings = Settings(settings.address, settings.directory, accepts, settings.hpke_suite)
+        core_settings = Settings(canonical(settings.address), settings.directory, accepts, settings.hpke_suite)
         core = self.make_core(core_settings)
         endpoint = Endpoint(
             subjects.MSM,

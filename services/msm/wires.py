@@ -6,10 +6,10 @@ batches; `esp` is IP protocol 50, one packet a call, as kernel IPsec without enc
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 from typing import Any, Protocol
 
+from mcsa.addresses import canonical, parse_address
 from mcsa.shell.batches import BatchReceiver, BatchSender
 from mcsa.shell.multicast import ESP_PORT, GroupSocket
 from mcsa.v1.types_pb2 import GroupDescription
@@ -21,6 +21,11 @@ IP_HEADER_WORD = 4  # bytes; RFC 791 section 3.1: the header's length is in word
 
 class Wire(Protocol):
     """What the engine needs of the network. Sends may come from several threads, receives from one."""
+
+    address: str
+    """Where what is sent comes from, without scope."""
+    may_send: bool
+    """False in a source-specific group that this host is no source of: nobody's network would carry it."""
 
     @property
     def overruns(self) -> int:
@@ -48,7 +53,7 @@ def open_wire(group: GroupDescription, address: str, *, offload: bool = True) ->
     On loopback several MSMs have the group's address on one machine; elsewhere a second one is refused. Without
     `offload` each datagram is sent and received by a call of its own.
     """
-    shared = ipaddress.ip_address(address).is_loopback
+    shared = parse_address(address).is_loopback
     if group.policy.wire == "esp":
         return EspWire(group, address, shared=shared)
     return UdpWire(group, address, shared=shared, offload=offload)
@@ -61,6 +66,7 @@ class UdpWire:
         self._socket = GroupSocket(
             group.address, ESP_PORT, address, group.sources, ttl=group.ttl or 1, shared=shared, loop=shared
         )
+        self.address, self.may_send = _source(group, address)
         door = self._socket.socket
         door.setblocking(False)
         self._receiver = BatchReceiver(door) if offload else None
@@ -101,6 +107,7 @@ class EspWire:
         self._socket = GroupSocket(
             group.address, 0, address, group.sources, ttl=group.ttl or 1, shared=shared, loop=shared, raw_esp=True
         )
+        self.address, self.may_send = _source(group, address)
         self._socket.socket.setblocking(False)
         # A raw socket shows the IP header over IPv4, and not over IPv6 (raw(7), ipv6(7)).
         self._has_header = self._socket.socket.family == socket.AF_INET
@@ -122,6 +129,11 @@ class EspWire:
 
     def close(self) -> None:
         self._socket.close()
+
+
+def _source(group: GroupDescription, address: str) -> tuple[str, bool]:
+    own = canonical(address)
+    return own, not group.sources or own in group.sources
 
 
 def _without_header(datagram: bytes) -> bytes:

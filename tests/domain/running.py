@@ -30,13 +30,15 @@ class RunningDomain:
         users: tuple[str, ...] = ("alice", "bob"),
         modules: dict[str, str] | None = None,
         files: DomainFiles | None = None,
+        *,
+        ipv6: bool = False,
     ) -> None:
         self.users = users
         hosts = [HOSTS[user] for user in users]
         self.laboratory = Laboratory([*hosts, INFRASTRUCTURE], (INFRASTRUCTURE,))
         self.files = files or DomainFiles(folder / "domain", "test.example")
         self.processes = DomainProcesses(
-            self.laboratory, self.files, hosts, modules=modules, sd_options={"interval_floor": 0.5}
+            self.laboratory, self.files, hosts, modules=modules, sd_options={"interval_floor": 0.5}, ipv6=ipv6
         )
         self.connections: dict[str, Connection] = {}
         self.conferences: dict[str, Conference] = {}
