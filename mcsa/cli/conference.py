@@ -74,16 +74,22 @@ def start(
     policy: Policy = None,
     ckgds: CkgdsOffered = None,
     open_to_all: Annotated[bool, typer.Option("--open", help="Any verifiable user may join.")] = False,
+    one_sender: Annotated[
+        bool, typer.Option("--one-sender", help="The audio group is source-specific: this host alone sends.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Convene a conference. The call goes out when all accepted users have joined, at the latest after --wait."""
     if not accept and not open_to_all:
         raise typer.BadParameter("say who may join by --accept, or --open")
+    if one_sender and not audio:
+        raise typer.BadParameter("--one-sender is about the audio group: give it a port by --audio")
     group_policy = asked_policy(policy, gkm)
 
     async def work() -> ConferenceState:
         async with connect(host=host, user=user, passphrase=passphrase) as me:
-            media = [GroupDescription(name="audio", media="audio", format="96", port=audio)] if audio else []
+            group = GroupDescription(name="audio", media="audio", format="96", port=audio, one_sender=one_sender)
+            media = [group] if audio else []
             accepted = [_user_id(me.user, name) for name in accept or ()]
             conference = await me.convene(
                 title,

@@ -76,10 +76,16 @@ class RunningDomain:
     # ---- conferences
 
     async def convene(
-        self, *acceptable: str, wait: float = 60.0, media: bool = False, policy: GroupPolicy | None = None
+        self,
+        *acceptable: str,
+        wait: float = 60.0,
+        media: bool = False,
+        one_sender: bool = False,
+        policy: GroupPolicy | None = None,
     ) -> Conference:
         """Alice's; the call goes out when all that are acceptable have joined."""
-        groups = [GroupDescription(name="audio", media="audio", format="96", port=5004)] if media else []
+        audio = GroupDescription(name="audio", media="audio", format="96", port=5004, one_sender=one_sender)
+        groups = [audio] if media else []
         names = [self.id_of(user) for user in acceptable]
         conference = await self.connections["alice"].convene(
             TITLE, acceptable_users=names, wait=wait, media=groups, policy=policy
@@ -99,9 +105,9 @@ class RunningDomain:
         self._in(user, conference)
         return conference
 
-    async def gather(self, *, media: bool = False, policy: GroupPolicy | None = None) -> None:
+    async def gather(self, *, media: bool = False, one_sender: bool = False, policy: GroupPolicy | None = None) -> None:
         """All users in one conference, with a key."""
-        await self.convene(*self.users, media=media, policy=policy)
+        await self.convene(*self.users, media=media, one_sender=one_sender, policy=policy)
         for user in self.users[1:]:
             await self.join(user)
         await self.keyed()

@@ -21,6 +21,7 @@ def described(
     groups: int = 2,
     policy: GroupPolicy | None = None,
     sources: tuple[str, ...] = (),
+    network: str = "239.255.77.",
     end: int = 0,
 ) -> bytes:
     """A signed announcement."""
@@ -38,7 +39,7 @@ def described(
             name="control" if number == 0 else f"audio{number}",
             media="application" if number == 0 else "audio",
             format="mcsa" if number == 0 else "96",
-            address=f"239.255.77.{number + 1}",
+            address=f"{network}{number + 1}",
             port=7000 + 2 * number,
             ttl=8,
             sources=sources,

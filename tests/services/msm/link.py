@@ -46,12 +46,12 @@ class Host:
         self, laboratory: Laboratory, name: str, folder: Path, group: str, *, wire: str = "udp", suite: str = ""
     ) -> None:
         host = laboratory[name]
-        self.address = host.address
+        self.address = host.address_for(group)
         self.told: list[Any] = []
         policy = complete_policy(GroupPolicy(wire=wire, suite=suite or "aes-256-gcm"))
         description = GroupDescription(group_id=GROUP_ID, name="audio", address=group, port=PORT, ttl=2, policy=policy)
         with host.inside():
-            self.group = RelayDriver(DriverSettings(host.address, folder / name)).open(
+            self.group = RelayDriver(DriverSettings(self.address, folder / name)).open(
                 DOMAIN, description, self.told.append
             )
         laboratory.await_membership(host, group)
