@@ -13,9 +13,11 @@ from __future__ import annotations
 import errno
 import socket
 import struct
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from mcsa.esp.slab import SLAB_SIZE, Slab
+from mcsa.shell.marking import CONTROL_SIZE, UNMARKED, ControlMessage, ask_for_markings, read_marking
 
 SOL_UDP = 17
 UDP_SEGMENT = 103
@@ -39,18 +41,19 @@ class BatchSender:
         self.offloaded = _probe(door, UDP_SEGMENT, 0)
         """False where each packet takes a call of its own."""
 
-    def send(self, packets: memoryview, segment_size: int) -> None:
-        """Sends what lies in the buffer: datagrams of `segment_size`, the last one perhaps shorter. `OSError`."""
+    def send(self, packets: memoryview, segment_size: int, control: Sequence[ControlMessage] = ()) -> None:
+        """Sends what lies in the buffer: datagrams of `segment_size`, the last one perhaps shorter, each with these
+        control messages. `OSError`."""
         if len(packets) <= segment_size:
-            self._door.sendto(packets, self._destination)
-        elif not self.offloaded or not self._send_offloaded(packets, segment_size):
+            self._door.sendmsg((packets,), control, 0, self._destination)
+        elif not self.offloaded or not self._send_offloaded(packets, segment_size, control):
             for start in range(0, len(packets), segment_size):
-                self._door.sendto(packets[start : start + segment_size], self._destination)
+                self._door.sendmsg((packets[start : start + segment_size],), control, 0, self._destination)
 
-    def _send_offloaded(self, packets: memoryview, segment_size: int) -> bool:
-        control = (SOL_UDP, UDP_SEGMENT, _SEGMENT_SIZE.pack(segment_size))
+    def _send_offloaded(self, packets: memoryview, segment_size: int, control: Sequence[ControlMessage]) -> bool:
+        cut = (SOL_UDP, UDP_SEGMENT, _SEGMENT_SIZE.pack(segment_size))
         try:
-            self._door.sendmsg((packets,), (control,), 0, self._destination)
+            self._door.sendmsg((packets,), (cut, *control), 0, self._destination)
         except OSError as error:
             if error.errno in _UNSUPPORTED:
                 self.offloaded = False
@@ -70,9 +73,12 @@ class Received(NamedTuple):
 
 
 class BatchReceiver:
-    """Receives into one slab, by UDP_GRO where the kernel has it. What is in the slab holds until the next receive."""
+    """Receives into one slab, by UDP_GRO where the kernel has it. What is in the slab holds until the next receive.
 
-    def __init__(self, door: socket.socket) -> None:
+    With `marked` it tells the marking of what it received last; what has another is never in one batch.
+    """
+
+    def __init__(self, door: socket.socket, *, marked: bool = False) -> None:
         self._door = door
         self.slab = Slab()
         self._buffers = (self.slab.view,)
@@ -81,16 +87,23 @@ class BatchReceiver:
         self.overflows = 0
         """Datagrams that the kernel dropped because this socket's buffer was full, as of the last receive."""
         door.setsockopt(socket.SOL_SOCKET, SO_RXQ_OVFL, 1)
+        self.marking = UNMARKED
+        self._marked = marked
+        self._ancillary_size = _ANCILLARY_SIZE + (CONTROL_SIZE if marked else 0)
+        if marked:
+            ask_for_markings(door)
 
     def receive(self) -> Received:
         """The next batch. Waits as the socket does: `BlockingIOError` or `TimeoutError` where it has enough."""
-        length, ancillary, _, source = self._door.recvmsg_into(self._buffers, _ANCILLARY_SIZE)
+        length, ancillary, _, source = self._door.recvmsg_into(self._buffers, self._ancillary_size)
         segment_size = length or SLAB_SIZE  # an empty datagram has no segments, and nothing divides by 0
         for level, kind, value in ancillary:
             if level == SOL_UDP and kind == UDP_GRO:
                 (segment_size,) = _INT.unpack(value)
             elif level == socket.SOL_SOCKET and kind == SO_RXQ_OVFL:
                 (self.overflows,) = _OVERFLOWS.unpack(value)
+        if self._marked:
+            self.marking = read_marking(ancillary, self.marking)
         return Received(length, segment_size, source[0])
 
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from mcsa.errors import Refused
+from mcsa.shell.marking import ControlMessage
 from mcsa.shell.multicast_errors import CODE, RAW, Attempt
 
 IP_PKTINFO = 8
@@ -137,10 +138,13 @@ class GroupSocket(_Closing):
                 self.socket.setsockopt(socket.IPPROTO_IP, IP_ADD_SOURCE_MEMBERSHIP, request)
             self._leave.append((IP_DROP_SOURCE_MEMBERSHIP, request))
 
-    def send(self, payload: bytes) -> None:
-        """Sends one datagram to the group."""
+    def send(self, payload: bytes | memoryview, control: Sequence[ControlMessage] = ()) -> None:
+        """Sends one datagram to the group, with these control messages."""
         with self._attempt("send to").explained():
-            self.socket.sendto(payload, (self.group, self.port))
+            if control:
+                self.socket.sendmsg((payload,), control, 0, (self.group, self.port))
+            else:
+                self.socket.sendto(payload, (self.group, self.port))
 
     @property
     def receive_buffer(self) -> int:

@@ -11,7 +11,8 @@ it, and with it the groups closed; the next one with that interface, or any afte
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from mcsa.errors import Refused
@@ -70,13 +71,24 @@ class GroupFirewall:
 
     def __init__(self, interface: str) -> None:
         self.table = table_name(interface)
+        self._table = _TABLE.format(table=self.table, interface=interface, priority=_BEFORE_ALL_ELSE)
         remove_leftovers()
-        self._nft(_TABLE.format(table=self.table, interface=interface, priority=_BEFORE_ALL_ELSE))
+        self._nft(self._table)
 
     def protect(self, groups: Iterable[str]) -> None:
         """From now on, until `close`. An address that is protected already stays so."""
         commands = [f"add element inet {self.table} groups{6 if ':' in g else 4} {{ {g} }}\n" for g in groups]
         self._nft("".join(commands))
+
+    def restore(self, groups: Collection[str]) -> bool:
+        """Puts the rules there again where they are not, because somebody flushed the host's rules; says whether it had
+        to. `Refused`."""
+        with suppress(Refused):
+            if self.protected() >= set(groups):
+                return False
+        self._nft(self._table)
+        self.protect(groups)
+        return True
 
     def protected(self) -> set[str]:
         """The addresses that the kernel has rules for now; `Refused` where somebody has removed the table."""

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import json
 import os
+import socket
 import struct
 from collections import Counter
 from collections.abc import Sequence
@@ -62,6 +64,7 @@ class TunInterface:
         self.name = name
         self.mtu = mtu
         self.counters: Counter[str] = Counter()
+        self._memberships: dict[str, socket.socket] = {}
         self._descriptor = _open(name)
         try:
             self.offloaded = _set_offload(self._descriptor, offload)
@@ -98,6 +101,8 @@ class TunInterface:
 
     def close(self) -> None:
         """The interface and its routes are gone. May be called twice."""
+        for group in list(self._memberships):
+            self._memberships.pop(group).close()
         if self._descriptor >= 0:
             descriptor, self._descriptor = self._descriptor, -1
             os.close(descriptor)
@@ -106,15 +111,21 @@ class TunInterface:
 
     def route(self, group: str, mtu: int = 0) -> None:
         """What applications send to this address comes here, and they join it here unless they choose an interface;
-        `mtu` where it is less than the interface's. `Refused`."""
+        `mtu` where it is less than the interface's. Who joined it elsewhere before is shown what is written here too,
+        as Linux does unless asked not to (IP_MULTICAST_ALL). `Refused`."""
         limit = f" mtu {mtu}" if mtu and mtu < self.mtu else ""
         if ":" in group:
             self._ip(f"route replace multicast {group}/128 dev {self.name} table local{limit}")
         else:
             self._ip(f"route replace {group}/32 dev {self.name} src {ADDRESS}{limit}")
+        if group not in self._memberships:
+            self._memberships[group] = _join(group, self.name)
 
     def unroute(self, group: str) -> None:
         """No longer."""
+        membership = self._memberships.pop(group, None)
+        if membership is not None:
+            membership.close()
         with suppress(Refused):  # it has gone, with the address or the interface
             if ":" in group:
                 self._ip(f"route delete multicast {group}/128 dev {self.name} table local")
@@ -200,6 +211,30 @@ class TunInterface:
             if name.strip() == self.name:
                 return int(values.split()[11])  # transmit: bytes packets errs drop
         return 0
+
+
+def physical_mtu(address: str) -> int:
+    """The MTU of the interface that has this address; `Refused` where none has."""
+    for link in json.loads(run_program(["ip", "-j", "address"], CODE)):
+        if any(each.get("local") == address for each in link["addr_info"]):
+            return int(link["mtu"])
+    raise Refused(CODE, "address", f"No interface of this host has the address {address}. See: ip address")
+
+
+def _join(group: str, interface: str) -> socket.socket:
+    number = struct.pack("=i", socket.if_nametoindex(interface))
+    family, level, option, request = (
+        (socket.AF_INET6, socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, socket.inet_pton(socket.AF_INET6, group))
+        if ":" in group
+        else (socket.AF_INET, socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, socket.inet_aton(group) + bytes(4))
+    )
+    door = socket.socket(family, socket.SOCK_DGRAM)
+    try:
+        door.setsockopt(level, option, request + number)
+    except OSError as error:
+        door.close()
+        raise Refused(CODE, group, f"{group} can't be joined on {interface}: {error.strerror}.") from error
+    return door
 
 
 def _open(name: str) -> int:
