@@ -13,11 +13,11 @@ from __future__ import annotations
 import errno
 import socket
 import struct
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from mcsa.esp.slab import SLAB_SIZE, Slab
-from mcsa.shell.marking import CONTROL_SIZE, UNMARKED, ControlMessage, ask_for_markings, read_marking
+from mcsa.shell.marking import CONTROL_SIZE, UNMARKED, ask_for_markings, read_marking
+from mcsa.shell.multicast_families import Ancillary, SocketAddress
 
 SOL_UDP = 17
 UDP_SEGMENT = 103
@@ -35,25 +35,33 @@ _UNFITTING = {errno.EINVAL, errno.EMSGSIZE}  # this batch: its packets are large
 class BatchSender:
     """Sends batches to one address, by UDP_SEGMENT as long as the kernel and the device take it."""
 
-    def __init__(self, door: socket.socket, destination: tuple[str, int]) -> None:
+    def __init__(self, door: socket.socket, destination: SocketAddress, ancillary: Ancillary = ()) -> None:
+        """`ancillary` goes with each call: an IPv6 source address (`GroupSocket.ancillary`)."""
         self._door = door
         self._destination = destination
+        self._ancillary = ancillary
         self.offloaded = _probe(door, UDP_SEGMENT, 0)
         """False where each packet takes a call of its own."""
 
-    def send(self, packets: memoryview, segment_size: int, control: Sequence[ControlMessage] = ()) -> None:
+    def send(self, packets: memoryview, segment_size: int, control: Ancillary = ()) -> None:
         """Sends what lies in the buffer: datagrams of `segment_size`, the last one perhaps shorter, each with these
         control messages. `OSError`."""
         if len(packets) <= segment_size:
-            self._door.sendmsg((packets,), control, 0, self._destination)
+            self._send_one(packets, control)
         elif not self.offloaded or not self._send_offloaded(packets, segment_size, control):
             for start in range(0, len(packets), segment_size):
-                self._door.sendmsg((packets[start : start + segment_size],), control, 0, self._destination)
+                self._send_one(packets[start : start + segment_size], control)
 
-    def _send_offloaded(self, packets: memoryview, segment_size: int, control: Sequence[ControlMessage]) -> bool:
+    def _send_one(self, packet: memoryview, control: Ancillary) -> None:
+        if control or self._ancillary:
+            self._door.sendmsg((packet,), (*self._ancillary, *control), 0, self._destination)
+        else:
+            self._door.sendto(packet, self._destination)
+
+    def _send_offloaded(self, packets: memoryview, segment_size: int, control: Ancillary) -> bool:
         cut = (SOL_UDP, UDP_SEGMENT, _SEGMENT_SIZE.pack(segment_size))
         try:
-            self._door.sendmsg((packets,), (cut, *control), 0, self._destination)
+            self._door.sendmsg((packets,), (cut, *self._ancillary, *control), 0, self._destination)
         except OSError as error:
             if error.errno in _UNSUPPORTED:
                 self.offloaded = False

@@ -38,15 +38,15 @@ def ask_for_markings(door: socket.socket) -> None:
         door.setsockopt(level, option, 1)
 
 
-def write_marking(marking: Marking, family: int) -> list[ControlMessage]:
+def write_marking(marking: Marking, family: int) -> tuple[ControlMessage, ...]:
     """What to send a packet with, so that it has this marking."""
     traffic_class, hop_limit = (number.to_bytes(4, sys.byteorder) for number in marking)
     if family == socket.AF_INET6:
-        return [
+        return (
             (socket.IPPROTO_IPV6, _IPV6_TCLASS, traffic_class),
             (socket.IPPROTO_IPV6, _IPV6_HOPLIMIT, hop_limit),
-        ]
-    return [(socket.IPPROTO_IP, socket.IP_TOS, traffic_class), (socket.IPPROTO_IP, socket.IP_TTL, hop_limit)]
+        )
+    return (socket.IPPROTO_IP, socket.IP_TOS, traffic_class), (socket.IPPROTO_IP, socket.IP_TTL, hop_limit)
 
 
 def read_marking(ancillary: Iterable[ControlMessage], before: Marking = UNMARKED) -> Marking:

@@ -8,20 +8,12 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from collections.abc import Sequence
 from typing import Any, Protocol
 
 from mcsa.shell.batches import BatchReceiver, BatchSender
-from mcsa.shell.marking import (
-    CONTROL_SIZE,
-    UNMARKED,
-    ControlMessage,
-    Marking,
-    ask_for_markings,
-    read_marking,
-    write_marking,
-)
+from mcsa.shell.marking import CONTROL_SIZE, UNMARKED, Marking, ask_for_markings, read_marking, write_marking
 from mcsa.shell.multicast import ESP_PORT, GroupSocket
+from mcsa.shell.multicast_families import Ancillary
 from mcsa.v1.types_pb2 import GroupDescription
 from services.msm.path import GroupPath
 
@@ -91,10 +83,11 @@ class UdpWire:
             loop=shared,
             fragment=not transparent,
         )
-        self._socket.socket.setblocking(False)
-        self._control = _Control(self._socket.socket, transparent)
-        self._receiver = BatchReceiver(self._socket.socket, marked=transparent) if offload else None
-        self._sender = BatchSender(self._socket.socket, (group.address, ESP_PORT)) if offload else None
+        door = self._socket.socket
+        door.setblocking(False)
+        self._control = _Control(door, transparent)
+        self._receiver = BatchReceiver(door, marked=transparent) if offload else None
+        self._sender = BatchSender(door, self._socket.destination, self._socket.ancillary) if offload else None
 
     @property
     def overruns(self) -> int:
@@ -182,11 +175,11 @@ class _Control:
         self._door = door
         self._size = CONTROL_SIZE if transparent else 0
         self.marking = UNMARKED
-        self._written: tuple[Marking | None, Sequence[ControlMessage]] = (None, ())
+        self._written: tuple[Marking | None, Ancillary] = (None, ())
         if transparent:
             ask_for_markings(door)
 
-    def of(self, marking: Marking | None) -> Sequence[ControlMessage]:
+    def of(self, marking: Marking | None) -> Ancillary:
         """To send with. Streams keep their marking, so the last one is kept."""
         before, written = self._written
         if marking != before:
