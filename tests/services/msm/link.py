@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable, Mapping
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,14 @@ class Host:
     def close(self) -> None:
         self.application.close()
         self.group.close()
+
+
+def group_ethernet(group: str) -> bytes:
+    """The Ethernet header of a frame to a group (RFC 1112 section 6.4, RFC 2464 section 7)."""
+    packed = ip_address(group).packed
+    if len(packed) == 4:
+        return bytes((0x01, 0x00, 0x5E, packed[1] & 0x7F, *packed[2:])) + bytes.fromhex("020000000001 0800")
+    return b"\x33\x33" + packed[12:] + bytes.fromhex("020000000001 86dd")
 
 
 def raw_door(laboratory: Laboratory, name: str) -> socket.socket:
