@@ -11,10 +11,11 @@ it, and with it the groups closed; the next one with that interface, or any afte
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
+from mcsa.addresses import check_text
 from mcsa.errors import Refused
 from mcsa.shell.programs import run_program
 
@@ -75,8 +76,10 @@ class GroupFirewall:
         remove_leftovers()
         self._nft(self._table)
 
-    def protect(self, groups: Iterable[str]) -> None:
-        """From now on, until `close`. An address that is protected already stays so."""
+    def protect(self, groups: Collection[str]) -> None:
+        """From now on, until `close`. An address that is protected already stays so. `Refused` where one is none."""
+        for group in groups:
+            check_text(group, CODE)
         commands = [f"add element inet {self.table} groups{6 if ':' in g else 4} {{ {g} }}\n" for g in groups]
         self._nft("".join(commands))
 

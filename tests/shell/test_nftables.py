@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 import struct
 from collections.abc import Iterator
@@ -165,3 +166,20 @@ def test_two_interfaces_never_share_a_table() -> None:
     tables = {table_name(name) for name in names}
     assert len(tables) == len(names)
     assert all(table.replace("_", "").isalnum() and table.startswith(nftables.PREFIX) for table in tables)
+
+
+HOSTILE = "ff15::1%x }; add table inet pwned; add element inet mcsa_mcsa7 groups6 { ff15::2"
+"""Python takes it for an address with a scope; nft, run as root, for three commands."""
+
+
+def test_an_address_that_is_more_than_one_is_refused_and_nothing_of_it_is_carried_out(
+    firewall: GroupFirewall, laboratory: Laboratory
+) -> None:
+    assert ipaddress.ip_address(HOSTILE).is_multicast
+    with laboratory["alpha"].inside():
+        before = firewall.protected()
+        for address in (HOSTILE, "239.1.1.1, 239.1.1.2", "", "198.18.0.1", "ff15::1%eth0", "FF15::1"):
+            with pytest.raises(Refused, match="no multicast address"):
+                firewall.protect([address])
+        assert firewall.protected() == before
+        assert "pwned" not in laboratory["alpha"].run(["nft", "list", "tables"])
