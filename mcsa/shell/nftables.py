@@ -2,7 +2,8 @@
 
 Whatever goes to a protected address by another interface, in either direction, is dropped, but for what is meant to be
 there: ESP (IP protocol 50), ESP in UDP port 4500, and the membership reports and queries (IGMP, MLD) that name a group.
-An application that picks the physical interface sends nothing, one that listens hears nothing that wasn't opened here.
+An application that picks the physical interface sends nothing, one that listens hears nothing that wasn't opened here,
+and a host that routes multicast carries nothing on from the TUN interface.
 
 The rules are a table of our own, named after the interface, so that nobody else's are touched. A killed process leaves
 it, and with it the groups closed; the next one with that interface, or any after the interface has gone, removes it.
@@ -53,6 +54,12 @@ table inet {table} {{
   }}
   chain out {{
     type filter hook output priority {priority}; policy accept;
+    oifname "{interface}" accept
+    ip daddr @groups4 goto out_plain
+    ip6 daddr @groups6 goto out_plain
+  }}
+  chain through {{
+    type filter hook forward priority {priority}; policy accept;
     oifname "{interface}" accept
     ip daddr @groups4 goto out_plain
     ip6 daddr @groups6 goto out_plain
