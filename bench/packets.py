@@ -27,7 +27,6 @@ from bench.ways import ESP, PLAIN, SINGLE_ESP, SINGLE_PLAIN, Receive, Send, Way
 from mcsa.esp.outbound import batch_limit
 from mcsa.keys import GroupKey
 
-
 FIGURES = {
     "kpps_1400": "opened, 1,400-byte payloads, batches (thousands a second)",
     "kpps_200": "opened, 200-byte payloads, batches",
