@@ -9,9 +9,10 @@ from array import array
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count, islice, takewhile
+from itertools import count, islice
 from typing import NoReturn
 
+from mcsa.equal_sizes import of_one_size
 from mcsa.esp.derive import TrafficKey
 from mcsa.esp.inner import ALIGNMENT, TRAILER_SIZE, UDP_HEADER_SIZE, frame_for, framed_size
 from mcsa.esp.slab import HEADER_SIZE, Slab
@@ -98,15 +99,8 @@ class OutboundAssociation:
         A batch is what one UDP_SEGMENT send takes: packets of equal size, at most 64, at most 65,507 bytes. One
         thread at a time, since the batches share a buffer. Raises `SequenceExhausted`.
         """
-        sizes, start = list(map(len, payloads)), 0
-        while start < len(sizes):
-            size = sizes[start]
-            equal = sizes[start : start + batch_limit(size)]
-            if equal.count(size) < len(equal):
-                equal = list(takewhile(size.__eq__, equal))
-            end = start + len(equal)
-            yield self._seal_equal(payloads[start:end], size, source_port, destination_port)
-            start = end
+        for size, equal in of_one_size(payloads, batch_limit):
+            yield self._seal_equal(equal, size, source_port, destination_port)
 
     def _seal_equal(self, payloads: Sequence[bytes], size: int, source_port: int, destination_port: int) -> SealedBatch:
         """The hot way out: nothing is done packet by packet but in C.
