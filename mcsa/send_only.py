@@ -67,7 +67,7 @@ class SendOnlyGroup:
         self._used: set[tuple[int, int]] = set()  # epochs and sender IDs that there was a key of: no key comes twice
         self._next: tuple[float, SendUnder] | None = None  # the key of an epoch that members switch to then
         self._heard_at = 0.0
-        self._beacon_ms = 0
+        self._last_heard = (0, 0)  # time and epoch of the last beacon: two of one millisecond may tell of two epochs
         self._known_epoch = 0  # the newest that beacons tell of
         self._stop_at: float | None = None  # where there is no key of that one by then
         self._ask_at: float | None = None
@@ -143,9 +143,9 @@ class SendOnlyGroup:
         if not message.HasField("beacon"):
             return []
         beacon = open_beacon(message.beacon, self.group.group_id, self.trust, self.authorizer, now)
-        if beacon.time_ms <= self._beacon_ms:
+        if (beacon.time_ms, beacon.epoch) <= self._last_heard:
             return []
-        self._beacon_ms, self._heard_at = beacon.time_ms, now
+        self._last_heard, self._heard_at = (beacon.time_ms, beacon.epoch), now
         if beacon.epoch < self.epoch:
             late = beacon.time_ms <= self.epoch + LATE_BEACON  # of just before this epoch
             return [] if late else self._stale("the Authorizer is in an older epoch: it has lost its past")

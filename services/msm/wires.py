@@ -42,24 +42,40 @@ class Wire(Protocol):
         """Leaves the group. May be called twice."""
 
 
-def open_wire(group: GroupDescription, address: str, *, offload: bool = True) -> Wire:
+def open_wire(group: GroupDescription, address: str, *, offload: bool = True, send_only: bool = False) -> Wire:
     """The group's wire in the form that its policy says, on the interface that has `address`. Raises `Refused`.
 
     On loopback several MSMs have the group's address on one machine; elsewhere a second one is refused. Without
-    `offload` each datagram is sent and received by a call of its own.
+    `offload` each datagram is sent and received by a call of its own. One that is `send_only` joins nothing, and
+    hears nothing that is sent to the group.
     """
     shared = ipaddress.ip_address(address).is_loopback
     if group.policy.wire == "esp":
-        return EspWire(group, address, shared=shared)
-    return UdpWire(group, address, shared=shared, offload=offload)
+        return EspWire(group, address, shared=shared, send_only=send_only)
+    return UdpWire(group, address, shared=shared, offload=offload, send_only=send_only)
 
 
 class UdpWire:
     """ESP in UDP, in batches where the kernel has them."""
 
-    def __init__(self, group: GroupDescription, address: str, *, shared: bool = False, offload: bool = True) -> None:
+    def __init__(
+        self,
+        group: GroupDescription,
+        address: str,
+        *,
+        shared: bool = False,
+        offload: bool = True,
+        send_only: bool = False,
+    ) -> None:
         self._socket = GroupSocket(
-            group.address, ESP_PORT, address, group.sources, ttl=group.ttl or 1, shared=shared, loop=shared
+            group.address,
+            ESP_PORT,
+            address,
+            group.sources,
+            ttl=group.ttl or 1,
+            shared=shared,
+            loop=shared,
+            bind_group=not send_only,
         )
         door = self._socket.socket
         door.setblocking(False)
@@ -97,9 +113,17 @@ class UdpWire:
 class EspWire:
     """ESP as IP protocol 50, by a raw socket; needs CAP_NET_RAW. The kernel writes the IP headers."""
 
-    def __init__(self, group: GroupDescription, address: str, *, shared: bool = False) -> None:
+    def __init__(self, group: GroupDescription, address: str, *, shared: bool = False, send_only: bool = False) -> None:
         self._socket = GroupSocket(
-            group.address, 0, address, group.sources, ttl=group.ttl or 1, shared=shared, loop=shared, raw_esp=True
+            group.address,
+            0,
+            address,
+            group.sources,
+            ttl=group.ttl or 1,
+            shared=shared,
+            loop=shared,
+            bind_group=not send_only,
+            raw_esp=True,
         )
         self._socket.socket.setblocking(False)
         # A raw socket shows the IP header over IPv4, and not over IPv6 (raw(7), ipv6(7)).
