@@ -45,7 +45,12 @@ class MsmService:
         self._settings = settings
         loopback = {line.group: (line.send, line.deliver) for line in settings.loopback}
         self._driver_settings = DriverSettings(
-            settings.address, settings.sockets, self.make_path, settings.offload, loopback
+            settings.address,
+            settings.sockets,
+            self.make_path,
+            offload=settings.offload,
+            interface=settings.interface,
+            loopback=loopback,
         )
         self._driver = driver_named(settings.driver)(self._driver_settings)
         self._assembly = Assembly("msm", settings)
