@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Self
 
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 
 from mcsa.addresses import parse_address
 from mcsa.shell.settings import ServiceSettings
@@ -35,6 +36,8 @@ class AuthorizerSettings(ServiceSettings):
     """Those that it gives to groups with one sender, a network for each family (RFC 4607, sections 1 and 9)."""
     rules: Path | None = None
     """Cedar policies instead of the built-in ones. Members can't hold anybody against them, and serve no joins."""
+    creators: tuple[str, ...] = ()
+    """SPIFFE IDs of the users that may create groups; where nobody is named, every user of the domain may."""
     distributors: tuple[str, ...] = ("*",)
     """Hosts (patterns over SPIFFE IDs) that may serve joins, where the key management protocol has members do so."""
     homes: tuple[HomeSettings, ...] = ()
@@ -57,3 +60,13 @@ class AuthorizerSettings(ServiceSettings):
     @classmethod
     def _check_pools(cls, pools: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(check_pool(pool, source_specific=True) for pool in pools)
+
+    @model_validator(mode="after")
+    def _check_creators(self) -> Self:
+        if self.creators and self.rules is not None:
+            raise ValueError("`creators` is for the built-in rules; in `rules` of your own, say who may create there")
+        users = f"spiffe://{self.domain}/user/"
+        for name in self.creators:
+            if not name.startswith(users):
+                raise ValueError(f"creators: '{name}' has to be a user of this domain: {users}NAME")
+        return self

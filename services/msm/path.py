@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from mcsa.errors import Rejected
-from mcsa.esp.checksum import inner_checksum
+from mcsa.esp.checksum import InnerChecksum, inner_checksum
 from mcsa.esp.derive import derive_traffic_key
 from mcsa.esp.inbound import InboundAssociations, Opened, Run
 from mcsa.esp.outbound import SealedBatch
@@ -28,6 +28,7 @@ from services.msm.events import (
     InstallEpoch,
     PauseSending,
     ResumeSending,
+    SendUnder,
     SequenceLow,
     SetRoster,
     SwitchSending,
@@ -110,6 +111,9 @@ class GroupPath:
                 return self._retry(now)
             case SwitchSending():
                 self._switch(effect)
+            case SendUnder():  # of a host that is no member: nothing is installed that opens
+                self._sending.switch(effect.epoch, effect.sender_id, effect.key, self._checksum())
+                self.is_paused = False
             case PauseSending():
                 self.is_paused = True
                 self._sending.paused = self._relaying.paused = True
@@ -125,8 +129,11 @@ class GroupPath:
             self._keys[effect.epoch], self._domain, self.group.group_id, effect.epoch, self._suite, effect.sender_id
         )
         sending = self._relaying if effect.relaying else self._sending
-        sending.switch(effect.epoch, effect.sender_id, key, inner_checksum(self.own_address, self.group.address))
+        sending.switch(effect.epoch, effect.sender_id, key, self._checksum())
         self.is_paused = False
+
+    def _checksum(self) -> InnerChecksum | None:
+        return inner_checksum(self.own_address, self.group.address)
 
     def address_of(self, packet: Received) -> str | None:
         """Where it came from, as the roster says: its sender's address, or, of another subgroup's, the agent's."""
