@@ -47,7 +47,7 @@ def test_a_good_machine_needs_nothing():
     [
         ({"tun_device": False}, "driver tun", WARN, "modprobe tun"),
         ({"nft_program": False}, "driver tun", WARN, "apt-get install nftables"),
-        ({"net_admin": False}, "driver tun", WARN, "CAP_NET_ADMIN"),
+        ({"net_admin": False}, "driver tun", WARN, "setpriv"),
         ({"interface": ""}, "interface", FAIL, "ip address add"),
         ({"interface_up": False}, "interface", FAIL, "ip link set eth0 up"),
         ({"interface_multicast": False}, "interface", FAIL, "ip link set eth0 multicast on"),
