@@ -71,20 +71,20 @@ def _round(link: Link, program: Path | None) -> Figures:
     """Each kind once."""
     figures: Figures = {}
     for size in (1_400, 200):
-        figures[f"sent_kpps_{size}"], figures[f"kpps_{size}"] = _rates(link, size, ESP)
+        figures[f"sent_kpps_{size}"], figures[f"kpps_{size}"] = rates(link, size, ESP)
         key = GroupKey(os.urandom(32))
         figures[f"c_sent_kpps_{size}"], figures[f"c_kpps_{size}"] = c_program.rates(program, link, size, key, SECONDS)
         figures[f"relay_kpps_{size}"] = _relayed(link, size)
-        figures[f"plain_kpps_{size}"] = _rates(link, size, PLAIN)[1]
-        figures[f"single_kpps_{size}"] = _rates(link, size, SINGLE_ESP)[1]
-        figures[f"plain_single_kpps_{size}"] = _rates(link, size, SINGLE_PLAIN)[1]
+        figures[f"plain_kpps_{size}"] = rates(link, size, PLAIN)[1]
+        figures[f"single_kpps_{size}"] = rates(link, size, SINGLE_ESP)[1]
+        figures[f"plain_single_kpps_{size}"] = rates(link, size, SINGLE_PLAIN)[1]
     has_srtp = importlib.util.find_spec("pylibsrtp") is not None
     for size in (1_300, 200):  # libsrtp refuses packets much longer
         figures[f"srtp_kpps_{size}"] = in_one_process(lambda: _srtp(size)) if has_srtp else None  # noqa: B023 - at once
     return figures
 
 
-def _rates(link: Link, size: int, way: Way) -> tuple[float, float]:
+def rates(link: Link, size: int, way: Way) -> tuple[float, float]:
     """Thousands of packets a second: sent, and received by the application."""
     key = GroupKey(os.urandom(32))
     return in_two_processes(
