@@ -10,7 +10,7 @@ import typer
 
 from mcsa import __version__
 from mcsa.cli import ca, conference, doctor, domain, groups, record, send_only, store
-from mcsa.cli.schemes import Ckgds, Gkm, Policy
+from mcsa.cli.schemes import Ckgds, Driver, Gkm, Policy
 from mcsa.cli.showing import complaints, refuse
 from mcsa.errors import Refused, Rejected
 
@@ -58,13 +58,26 @@ def demo(
     lines: Annotated[str, typer.Option(help='File of lines to say, or "-" for standard input.')] = "",
     policy: Policy = None,
     ipv6: Annotated[bool, typer.Option("--ipv6", help="Groups of IPv6.")] = False,
+    driver: Driver = "relay",
+    player: Annotated[str, typer.Option(help="Unmodified program that plays and records: ffmpeg; takes tun.")] = "",
 ) -> None:
     """Hold a conference on this machine, told step by step: hosts in network namespaces, every service a process."""
     from mcsa.demo.command import run_demo  # it needs the services, which other commands do without
     from mcsa.demo.options import Options
 
-    options = Options(hosts, gkm, ckgds, json, audio, lines, policy_texts=tuple(policy or ()), ipv6=ipv6)
-    raise typer.Exit(run_demo(options))
+    asked = Options(
+        hosts,
+        gkm,
+        ckgds,
+        json,
+        audio,
+        lines,
+        policy_texts=tuple(policy or ()),
+        ipv6=ipv6,
+        driver=driver,
+        player=player,
+    )
+    raise typer.Exit(run_demo(asked))
 
 
 def main() -> None:

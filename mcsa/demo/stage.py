@@ -79,6 +79,7 @@ class Stage:
             trace=self.traces,
             sd_options={"interval_floor": 0.5},
             ipv6=options.ipv6,
+            msm_options={"driver": options.driver},
         )
         self.wire: Capture | None = None
         self.telemetry: OpenTelemetry | None = None

@@ -60,7 +60,7 @@ def open_wire(
 
     On loopback several MSMs have the group's address on one machine; elsewhere a second one is refused. Without
     `offload` each datagram is sent and received by a call of its own. A `transparent` wire tells the marking of what it
-    receives, and never fragments: what doesn't fit is an `OSError`, EMSGSIZE. One that is `send_only` joins nothing,
+    receives. None fragments: what doesn't fit is an `OSError`, EMSGSIZE. One that is `send_only` joins nothing,
     and hears nothing that is sent to the group.
     """
     shared = parse_address(address).is_loopback
@@ -91,7 +91,7 @@ class UdpWire:
             shared=shared,
             loop=shared,
             bind_group=not send_only,
-            fragment=not transparent,
+            fragment=False,  # applications learn what fits (`largest.py`); what doesn't is counted
         )
         self.address, self.may_send = _source(group, address)
         door = self._socket.socket
@@ -155,7 +155,7 @@ class EspWire:
             loop=shared,
             bind_group=not send_only,
             raw_esp=True,
-            fragment=not transparent,
+            fragment=False,  # applications learn what fits (`largest.py`); what doesn't is counted
         )
         self.address, self.may_send = _source(group, address)
         self._socket.socket.setblocking(False)
