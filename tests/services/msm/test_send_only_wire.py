@@ -118,6 +118,19 @@ def test_nothing_is_said_before_there_is_a_key(sending: SendingAtWork):
     assert sending.counters() == {"unsent.paused": 1}
 
 
+def test_an_application_sends_by_udp_on_loopback_where_that_is_asked_for(
+    group: GroupDescription, told: list[Any], tmp_path: Path
+):
+    settings = DriverSettings(ADDRESS, tmp_path, loopback={"audio": (40_815, 40_816)})
+    at_work = SendingAtWork(settings, "example.org", group, told.append)
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as application:
+            application.sendto(b"early", (ADDRESS, 40_815))
+            until(lambda: at_work.counters().get("unsent.paused") == 1)
+    finally:
+        at_work.close()
+
+
 def test_it_closes_twice(sending: SendingAtWork):
     sending.close()
     sending.close()
