@@ -58,6 +58,7 @@ class Session(_message.Message):
     NEXT_END_S_FIELD_NUMBER: _builtins.int
     REPEATS_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    CLASHES_FIELD_NUMBER: _builtins.int
     title: _builtins.str
     """Title (SDP s=)."""
     conference_id: _builtins.bytes
@@ -100,6 +101,10 @@ class Session(_message.Message):
     def repeats(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.RepeatTimes]:
         """When it takes place between start and end, where that isn't all the time."""
 
+    @_builtins.property
+    def clashes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Of a verified session: others that use an address of its, for people; not all, where they are many."""
+
     def __init__(
         self,
         *,
@@ -119,10 +124,11 @@ class Session(_message.Message):
         next_end_s: _builtins.int = ...,
         repeats: _abc.Iterable[_types_pb2.RepeatTimes] | None = ...,
         version: _builtins.int = ...,
+        clashes: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["announcement", b"announcement"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["announcement", b"announcement", "authorizer", b"authorizer", "ckgds", b"ckgds", "conference_id", b"conference_id", "coordinator", b"coordinator", "end_s", b"end_s", "groups", b"groups", "next_end_s", b"next_end_s", "next_start_s", b"next_start_s", "policy_class", b"policy_class", "remark", b"remark", "repeats", b"repeats", "start_s", b"start_s", "title", b"title", "verified", b"verified", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["announcement", b"announcement", "authorizer", b"authorizer", "ckgds", b"ckgds", "clashes", b"clashes", "conference_id", b"conference_id", "coordinator", b"coordinator", "end_s", b"end_s", "groups", b"groups", "next_end_s", b"next_end_s", "next_start_s", b"next_start_s", "policy_class", b"policy_class", "remark", b"remark", "repeats", b"repeats", "start_s", b"start_s", "title", b"title", "verified", b"verified", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
