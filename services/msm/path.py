@@ -27,6 +27,7 @@ from services.msm.events import (
     InstallEpoch,
     PauseSending,
     ResumeSending,
+    SendUnder,
     SequenceLow,
     SetRoster,
     SwitchSending,
@@ -108,6 +109,9 @@ class GroupPath:
                 return self._retry(now)
             case SwitchSending():
                 self._switch(effect)
+            case SendUnder():  # of a host that is no member: nothing is installed that opens
+                self._sending.switch(effect.epoch, effect.sender_id, effect.key)
+                self.is_paused = False
             case PauseSending():
                 self.is_paused = True
                 self._sending.paused = self._relaying.paused = True
@@ -125,6 +129,11 @@ class GroupPath:
         sending = self._relaying if effect.relaying else self._sending
         sending.switch(effect.epoch, effect.sender_id, key)
         self.is_paused = False
+
+    def address_of(self, packet: Received) -> str | None:
+        """Where it came from, as the roster says: its sender's address, or, of another subgroup's, the agent's."""
+        addresses = self._roster.addresses
+        return addresses.get(packet.sender_id) or addresses.get(-1 if packet.relay is None else packet.relay)
 
     def has_sender(self, sender_id: int) -> bool:
         """Whether this is a sender ID of this group's, whoever's: what it says need not be relayed into it."""

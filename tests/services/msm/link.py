@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable, Mapping
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -46,12 +47,12 @@ class Host:
         self, laboratory: Laboratory, name: str, folder: Path, group: str, *, wire: str = "udp", suite: str = ""
     ) -> None:
         host = laboratory[name]
-        self.address = host.address
+        self.address = host.address6 if ":" in group else host.address
         self.told: list[Any] = []
         policy = complete_policy(GroupPolicy(wire=wire, suite=suite or "aes-256-gcm"))
         description = GroupDescription(group_id=GROUP_ID, name="audio", address=group, port=PORT, ttl=2, policy=policy)
         with host.inside():
-            self.group = RelayDriver(DriverSettings(host.address, folder / name)).open(
+            self.group = RelayDriver(DriverSettings(self.address, folder / name)).open(
                 DOMAIN, description, self.told.append
             )
         laboratory.await_membership(host, group)
@@ -89,6 +90,14 @@ class Host:
     def close(self) -> None:
         self.application.close()
         self.group.close()
+
+
+def group_ethernet(group: str) -> bytes:
+    """The Ethernet header of a frame to a group (RFC 1112 section 6.4, RFC 2464 section 7)."""
+    packed = ip_address(group).packed
+    if len(packed) == 4:
+        return bytes((0x01, 0x00, 0x5E, packed[1] & 0x7F, *packed[2:])) + bytes.fromhex("020000000001 0800")
+    return b"\x33\x33" + packed[12:] + bytes.fromhex("020000000001 86dd")
 
 
 def raw_door(laboratory: Laboratory, name: str) -> socket.socket:
