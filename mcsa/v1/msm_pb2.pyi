@@ -823,6 +823,7 @@ class GroupState(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     EPOCHS_FIELD_NUMBER: _builtins.int
     SWITCHED_MS_FIELD_NUMBER: _builtins.int
+    LARGEST_PAYLOAD_FIELD_NUMBER: _builtins.int
     epoch: _builtins.int
     """Epoch used for sending."""
     sender_id: _builtins.int
@@ -833,6 +834,10 @@ class GroupState(_message.Message):
     """
     switched_ms: _builtins.int
     """Milliseconds since 1970 at which this host's sending switched to that epoch; 0 where it sends nothing."""
+    largest_payload: _builtins.int
+    """Bytes of the largest payload that reaches the group in one piece, by the MTU of this host's interface; 0 where that
+    is not known.
+    """
     @_builtins.property
     def group(self) -> _types_pb2.GroupDescription:
         """The group."""
@@ -860,10 +865,11 @@ class GroupState(_message.Message):
         state: _builtins.str = ...,
         epochs: _abc.Iterable[_builtins.int] | None = ...,
         switched_ms: _builtins.int = ...,
+        largest_payload: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["group", b"group"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "epochs", b"epochs", "group", b"group", "packets", b"packets", "roster", b"roster", "sender_id", b"sender_id", "state", b"state", "switched_ms", b"switched_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "epochs", b"epochs", "group", b"group", "largest_payload", b"largest_payload", "packets", b"packets", "roster", b"roster", "sender_id", b"sender_id", "state", b"state", "switched_ms", b"switched_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -907,6 +913,7 @@ class GroupChanged(_message.Message):
     UPDATE_NUMBER_FIELD_NUMBER: _builtins.int
     TRACEPARENT_FIELD_NUMBER: _builtins.int
     SWITCHED_MS_FIELD_NUMBER: _builtins.int
+    LARGEST_PAYLOAD_FIELD_NUMBER: _builtins.int
     group_id: _builtins.bytes
     """16 bytes."""
     change: _builtins.str
@@ -921,6 +928,10 @@ class GroupChanged(_message.Message):
     """W3C trace context."""
     switched_ms: _builtins.int
     """Milliseconds since 1970 at which this host's sending switched; 0 where it did not."""
+    largest_payload: _builtins.int
+    """Bytes of the largest payload that reaches the group in one piece, by the MTU of this host's interface; 0 where that
+    is not known.
+    """
     @_builtins.property
     def roster(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.RosterEntry]:
         """All senders after the change."""
@@ -936,10 +947,11 @@ class GroupChanged(_message.Message):
         update_number: _builtins.int = ...,
         traceparent: _builtins.str = ...,
         switched_ms: _builtins.int = ...,
+        largest_payload: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "epoch", b"epoch", "group_id", b"group_id", "remark", b"remark", "roster", b"roster", "switched_ms", b"switched_ms", "traceparent", b"traceparent", "update_number", b"update_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "epoch", b"epoch", "group_id", b"group_id", "largest_payload", b"largest_payload", "remark", b"remark", "roster", b"roster", "switched_ms", b"switched_ms", "traceparent", b"traceparent", "update_number", b"update_number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,7 +15,7 @@ from mcsa.errors import Refused
 from mcsa.sap.directory import Directory, Place
 from mcsa.sap.packet import PORT
 from mcsa.sap.schedule import Pace
-from mcsa.sap.scopes import Scopes
+from mcsa.sap.scopes import IPV6_ADDRESSES, Scopes
 from mcsa.sap.state import LARGEST_STATE
 from mcsa.shell.assembly import Assembly
 from mcsa.shell.clock import system_now
@@ -29,6 +30,14 @@ BURST = 16  # datagrams read before the event loop gets its turn: a flood must n
 STATE = "directory.state"
 
 
+def _listeners(settings: SdSettings, scopes: Scopes) -> Iterator[MulticastListener]:
+    """On IPv4 always, on IPv6 where the directory has an address of it; `Refused`."""
+    addresses = list(dict.fromkeys([*scopes.addresses(), *settings.listen]))
+    yield MulticastListener(addresses, PORT, settings.address, settings.ttl, settings.loop)
+    if settings.address6:
+        yield MulticastListener(IPV6_ADDRESSES, PORT, settings.address6, settings.ttl, settings.loop)
+
+
 class SdService:
     """See the module."""
 
@@ -39,8 +48,7 @@ class SdService:
         place = Place(settings.address, settings.address6, scopes, settings.announce_on_link)
         pace = Pace(settings.interval_floor, settings.bandwidth, settings.forget_after)
         self._core = SdCore(Directory(place, os.urandom, pace))
-        addresses = list(dict.fromkeys([*scopes.addresses(), *settings.listen]))
-        self._listener = MulticastListener(addresses, PORT, settings.address, settings.ttl, settings.loop)
+        self._listeners = list(_listeners(settings, scopes))
         self._state = settings.state / STATE
         self._writer = ThreadPoolExecutor(1, "state")  # the disk may take its time
         endpoint = Endpoint(
@@ -58,21 +66,23 @@ class SdService:
     async def start(self) -> None:
         """Takes in what an earlier process wrote down, listens to the network, then serves."""
         self._recover()
-        self._loop.add_reader(self._listener, self._read)
+        for listener in self._listeners:
+            self._loop.add_reader(listener, self._read, listener)
         await self._running.start()
 
     async def close(self) -> None:
         """Ends. What is announced is forgotten by others when it is not repeated."""
-        self._loop.remove_reader(self._listener)
-        self._listener.close()
+        for listener in self._listeners:
+            self._loop.remove_reader(listener)
+            listener.close()
         await self._running.close()
         self._writer.shutdown()
         self._write(self._core.state(system_now()).state)
         self._assembly.close()
 
-    def _read(self) -> None:
+    def _read(self, listener: MulticastListener) -> None:
         for _ in range(BURST):
-            heard = self._listener.receive()
+            heard = listener.receive()
             if heard is None:
                 return
             self._running.feed(SapArrived(heard.payload, heard.source, heard.group))
@@ -80,14 +90,20 @@ class SdService:
     def _perform(self, effect: Any) -> None:
         match effect:
             case SendSap():
-                try:
-                    self._listener.send(effect.payload, effect.address)
-                except Refused:  # it is repeated
-                    self._running.endpoint.counters["sap.unsent"] += 1
+                self._send(effect)
             case KeepState():
                 self._running.spawn(self._keep(effect.state))
             case _:
                 raise TypeError(effect)
+
+    def _send(self, effect: SendSap) -> None:
+        """By the socket of its family: there is one, since nothing else is announced."""
+        is_ipv6 = ":" in effect.address
+        listener = next(each for each in self._listeners if (":" in each.interface_address) == is_ipv6)
+        try:
+            listener.send(effect.payload, effect.address)
+        except Refused:  # it is repeated
+            self._running.endpoint.counters["sap.unsent"] += 1
 
     # ---- the state's file
 
