@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Collection
+from collections.abc import Container
 from dataclasses import dataclass
 
 from mcsa.addresses import check_group, is_canonical, is_source_specific, parse_address
@@ -27,8 +27,11 @@ class AddressPools:
     # RFC 4607 sections 1 and 9: of 232/8 and FF3x::/32, what hosts may choose; here of site-local scope
     source_specific: tuple[str, ...] = ("232.64.0.0/10", "ff35::8000:0/97")
 
-    def give(self, asked: GroupDescription, group_id: bytes, taken: Collection[str]) -> str:
-        """An address that no other group has: the one that was asked for, or one from a pool; `Refused`."""
+    def give(
+        self, asked: GroupDescription, group_id: bytes, taken: Container[str], avoided: Container[str] = ()
+    ) -> str:
+        """An address that no other group has: the one that was asked for, or one from a pool; `Refused`. One that is to
+        be avoided is given where there is no other: whoever can say that it is in use can't use the pool up."""
         if asked.address:
             address = check_group(asked.address, asked.sources)
             if address in taken:
@@ -38,10 +41,15 @@ class AddressPools:
         pool = self._for_sources(asked.sources[0]) if asked.sources else self.any_source
         network = ipaddress.ip_network(pool)
         start = int.from_bytes(group_id[:8], "big")
+        second_best = ""
         for step in range(network.num_addresses):
             address = str(network[(start + step) % network.num_addresses])
             if address not in taken:
-                return check_group(address, asked.sources)
+                if address not in avoided:
+                    return check_group(address, asked.sources)
+                second_best = second_best or address
+        if second_best:
+            return check_group(second_best, asked.sources)
         raise Refused("address", "pool", f"no address is left in {network}; give the Authorizer a larger pool")
 
     def _for_sources(self, source: str) -> str:

@@ -47,13 +47,15 @@ def complete_groups(
     pools: AddressPools,
     taken: Iterable[str],
     sources: tuple[str, str],
+    in_use: Iterable[str] = (),
 ) -> list[GroupDescription]:
     """The groups with ids, addresses of their own (not among `taken`) and whole policies; `Refused`.
 
-    `sources`: the addresses of the Coordinator's host and of this Authorizer, for groups with one sender.
+    `sources`: the addresses of the Coordinator's host and of this Authorizer, for groups with one sender. `in_use` are
+    addresses that somebody seems to use: only where none is left it is one of those.
     """
     conference_id = conference_id_of(coordinator, signed.statement)
-    addresses = set(taken)
+    addresses, avoided = set(taken), set(in_use)
     groups = []
     for index, asked in enumerate(description.groups):
         group = GroupDescription()
@@ -62,7 +64,7 @@ def complete_groups(
         group.policy.CopyFrom(complete_policy(asked.policy))
         scheme_named(group.policy.gkm)
         complete_sources(group, *sources)
-        group.address = pools.give(group, group.group_id, addresses)
+        group.address = pools.give(group, group.group_id, addresses, avoided)
         group.ttl = asked.ttl or DEFAULT_TTL
         addresses.add(group.address)
         groups.append(group)

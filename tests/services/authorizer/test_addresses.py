@@ -46,6 +46,16 @@ def test_an_address_that_was_asked_for_in_its_one_form() -> None:
     assert rule_of(POOLS, group(address="all")) == "malformed"
 
 
+def test_an_address_that_seems_to_be_in_use_is_given_last() -> None:
+    pools, every = AddressPools("239.1.1.0/30"), [f"239.1.1.{number}" for number in range(4)]
+    for number in range(16):
+        group_id = bytes([0] * 7 + [number]) + bytes(8)
+        assert pools.give(group(), group_id, set(), every[:3]) == every[3]
+        assert pools.give(group(), group_id, {every[3]}, every[:3]) in every[:3]  # liars can't use the pool up
+    assert rule_of(pools, group(), set(every)) == "pool"
+    assert pools.give(group(address=every[0]), ID, set(), every) == every[0]  # the Coordinator's own choice
+
+
 @pytest.mark.parametrize(("source", "network"), [(HOST, "232.64.0.0/30"), (HOST6, "ff35::8000:0/97")])
 def test_groups_with_sources_are_source_specific_in_the_family_of_their_sources(source: str, network: str) -> None:
     given = POOLS.give(group(sources=[source]), ID, set())
