@@ -70,7 +70,7 @@ def test_rubbish_at_the_interface_is_counted_and_applications_go_on(
         counters = alpha.driver._interface.counters
         return sum(counters[cause] for cause in CAUSES) + opened.counters().get("sent", 0)
 
-    payloads = []
+    payloads: list[bytes] = []
     while payloads[-1:] != [b"audio"]:
         payloads.append(listening.recv(2_000))
     assert set(payloads) == {b"the only one", b"audio"}
