@@ -76,17 +76,19 @@ def _plain_receiver(link: Link, size: int, key: GroupKey) -> Receive:
 
 
 def _single_esp_sender(link: Link, size: int, key: GroupKey) -> Send:
-    seal, send_to, destination = _outbound(key).seal, link.sending.sendto, link.destination
+    """Sealed together and sent by a call for each, as where the kernel or the device has no segmentation offload."""
+    outbound, sender = _outbound(key), BatchSender(link.sending, link.destination)
+    sender.offloaded = False
 
     def send(payloads: list[bytes]) -> None:
-        for payload in payloads:
-            send_to(seal(payload, PORT, PORT), destination)
+        for batch in outbound.seal_batches(payloads, PORT, PORT):
+            sender.send(batch.view, batch.segment_size)
 
     return send
 
 
 def _single_esp_receiver(link: Link, size: int, key: GroupKey) -> Receive:
-    open_packet, receive_from = _inbound(key, link.source).open, _without_offload(link.receiving).recvfrom
+    open_packet, receive_from = _inbound(key, link.source).open, without_offload(link.receiving).recvfrom
 
     def receive(collect: Callable[[Iterable[bytes]], None]) -> None:
         datagram, source = receive_from(2_048)
@@ -106,7 +108,7 @@ def _single_plain_sender(link: Link, size: int, key: GroupKey) -> Send:
 
 
 def _single_plain_receiver(link: Link, size: int, key: GroupKey) -> Receive:
-    receive_from = _without_offload(link.receiving).recvfrom
+    receive_from = without_offload(link.receiving).recvfrom
     return lambda collect: collect((receive_from(2_048)[0],))
 
 
@@ -132,6 +134,7 @@ def _inbound(key: GroupKey, source: str) -> InboundAssociations:
     return inbound
 
 
-def _without_offload(door: socket.socket) -> socket.socket:
+def without_offload(door: socket.socket) -> socket.socket:
+    """The socket, with one packet a call from now on."""
     door.setsockopt(SOL_UDP, UDP_GRO, 0)  # the measurement before set it
     return door
