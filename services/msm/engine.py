@@ -141,7 +141,7 @@ class GroupEngine:
 
     def _fitting(self, payloads: Sequence[bytes]) -> Sequence[bytes]:
         fitting = [payload for payload in payloads if len(payload) <= self.path.largest_payload]
-        self.path.counters["unsent.too-long"] += len(payloads) - len(fitting)
+        self.path.counters["unsent.too-large"] += len(payloads) - len(fitting)
         return fitting
 
     def _seal_and_send(

@@ -42,7 +42,7 @@ def test_after_a_lazy_application_was_disconnected_the_next_one_is_served(
         until(lambda: len(clients(gamma).clients) == 2)
         with closing(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)) as following:  # before a number is free
             while len(clients(gamma).clients) == 2:
-                alpha.say(bytes(60_000))
+                alpha.say(bytes(1_300))
                 gamma.hear()
             following.connect(str(path))
             following.settimeout(WITHIN)
