@@ -78,6 +78,13 @@ class GroupEngine:
         for end in (self._wake_read, self._wake_write):
             os.close(end)
 
+    def counters(self) -> dict[str, int]:
+        """What was sent, opened and dropped, by cause; "overrun" is what the kernel dropped before anybody read it."""
+        counted, overruns = dict(self.path.counters), self._wire.overruns
+        if overruns:
+            counted["overrun"] = overruns
+        return counted
+
     # ---- network to applications
 
     def _receive(self) -> None:

@@ -14,6 +14,7 @@ from mcsa.shell.batches import BatchReceiver, BatchSender
 from mcsa.shell.marking import CONTROL_SIZE, UNMARKED, Marking, ask_for_markings, read_marking, write_marking
 from mcsa.shell.multicast import ESP_PORT, GroupSocket
 from mcsa.shell.multicast_families import Ancillary
+from mcsa.shell.overruns import overruns
 from mcsa.v1.types_pb2 import GroupDescription
 from services.msm.path import GroupPath
 
@@ -31,7 +32,7 @@ class Wire(Protocol):
 
     @property
     def overruns(self) -> int:
-        """Datagrams that the kernel dropped because the socket's buffer was full."""
+        """Datagrams that the kernel dropped because the socket's buffer was full; see `mcsa.shell.overruns`."""
 
     @property
     def marking(self) -> Marking:
@@ -102,7 +103,7 @@ class UdpWire:
 
     @property
     def overruns(self) -> int:
-        return self._receiver.overflows if self._receiver is not None else 0
+        return overruns(self._socket.socket)
 
     @property
     def marking(self) -> Marking:
@@ -162,7 +163,10 @@ class EspWire:
         self._control = _Control(self._socket.socket, transparent)
         # A raw socket shows the IP header over IPv4, and not over IPv6 (raw(7), ipv6(7)).
         self._has_header = self._socket.socket.family == socket.AF_INET
-        self.overruns = 0
+
+    @property
+    def overruns(self) -> int:
+        return overruns(self._socket.socket)
 
     def fileno(self) -> int:
         return self._socket.fileno()
