@@ -38,6 +38,21 @@ class Opened(NamedTuple):
     payload: bytes
 
 
+class Unproved(NamedTuple):
+    """A packet that opened, and whose source is to be authenticated before anything is believed of it."""
+
+    opened: Opened
+    association: _Association
+
+    def strike_out(self) -> bool:
+        """Its source is proved: now the window may know. False where another packet of that number was, meanwhile."""
+        window = self.association.window
+        if not window.is_fresh(self.opened.sequence):
+            return False
+        window.strike_out(self.opened.sequence)
+        return True
+
+
 @dataclass(slots=True)
 class Run:
     """Payloads of one sender with the same inner header, whose sequence numbers follow one another."""
@@ -189,6 +204,32 @@ class InboundAssociations:
         source_port, destination_port, _, _ = UDP_HEADER.unpack_from(plaintext)
         payload = plaintext[UDP_HEADER_SIZE:end]
         return Opened(found.sender_id, found.epoch.number, sequence, source_port, destination_port, payload)
+
+    def open_unproved(self, datagram: bytes | bytearray | memoryview, source: str) -> Unproved:
+        """As `open`, but the anti-replay window doesn't move: a member can seal what it likes under another's SPI, and
+        must not be able to burn that one's numbers. `Unproved.strike_out`, once the source is authenticated."""
+        if len(datagram) < _MIN_PACKET:
+            raise self._rejected("short")
+        spi, sequence, iv = _HEADER.unpack_from(datagram)
+        found = self._find(spi, source)
+        if isinstance(found, str):
+            raise self._rejected(found)
+        if not found.window.is_fresh(sequence):
+            raise self._rejected("replay")
+        view = memoryview(datagram)
+        try:
+            plaintext = found.decrypt(found.salt + iv, view[HEADER_SIZE:], view[:ASSOCIATED_SIZE])
+        except InvalidTag:
+            raise self._rejected("integrity") from None
+        found.keep()  # one window for all that wait for their proof
+        end = payload_end(plaintext)
+        if not end:
+            raise self._rejected("inner")
+        self._counters["opened"] += 1
+        source_port, destination_port, _, _ = UDP_HEADER.unpack_from(plaintext)
+        payload = plaintext[UDP_HEADER_SIZE:end]
+        opened = Opened(found.sender_id, found.epoch.number, sequence, source_port, destination_port, payload)
+        return Unproved(opened, found)
 
     def _rejected(self, cause: str) -> Rejected:
         self._counters[cause] += 1

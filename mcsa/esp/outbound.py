@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import struct
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count, groupby, islice
 from typing import NoReturn
@@ -92,6 +92,21 @@ class OutboundAssociation:
         for size, equal in groupby(payloads, len):
             while batch := list(islice(equal, batch_limit(size))):
                 yield self._seal_equal(batch, size, source_port, destination_port)
+
+    def seal_numbered(
+        self, amount: int, inside: Callable[[list[int]], Sequence[tuple[bytes, int, int]]]
+    ) -> list[tuple[int, bytes]]:
+        """So many packets whose insides depend on their numbers: `inside` is told the sequence numbers, and gives for
+        each payload, source and destination port. Returns the packets, each after its number. Raises what it raises,
+        and `SequenceExhausted`; either way the numbers are gone."""
+        numbers = self._take_numbers(amount)
+        packets = []
+        for sequence, (payload, source_port, destination_port) in zip(numbers, inside(numbers), strict=True):
+            before, after = frame_for(len(payload), source_port, destination_port)
+            header = _HEADER.pack(self.spi, sequence, sequence)
+            plaintext = b"".join((before, payload, after))
+            packets.append((sequence, header + self._encrypt(self._salt + header[8:], plaintext, header[:8])))
+        return packets
 
     def _seal_equal(self, payloads: list[bytes], size: int, source_port: int, destination_port: int) -> SealedBatch:
         """The hot way out: what can be done once for a batch, and in C, is not done in the loop.
