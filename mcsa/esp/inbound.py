@@ -239,9 +239,13 @@ class InboundAssociations:
         """What lies in the first `length` bytes of a slab: packets of `segment_size`, the last one perhaps shorter.
 
         That is how UDP_GRO hands over what arrived together, all from one outer source. Does to each packet what
-        `open` does, but raises for none: see `rejected` and `counters`.
+        `open` does, but raises for none: see `rejected` and `counters`. An empty datagram is `short`; a size that no
+        packet can have, which a kernel never says, is taken to be all of it.
         """
         batch = OpenedBatch()
+        if segment_size <= 0 or not length:
+            segment_size = length or 1
+            batch.rejected.extend(["short"] * (not length))
         count, rest = divmod(length, segment_size)
         whole = length - rest
         if segment_size < _MIN_PACKET:
