@@ -56,10 +56,12 @@ class Content(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Contents that are numbered, authenticated and sealed together; `detail` is the mode's own."""
+    """Contents that are numbered, authenticated and sealed together; `detail` is the mode's own. A notice is what the
+    mode has to say, and no application said."""
 
     contents: Sequence[Content]
     detail: Any = None
+    is_notice: bool = False
 
 
 @dataclass(slots=True)
@@ -172,6 +174,7 @@ class Promises:
     explicit_signatures: bool  # the paper's "explicit digital signature"; else its "less explicit" mechanism
     transferable: bool  # a third party can be shown who said it; nobody promises to keep the proof
     delay: str  # that it adds, for people
+    at_once: bool = True  # a receiver can tell of each packet as it comes
 
 
 class Mode(Protocol):

@@ -32,7 +32,11 @@ class _Tesla:
     name = NAME
     title = "a MAC under a key that is disclosed later"
     promises = Promises(
-        authenticates=True, explicit_signatures=False, transferable=False, delay="disclosure, at the receiver"
+        authenticates=True,
+        explicit_signatures=False,
+        transferable=False,
+        delay="until disclosure, at the receiver",
+        at_once=False,
     )
     needs_clock = True
 

@@ -76,7 +76,7 @@ class TeslaSender:
         blocks = self._bootstrap(now)
         if due > self._disclosed:
             self._disclosed = due
-            blocks.append(Block([NO_PORTS], _At(self._interval, DISCLOSURE)))
+            blocks.append(Block([NO_PORTS], _At(self._interval, DISCLOSURE), is_notice=True))
         self._schedule(now)
         return blocks
 
@@ -96,7 +96,7 @@ class TeslaSender:
             return []
         self._announced += 1
         self._announce_at = now + (BOOTSTRAP_SOON if self._announced < BOOTSTRAPS_SOON else BOOTSTRAP_EACH)
-        return [Block([NO_PORTS], _At(self._interval, DISCLOSURE, self._chains[-1]))]
+        return [Block([NO_PORTS], _At(self._interval, DISCLOSURE, self._chains[-1]), is_notice=True)]
 
     def _schedule(self, now: float) -> None:
         if self._disclosed >= self._used + DISCLOSURES - 1:

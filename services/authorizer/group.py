@@ -22,6 +22,7 @@ from mcsa.identity import Credentials, SpiffeId
 from mcsa.keys import GroupKey, Random
 from mcsa.registration import seal_association
 from mcsa.sealing import check_public_key
+from mcsa.source_authentication import mode_named
 from mcsa.updates import seal_update, update_key
 from mcsa.v1.authorizer_log_pb2 import (
     Admission,
@@ -50,6 +51,7 @@ from services.authorizer.room import (
     check_users,
 )
 from services.authorizer.sender_ids import SenderIds
+from services.authorizer.source_keys import SourceKeys, check_source_key
 
 AGENT = "#relay"  # ends the name of a relaying agent as a member of the backbone; no SPIFFE ID ends so
 ACCESS_LIST_SIZE = 1 << 16  # bytes; where it is longer, the group has no distributors
@@ -96,11 +98,13 @@ class Group:
         self._setting = setting
         self.description = setting.description
         self.policy = setting.description.policy
+        self._authenticates_sources = mode_named(self.policy.source_authentication).promises.authenticates
         self._gkm = gkm
         self.batch = Batch()
         self.members = self._no_members()
         self._own_roster_entry = RosterEntry(host=str(setting.authorizer.id), address=setting.address)
         self.roster = Roster()
+        self._source_keys = SourceKeys()
         self._updates = KeptUpdates()
         self._admissions = Admissions()
         self.blocks = self._no_blocks()
@@ -162,6 +166,7 @@ class Group:
         Raises `Refused` where the request's key material can't be used, or no room is left (`room.py`).
         """
         self._check_room(joiner)
+        check_source_key(joiner.request, self.policy)
         try:
             check_public_key(joiner.request.hpke_suite, joiner.request.hpke_public_key)
             self._gkm.check_contribution(joiner.request.gkm_contribution)
@@ -186,7 +191,7 @@ class Group:
         size, waiting = self.roster.size + self.distant.size, self.batch.joiners
         if size + ENTRY_SIZE * (len(waiting) + 1) > ROSTER_SIZE:  # may be full: then it is worth adding up
             senders = [joiner, *(other for other in waiting.values() if other.request.sender)]
-            check_roster(size + sum(CHANGE_SIZE + sum(map(len, sender.names)) for sender in senders))
+            check_roster(size + sum(CHANGE_SIZE + sum(map(len, sender.listed)) for sender in senders))
 
     def remove_user(self, user: str, now: float, *, host: str | None = None, eject: bool = False) -> bool:
         """Takes a user off; the host goes only with its last user. True where that changed anything."""
@@ -361,6 +366,7 @@ class Group:
         self._gkm = self._setting.gkm()
         self.members = self._no_members()
         self.roster = Roster()
+        self._source_keys = SourceKeys()
         self.distant.forget()
         self.agent, self._agent_sender_id = "", 0
         self._updates = KeptUpdates()
@@ -435,7 +441,7 @@ class Group:
             gkm=change.record,
             counters=self._counters(),
             removed=[*leaving, *batch.adopting],
-            changed=[_member_record(self._member(host)) for host in sorted(changed) if host in self.members],
+            changed=[self._member_record(self._member(host)) for host in sorted(changed) if host in self.members],
             update=raw,
             admissions=admissions,
             adopted=adopted,
@@ -471,10 +477,12 @@ class Group:
             updates=self._updates.pack(),
             admissions=self._admissions,
             blocks=self.blocks.records(),
+            source_keys=self._source_keys,
         )
 
     def _take_snapshot(self, snapshot: GroupSnapshot, now: float) -> None:
         self.members = Members.unpack(snapshot.members)
+        self._source_keys = SourceKeys(snapshot.source_keys)
         for member in self.members.senders():
             self._enrol(member)
         self.members.renew_all(now + self.policy.lease_s)
@@ -492,6 +500,7 @@ class Group:
             sender_id = record.sender_id if record.HasField("sender_id") else None
             member = Member(record.host, record.address, sender_id, set(record.users), now + self.policy.lease_s)
             self.members.put(member)
+            self._source_keys.give(sender_id, record.source_key)
             self._enrol(member)
             self.blocks.use(sender_id or 0)
         self.blocks.forfeit(flushed.forfeited)
@@ -594,6 +603,7 @@ class Group:
             member = self.members.remove(host)
             if member is not None and member.sender_id is not None:
                 self.roster.drop(member.sender_id)
+                self._source_keys.pop(member.sender_id, None)
                 removed.append(member.sender_id)
         return removed
 
@@ -603,6 +613,8 @@ class Group:
         users = set() if joiner.user is None else {joiner.user}
         member = Member(joiner.host, joiner.request.address, sender_id, users, now + self.policy.lease_s)
         self.members.put(member)
+        if self._authenticates_sources and not joiner.request.relay:
+            self._source_keys.give(sender_id, joiner.request.source_key)
         return self._enrol(member)
 
     def _add_user(self, joiner: Joiner) -> str:
@@ -621,6 +633,7 @@ class Group:
             users=sorted(member.users),
             address=member.address,
             relay=member.host.endswith(AGENT),
+            source_key=self._source_keys.of(member.sender_id),
         )
         self.roster.put(entry)
         return [entry]
@@ -731,8 +744,11 @@ class Group:
             epoch += 1
         return epoch
 
-
-def _member_record(member: Member) -> MemberRecord:
-    return MemberRecord(
-        host=member.host, address=member.address, sender_id=member.sender_id, users=sorted(member.users)
-    )
+    def _member_record(self, member: Member) -> MemberRecord:
+        return MemberRecord(
+            host=member.host,
+            address=member.address,
+            sender_id=member.sender_id,
+            users=sorted(member.users),
+            source_key=self._source_keys.of(member.sender_id),
+        )

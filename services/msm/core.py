@@ -27,6 +27,7 @@ from mcsa.keys import Random
 from mcsa.membership import Changed, Membership, RenewalWanted, RepairWanted
 from mcsa.registration import open_association
 from mcsa.sealing import SealingKey
+from mcsa.source_authentication import SourceKey, mode_named
 from mcsa.trust import Trust
 from mcsa.updates import group_recipient
 from mcsa.v1 import authorizer_pb2 as authorizer_wire
@@ -41,8 +42,10 @@ from services.msm.events import (
     GroupOpened,
     OpenGroup,
     SequenceLow,
+    SourceForged,
     UnknownEpochSeen,
 )
+from services.msm.forgeries import Forgeries, remark
 from services.msm.gpad import Accepted, Gpad
 from services.msm.reports import Reporting
 from services.msm.sessions import Sessions
@@ -76,6 +79,8 @@ class _Join:
     message: wire.JoinGroupRequest
     key: SealingKey
     joining: Joining | None = None
+    source_key: SourceKey | None = None
+    asked_at: float = 0.0
     request_hash: bytes = b""
     traceparent: str | None = None
     association: GroupSecurityAssociation | None = None  # that waits for its subgroup to be opened
@@ -127,6 +132,7 @@ class MsmCore:
         self._gpad = Gpad(self.settings.accepts)
         self._sessions = Sessions(self.credentials, self.trust, self.random, self.settings.directory, self._gpad)
         self._distributing = Distributing(self.credentials, self.trust)
+        self._forgeries = Forgeries()
         self._verbs: dict[str, Callable[[Requested, float], list[Any]]] = {
             "list-sessions": self._sessions.list_sessions,
             "create-session": self._create_session,
@@ -169,6 +175,8 @@ class MsmCore:
                 return [] if membership is None else membership.hint(now)
             case SequenceLow():
                 return self._register_anew(event.group_id, "sequence numbers run out", now)
+            case SourceForged():
+                return self._source_forged(event, now)
             case Woken():
                 return self._woken(now)
             case Published():
@@ -277,6 +285,7 @@ class MsmCore:
         return [Answer(request.token, wire.DescribeGroupsResponse(groups=groups))]
 
     def _describe(self, membership: Membership) -> wire.GroupState:
+        policy = membership.group.policy
         return wire.GroupState(
             group=membership.group,
             epoch=membership.epoch,
@@ -286,7 +295,16 @@ class MsmCore:
             state=membership.state,
             epochs=membership.epochs,
             switched_ms=round(membership.switched_at * 1000),
+            forgeries=self._forgeries.of(membership.asked.group_id),
+            source_overhead=mode_named(policy.source_authentication).overhead(policy),
         )
+
+    def _source_forged(self, event: SourceForged, now: float) -> list[Any]:
+        membership = self._membership(event.group_id)
+        if membership is None:
+            return []
+        forgery = self._forgeries.take(event, membership, now)
+        return [self._tell(membership, Changed("forgery", remark(forgery)), forgery)]
 
     # ---- joining
 
@@ -335,7 +353,7 @@ class MsmCore:
     def _group_opened(self, event: GroupOpened, now: float) -> list[Any]:
         for agency in self._agencies.values():
             if agency.backbone.group.group_id == event.group_id:
-                return agency.opened()
+                return agency.opened(now)
         for asked_id, join in self._joins.items():
             if join.association is not None and join.association.group.group_id == event.group_id:
                 self.memberships[asked_id].socket_path = event.socket_path
@@ -353,6 +371,7 @@ class MsmCore:
         join, membership = self._joins[group_id], self.memberships[group_id]
         another_user = membership.state == "member" and bool(membership.users - {join.message.user})
         join.joining = membership.begin()
+        join.source_key = None if another_user else membership.draw_source_key()
         if membership.state == "opening":
             membership.state = "registering"
         request = authorizer_wire.RegisterRequest(
@@ -366,8 +385,9 @@ class MsmCore:
             gkm_contribution=join.joining.contribution,
             last_beacon=membership.last_beacon,
             asked_ms=round(now * 1000),
+            source_key=b"" if join.source_key is None else join.source_key.public,
         )
-        join.request_hash = payload_hash(request)
+        join.request_hash, join.asked_at = payload_hash(request), now
         token, trace = _Registering(group_id, nearby), join.traceparent
         if nearby:
             verb, group = group_id.hex(), group_recipient(group_id)
@@ -424,7 +444,8 @@ class MsmCore:
         try:
             # there is no welcome where the host was a member and a user was added
             if join.joining is not None and (gsa.gkm_welcome or right is not None):
-                effects += membership.install(join.joining, gsa, now, right)
+                effects += membership.install(join.joining, gsa, now, right, join.source_key)
+                effects += membership.clock_heard(join.asked_at, gsa.time_ms, now) if right is None else []
                 effects += self._distributing.registered(membership, gsa, now)
         except Rejected as rejected:
             self._joins[group_id] = join
@@ -490,6 +511,7 @@ class MsmCore:
             del self.memberships[group_id]
             effects.append(CloseGroup(membership.group.group_id))
             effects += self._end_agency(group_id)
+            self._forgeries.forget(group_id)
         return [*effects, answer]
 
     def _register_anew(self, group_id: bytes, why: str, now: float) -> list[Any]:
@@ -539,7 +561,8 @@ class MsmCore:
             membership = self._membership(token.group_id)
             if event.message.register_again or membership is None:
                 return self._lost(token.group_id, now)
-            return self._distributing.renewed(membership, token, event.message, now)
+            effects = membership.clock_heard(token.asked_at, event.message.time_ms, now)
+            return effects + self._distributing.renewed(membership, token, event.message, now)
         if isinstance(token, _Passed):
             try:
                 return [Answer(token.token, token.answer(event.message))]
@@ -617,7 +640,7 @@ class MsmCore:
                     )
                 )
             elif isinstance(effect, RenewalWanted):
-                renewal, token = self._distributing.renewal(membership)
+                renewal, token = self._distributing.renewal(membership, now)
                 out.append(Request(subjects.AUTHORIZER, "renew", renewal, membership.authorizer, token))
             elif isinstance(effect, Changed):
                 out += self._changed(membership, effect, now)
@@ -632,7 +655,7 @@ class MsmCore:
         agencies = [agency for agency in self._agencies.values() if agency.backbone is membership and ended]
         return [effect for agency in agencies for effect in agency.again(now)]
 
-    def _tell(self, membership: Membership, changed: Changed) -> Publish:
+    def _tell(self, membership: Membership, changed: Changed, forgery: wire.SourceForgery | None = None) -> Publish:
         message = wire.GroupChanged(
             group_id=membership.asked.group_id,
             change=changed.what,
@@ -642,6 +665,7 @@ class MsmCore:
             update_number=membership.number,
             traceparent=changed.traceparent or "",
             switched_ms=round(changed.switched_at * 1000),
+            forgery=forgery,
         )
         subject = subjects.subject(subjects.CSM, self.credentials.id.token, subjects.GROUP_CHANGED)
         return Publish(subject, message, str(self.credentials.id), changed.traceparent)

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mcsa.path_control import DropEpoch, InstallEpoch, PauseSending, ResumeSending, SetRoster, SwitchSending
+from mcsa.esp.relayed import Origin
+from mcsa.path_control import (
+    DropEpoch,
+    InstallEpoch,
+    PauseSending,
+    ResumeSending,
+    SetClock,
+    SetRoster,
+    SetSource,
+    SwitchSending,
+)
 from mcsa.v1.types_pb2 import GroupDescription
 
 __all__ = [
@@ -19,7 +29,10 @@ __all__ = [
     "PauseSending",
     "ResumeSending",
     "SequenceLow",
+    "SetClock",
     "SetRoster",
+    "SetSource",
+    "SourceForged",
     "StartRelaying",
     "StopDistributing",
     "StopRelaying",
@@ -114,3 +127,15 @@ class SequenceLow:
     """Our sequence numbers in the current epoch run out: register anew, for a sender ID with fresh ones."""
 
     group_id: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SourceForged:
+    """A packet opened under the group key, and isn't of the sender that it says it is. Told once a second at most."""
+
+    group_id: bytes
+    origin: Origin  # as it claims
+    cause: str
+    relay: int | None  # the sender ID of the relaying agent that it came by, as that SPI says
+    source: str  # outer address
+    packet: bytes  # as received
