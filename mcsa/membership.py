@@ -191,7 +191,7 @@ class Membership:
         self.state = "member"
         effects: list[Any] = [self._set_roster((), gsa.roster), *self._enter(gsa.epoch)]
         if source_key is not None and self.sender_id is not None:
-            effects.append(SetSource(self.group.group_id, self.sender_id, source_key))
+            effects.append(SetSource(self.group.group_id, self.sender_id, source_key, self.asked.group_id))
         self._drops += [(now + self.group.policy.deactivation_ms / 1000, epoch) for epoch in old]
         return effects + self._send_under(gsa.epoch, now)
 
@@ -238,7 +238,7 @@ class Membership:
         )
         if not same:
             raise Rejected("association", "of another group, address or conference than was announced")
-        if _home_of(gsa) != self.home:
+        if home_of(gsa.description) != self.home:
             raise Rejected("association", "of a conference that is at home at another Authorizer than was announced")
         if gsa.group.policy.source_authentication != self.asked.policy.source_authentication:
             raise Rejected("association", "of another source authentication than was announced")
@@ -533,8 +533,9 @@ class Membership:
         return self._heard_at + self.group.policy.beacon_silence_ms / 1000
 
 
-def _home_of(gsa: GroupSecurityAssociation) -> str:
+def home_of(description: SignedStatement) -> str:
+    """The Authorizer that a Coordinator's signed description names; `Rejected("association")` where it is none."""
     try:
-        return ConferenceDescription.FromString(gsa.description.statement).authorizer
+        return ConferenceDescription.FromString(description.statement).authorizer
     except DecodeError:
         raise Rejected("association", "without the Coordinator's description") from None

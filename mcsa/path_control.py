@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
+from mcsa.esp.derive import TrafficKey
 from mcsa.keys import GroupKey
 from mcsa.source_authentication import ClockBound, SourceKey
 
@@ -48,6 +49,7 @@ class SetSource:
     group_id: bytes
     sender_id: int
     key: SourceKey
+    announced: bytes  # as in `SetRoster`
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +71,18 @@ class SwitchSending:
 
 
 @dataclass(frozen=True, slots=True)
+class SendUnder:
+    """Likewise where the key of our own packets is all that there is: of a host that sends and is no member."""
+
+    group_id: bytes
+    epoch: int
+    sender_id: int
+    key: TrafficKey
+
+
+@dataclass(frozen=True, slots=True)
 class PauseSending:
-    """Send nothing until `ResumeSending` or `SwitchSending`."""
+    """Send nothing until `ResumeSending`, `SwitchSending` or `SendUnder`."""
 
     group_id: bytes
 

@@ -5,21 +5,25 @@ from __future__ import annotations
 import os
 import struct
 import weakref
+from array import array
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count, groupby, islice
+from itertools import count, islice
 from typing import NoReturn
 
+from mcsa.equal_sizes import of_one_size
 from mcsa.esp.derive import TrafficKey
-from mcsa.esp.inner import frame_for, framed_size
-from mcsa.esp.slab import ASSOCIATED_SIZE, HEADER_SIZE, Slab
-from mcsa.esp.suite import ICV_SIZE, IV_SIZE
+from mcsa.esp.inner import ALIGNMENT, TRAILER_SIZE, UDP_HEADER_SIZE, frame_for, framed_size
+from mcsa.esp.slab import HEADER_SIZE, Slab
+from mcsa.esp.suite import ICV_SIZE
 
 LAST_SEQUENCE = 2**32 - 1  # RFC 4303 section 3.3.3: the number must not wrap
 _NEARLY_EXHAUSTED_AT = 2**31  # hours of the fastest sending are left: time enough for a rekey
 MAX_DATAGRAM = 65_507  # bytes of UDP payload over IPv4: 65,535 without both headers
 MAX_SEGMENTS = 64  # UDP_MAX_SEGMENTS of Linux before 6.9 (linux/udp.h); later ones take 128
 _HEADER = struct.Struct(">IIQ")  # SPI, sequence number, IV
+_exhaust = deque[int](maxlen=0).extend  # calls what `map` is to call, and keeps nothing
 
 
 class SequenceExhausted(Exception):  # noqa: N818 - what is read at `raise SequenceExhausted`
@@ -29,6 +33,12 @@ class SequenceExhausted(Exception):  # noqa: N818 - what is read at `raise Seque
 def packet_size(payload_size: int) -> int:
     """Bytes of the ESP packet, without IP and outer UDP, for a payload of so many bytes: 42 to 45 more."""
     return HEADER_SIZE + framed_size(payload_size) + ICV_SIZE
+
+
+def largest_payload(mtu: int, ip_header_size: int) -> int:
+    """Bytes of payload that a packet over a link with this MTU carries unfragmented, encapsulated in UDP."""
+    framed = mtu - ip_header_size - UDP_HEADER_SIZE - HEADER_SIZE - ICV_SIZE
+    return framed - framed % ALIGNMENT - UDP_HEADER_SIZE - TRAILER_SIZE
 
 
 def batch_limit(payload_size: int) -> int:
@@ -89,12 +99,11 @@ class OutboundAssociation:
         A batch is what one UDP_SEGMENT send takes: packets of equal size, at most 64, at most 65,507 bytes. One
         thread at a time, since the batches share a buffer. Raises `SequenceExhausted`.
         """
-        for size, equal in groupby(payloads, len):
-            while batch := list(islice(equal, batch_limit(size))):
-                yield self._seal_equal(batch, size, source_port, destination_port)
+        for size, equal in of_one_size(payloads, batch_limit):
+            yield self._seal_equal(equal, size, source_port, destination_port)
 
     def seal_numbered(
-        self, amount: int, inside: Callable[[list[int]], Sequence[tuple[bytes, int, int]]]
+        self, amount: int, inside: Callable[[Sequence[int]], Sequence[tuple[bytes, int, int]]]
     ) -> list[tuple[int, bytes]]:
         """So many packets whose insides depend on their numbers: `inside` is told the sequence numbers, and gives for
         each payload, source and destination port. Returns the packets, each after its number. Raises what it raises,
@@ -108,33 +117,33 @@ class OutboundAssociation:
             packets.append((sequence, header + self._encrypt(self._salt + header[8:], plaintext, header[:8])))
         return packets
 
-    def _seal_equal(self, payloads: list[bytes], size: int, source_port: int, destination_port: int) -> SealedBatch:
-        """The hot way out: what can be done once for a batch, and in C, is not done in the loop.
+    def _seal_equal(self, payloads: Sequence[bytes], size: int, source_port: int, destination_port: int) -> SealedBatch:
+        """The hot way out: nothing is done packet by packet but in C.
 
-        One format packs the headers of all packets at once, with gaps that the ciphertexts then fill; another walks
-        over them and gives each IV. Views of the parts of each packet were made once, by the slab; the cipher writes
-        into them. What is left in the loop is one nonce, one plaintext, one call.
+        One join lays all plaintexts out, with the trailer of each and the header of the next between two payloads; a
+        field of all headers is written at once; `map` calls the cipher with views that the slab made once.
         """
         amount, segment_size = len(payloads), packet_size(size)
+        if amount == 1:  # sizes of single packets are many: no views of them are kept
+            return SealedBatch(memoryview(self.seal(payloads[0], source_port, destination_port)), segment_size)
         before, after = frame_for(size, source_port, destination_port)
-        associated, bodies = self._slab.layout(segment_size, amount)
-        packets = self._slab.view[: amount * segment_size]
-        gap = segment_size - HEADER_SIZE
+        slab, layout = self._slab, self._slab.layout(segment_size, amount)
+        slab.write_headers(layout, self.spi, self._take_numbers(amount), self._salt)
+        end = amount * layout.plaintext_size - len(after)
+        slab.plaintext[:UDP_HEADER_SIZE] = before
+        slab.plaintext[UDP_HEADER_SIZE:end] = (after + before).join(payloads)
+        slab.plaintext[end : end + len(after)] = after
+        nonces = islice(slab.nonces, amount)  # the first argument ends the map
+        _exhaust(map(self._encrypt_into, nonces, layout.plaintexts, layout.associated, layout.bodies))
+        return SealedBatch(slab.view[: amount * segment_size], segment_size)
 
-        fields = [self.spi] * (3 * amount)
-        fields[1::3] = fields[2::3] = self._take_numbers(amount)
-        struct.pack_into(">" + f"IIQ{gap}x" * amount, packets, 0, *fields)
-
-        encrypt_into, salt, join = self._encrypt_into, self._salt, b"".join
-        ivs = struct.iter_unpack(f"{ASSOCIATED_SIZE}x{IV_SIZE}s{gap}x", packets)
-        for (iv,), header, body, payload in zip(ivs, associated, bodies, payloads):
-            encrypt_into(salt + iv, join((before, payload, after)), header, body)
-        return SealedBatch(packets, segment_size)
-
-    def _take_numbers(self, amount: int) -> list[int]:
+    def _take_numbers(self, amount: int) -> array[int]:
         """So many sequence numbers that nobody else gets: `itertools.count` gives each once, whatever threads ask."""
-        numbers = list(islice(self._numbers, amount))
-        if numbers[-1] > LAST_SEQUENCE:
+        try:
+            numbers = array("I", islice(self._numbers, amount))
+        except OverflowError:
+            numbers = array("I")
+        if len(numbers) < amount:
             raise SequenceExhausted(f"no {amount} numbers left of {LAST_SEQUENCE}")
         self._last = numbers[-1]
         return numbers

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from mcsa.errors import Refused, Rejected
 from mcsa.source_authentication import SourcePublicKey, mode_named
-from mcsa.v1.authorizer_pb2 import RegisterRequest
+from mcsa.v1.authorizer_pb2 import RegisterRequest, RegisterSenderRequest
 from mcsa.v1.types_pb2 import GroupPolicy
 
 
@@ -26,11 +26,11 @@ class SourceKeys(dict[int, bytes]):
             self[sender_id] = key
 
 
-def check_source_key(request: RegisterRequest, policy: GroupPolicy) -> None:
+def check_source_key(request: RegisterRequest | RegisterSenderRequest, policy: GroupPolicy) -> None:
     """`Refused("key-material")` where a sender has none, and the group's policy needs one. A relaying agent has others'
     packets to send, which are authenticated already."""
     needed = mode_named(policy.source_authentication).promises.authenticates
-    if not needed or not request.sender or request.relay:
+    if not needed or (isinstance(request, RegisterRequest) and (request.relay or not request.sender)):
         return
     try:
         SourcePublicKey(request.source_key)

@@ -10,6 +10,7 @@ from mcsa.path_control import (
     InstallEpoch,
     PauseSending,
     ResumeSending,
+    SendUnder,
     SetClock,
     SetRoster,
     SetSource,
@@ -26,8 +27,10 @@ __all__ = [
     "GroupOpened",
     "InstallEpoch",
     "OpenGroup",
+    "OpenSending",
     "PauseSending",
     "ResumeSending",
+    "SendUnder",
     "SequenceLow",
     "SetClock",
     "SetRoster",
@@ -47,6 +50,14 @@ __all__ = [
 class OpenGroup:
     """Join the multicast group and open its local socket; `GroupOpened` or `GroupFailed` follows. `domain` is that of
     the conference's home Authorizer: the keys of packets derive under it, on hosts of whichever domain."""
+
+    domain: str
+    group: GroupDescription
+
+
+@dataclass(frozen=True, slots=True)
+class OpenSending:
+    """Open a local socket from which plaintext goes to the group, and join nothing. Otherwise as `OpenGroup`."""
 
     domain: str
     group: GroupDescription

@@ -27,6 +27,7 @@ from services.msm.events import (
     InstallEpoch,
     PauseSending,
     ResumeSending,
+    SendUnder,
     SequenceLow,
     SetClock,
     SetRoster,
@@ -89,8 +90,8 @@ class GroupPath:
         self._relaying = Sending(self.counters, "relaying")
         self._mode = mode_named(group.policy.source_authentication)
         self._clock = Clock()
-        self._said: Said | None = None  # both where sources are authenticated, from the first roster on
-        self._heard: Heard | None = None
+        self._said: Said | None = None  # where sources are authenticated, and there is a key of our own
+        self._heard: Heard | None = None  # likewise, and there is a roster
         self.is_paused = False  # an update may have been kept from this host: who was thrown out may be heard here yet
 
     # ---- control
@@ -112,12 +113,16 @@ class GroupPath:
                 self._set_sources(effect)
                 return self._retry(now)
             case SetSource():
-                if self._said is not None:
-                    self._said.set_source(effect.sender_id, effect.key)
+                if self._said is None:
+                    self._said = Said(self._mode, self._setting(effect.announced), self._sending, self._unsent)
+                self._said.set_source(effect.sender_id, effect.key)
             case SetClock():
                 self._clock.bound = effect.bound
             case SwitchSending():
                 self._switch(effect)
+            case SendUnder():  # of a host that is no member: nothing is installed that opens
+                self._sending.switch(effect.epoch, effect.sender_id, effect.key)
+                self.is_paused = False
             case PauseSending():
                 self.is_paused = True
                 self._sending.paused = self._relaying.paused = True
@@ -140,11 +145,12 @@ class GroupPath:
         if not self.authenticates_sources:
             return
         if self._heard is None:
-            setting = Setting(self._domain, roster.announced, self.group.policy, self._clock)
-            self._said = Said(self._mode, setting, self._sending, self._unsent)
-            ways = self._inbound, self._relayed
-            self._heard = Heard(self.group.group_id, self._mode, setting, *ways, self.counters)
+            ways = self._setting(roster.announced), self._inbound, self._relayed
+            self._heard = Heard(self.group.group_id, self._mode, *ways, self.counters)
         self._heard.set_roster(roster)
+
+    def _setting(self, announced: bytes) -> Setting:
+        return Setting(self._domain, announced, self.group.policy, self._clock)
 
     def _unsent(self, cause: str, amount: int) -> None:
         self.counters[cause] += amount
@@ -158,6 +164,11 @@ class GroupPath:
     def source_overhead(self) -> int:
         """Bytes by which payloads get longer because of it, at most."""
         return self._mode.overhead(self.group.policy)
+
+    def address_of(self, packet: Received) -> str | None:
+        """Where it came from, as the roster says: its sender's address, or, of another subgroup's, the agent's."""
+        addresses = self._roster.addresses
+        return addresses.get(packet.sender_id) or addresses.get(-1 if packet.relay is None else packet.relay)
 
     def has_sender(self, sender_id: int) -> bool:
         """Whether this is a sender ID of this group's, whoever's: what it says need not be relayed into it."""

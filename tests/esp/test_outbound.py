@@ -4,6 +4,7 @@ import copy
 import os
 import pickle
 import threading
+from collections.abc import Sequence
 from itertools import count
 
 import pytest
@@ -152,8 +153,8 @@ def test_what_has_to_know_its_number_is_told_it_first() -> None:
     association.seal(b"one before", 1, 2)
     told: list[list[int]] = []
 
-    def inside(numbers: list[int]) -> list[tuple[bytes, int, int]]:
-        told.append(numbers)
+    def inside(numbers: Sequence[int]) -> list[tuple[bytes, int, int]]:
+        told.append(list(numbers))
         return [(f"I am {number}".encode(), number, 7) for number in numbers]
 
     for sequence, packet in association.seal_numbered(3, inside):

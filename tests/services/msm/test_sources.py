@@ -52,7 +52,7 @@ class Side:
             InstallEpoch(GROUP_ID, EPOCH, KEY),
             SetRoster(GROUP_ID, addresses, self.number, None, source_keys=keys, announced=GROUP_ID),
             SetClock(GROUP_ID, ClockBound.by(now, now, now)),
-            SetSource(GROUP_ID, self.number, self.key),
+            SetSource(GROUP_ID, self.number, self.key, GROUP_ID),
             SwitchSending(GROUP_ID, EPOCH, self.number),
         ):
             self.relay.control(effect)
