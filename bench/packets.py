@@ -22,6 +22,7 @@ from pathlib import Path
 from statistics import median
 
 from bench import c_program
+from bench.relayed import relayed_group
 from bench.two_hosts import Link, in_one_process, in_two_processes, two_hosts
 from bench.ways import ESP, PLAIN, SINGLE_ESP, SINGLE_PLAIN, Receive, Send, Way
 from mcsa.esp.outbound import batch_limit
@@ -36,6 +37,8 @@ FIGURES = {
     "c_kpps_200": "opened by a C program with OpenSSL, the same batches",
     "c_sent_kpps_1400": "sealed and sent by the C program",
     "c_sent_kpps_200": "sealed and sent by the C program",
+    "relay_kpps_1400": "from application to application, through the relay driver on both hosts",
+    "relay_kpps_200": "from application to application, through the relay driver on both hosts",
     "plain_kpps_1400": "received without ESP, the same batches",
     "plain_kpps_200": "received without ESP, the same batches",
     "single_kpps_1400": "opened, one packet a call",
@@ -68,25 +71,34 @@ def _round(link: Link, program: Path | None) -> Figures:
     """Each kind once."""
     figures: Figures = {}
     for size in (1_400, 200):
-        figures[f"sent_kpps_{size}"], figures[f"kpps_{size}"] = _rates(link, size, ESP)
+        figures[f"sent_kpps_{size}"], figures[f"kpps_{size}"] = rates(link, size, ESP)
         key = GroupKey(os.urandom(32))
         figures[f"c_sent_kpps_{size}"], figures[f"c_kpps_{size}"] = c_program.rates(program, link, size, key, SECONDS)
-        figures[f"plain_kpps_{size}"] = _rates(link, size, PLAIN)[1]
-        figures[f"single_kpps_{size}"] = _rates(link, size, SINGLE_ESP)[1]
-        figures[f"plain_single_kpps_{size}"] = _rates(link, size, SINGLE_PLAIN)[1]
+        figures[f"relay_kpps_{size}"] = _relayed(link, size)
+        figures[f"plain_kpps_{size}"] = rates(link, size, PLAIN)[1]
+        figures[f"single_kpps_{size}"] = rates(link, size, SINGLE_ESP)[1]
+        figures[f"plain_single_kpps_{size}"] = rates(link, size, SINGLE_PLAIN)[1]
     has_srtp = importlib.util.find_spec("pylibsrtp") is not None
     for size in (1_300, 200):  # libsrtp refuses packets much longer
         figures[f"srtp_kpps_{size}"] = in_one_process(lambda: _srtp(size)) if has_srtp else None  # noqa: B023 - at once
     return figures
 
 
-def _rates(link: Link, size: int, way: Way) -> tuple[float, float]:
+def rates(link: Link, size: int, way: Way) -> tuple[float, float]:
     """Thousands of packets a second: sent, and received by the application."""
     key = GroupKey(os.urandom(32))
     return in_two_processes(
         lambda: _send_for_a_while(way.sender(link, size, key), size),
         lambda ready: _receive_all(way.receiver(link, size, key), ready),
     )
+
+
+def _relayed(link: Link, size: int) -> float:
+    with relayed_group(link) as group:
+        _, received = in_two_processes(
+            lambda: _send_for_a_while(group.sender(), size), lambda ready: _receive_all(group.receiver(), ready)
+        )
+    return float(received)
 
 
 def _send_for_a_while(send: Send, size: int) -> float:

@@ -86,7 +86,7 @@ def _single_esp_sender(link: Link, size: int, key: GroupKey) -> Send:
 
 
 def _single_esp_receiver(link: Link, size: int, key: GroupKey) -> Receive:
-    open_packet, receive_from = _inbound(key, link.source).open, _without_offload(link.receiving).recvfrom
+    open_packet, receive_from = _inbound(key, link.source).open, without_offload(link.receiving).recvfrom
 
     def receive(collect: Callable[[Iterable[bytes]], None]) -> None:
         datagram, source = receive_from(2_048)
@@ -106,7 +106,7 @@ def _single_plain_sender(link: Link, size: int, key: GroupKey) -> Send:
 
 
 def _single_plain_receiver(link: Link, size: int, key: GroupKey) -> Receive:
-    receive_from = _without_offload(link.receiving).recvfrom
+    receive_from = without_offload(link.receiving).recvfrom
     return lambda collect: collect((receive_from(2_048)[0],))
 
 
@@ -132,6 +132,7 @@ def _inbound(key: GroupKey, source: str) -> InboundAssociations:
     return inbound
 
 
-def _without_offload(door: socket.socket) -> socket.socket:
+def without_offload(door: socket.socket) -> socket.socket:
+    """The socket, with one packet a call from now on."""
     door.setsockopt(SOL_UDP, UDP_GRO, 0)  # the measurement before set it
     return door
