@@ -799,6 +799,7 @@ class GroupState(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     EPOCHS_FIELD_NUMBER: _builtins.int
     SWITCHED_MS_FIELD_NUMBER: _builtins.int
+    LARGEST_PAYLOAD_FIELD_NUMBER: _builtins.int
     FORGERIES_FIELD_NUMBER: _builtins.int
     SOURCE_OVERHEAD_FIELD_NUMBER: _builtins.int
     epoch: _builtins.int
@@ -811,6 +812,10 @@ class GroupState(_message.Message):
     """
     switched_ms: _builtins.int
     """Milliseconds since 1970 at which this host's sending switched to that epoch; 0 where it sends nothing."""
+    largest_payload: _builtins.int
+    """Bytes of the largest payload that reaches the group in one piece, by the MTU of this host's interface; 0 where that
+    is not known.
+    """
     source_overhead: _builtins.int
     """Bytes that source authentication adds to a payload, at most."""
     @_builtins.property
@@ -844,12 +849,13 @@ class GroupState(_message.Message):
         state: _builtins.str = ...,
         epochs: _abc.Iterable[_builtins.int] | None = ...,
         switched_ms: _builtins.int = ...,
+        largest_payload: _builtins.int = ...,
         forgeries: _abc.Iterable[Global___SourceForgery] | None = ...,
         source_overhead: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["group", b"group"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "epochs", b"epochs", "forgeries", b"forgeries", "group", b"group", "packets", b"packets", "roster", b"roster", "sender_id", b"sender_id", "source_overhead", b"source_overhead", "state", b"state", "switched_ms", b"switched_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "epochs", b"epochs", "forgeries", b"forgeries", "group", b"group", "largest_payload", b"largest_payload", "packets", b"packets", "roster", b"roster", "sender_id", b"sender_id", "source_overhead", b"source_overhead", "state", b"state", "switched_ms", b"switched_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -949,6 +955,7 @@ class GroupChanged(_message.Message):
     UPDATE_NUMBER_FIELD_NUMBER: _builtins.int
     TRACEPARENT_FIELD_NUMBER: _builtins.int
     SWITCHED_MS_FIELD_NUMBER: _builtins.int
+    LARGEST_PAYLOAD_FIELD_NUMBER: _builtins.int
     FORGERY_FIELD_NUMBER: _builtins.int
     group_id: _builtins.bytes
     """16 bytes."""
@@ -964,6 +971,10 @@ class GroupChanged(_message.Message):
     """W3C trace context."""
     switched_ms: _builtins.int
     """Milliseconds since 1970 at which this host's sending switched; 0 where it did not."""
+    largest_payload: _builtins.int
+    """Bytes of the largest payload that reaches the group in one piece, by the MTU of this host's interface; 0 where that
+    is not known.
+    """
     @_builtins.property
     def roster(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.RosterEntry]:
         """All senders after the change."""
@@ -983,11 +994,12 @@ class GroupChanged(_message.Message):
         update_number: _builtins.int = ...,
         traceparent: _builtins.str = ...,
         switched_ms: _builtins.int = ...,
+        largest_payload: _builtins.int = ...,
         forgery: Global___SourceForgery | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["forgery", b"forgery"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "epoch", b"epoch", "forgery", b"forgery", "group_id", b"group_id", "remark", b"remark", "roster", b"roster", "switched_ms", b"switched_ms", "traceparent", b"traceparent", "update_number", b"update_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "epoch", b"epoch", "forgery", b"forgery", "group_id", b"group_id", "largest_payload", b"largest_payload", "remark", b"remark", "roster", b"roster", "switched_ms", b"switched_ms", "traceparent", b"traceparent", "update_number", b"update_number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -105,6 +105,10 @@ class _Unanswered:
     """Nobody waits for this one."""
 
 
+def _not_known(_: bytes) -> int:
+    return 0
+
+
 def _no_counters(_: bytes) -> Mapping[str, int]:
     return {}
 
@@ -118,6 +122,7 @@ class MsmCore:
     random: Random
     settings: Settings
     path_counters: Callable[[bytes], Mapping[str, int]] = _no_counters
+    largest_payload: Callable[[bytes], int] = _not_known
     memberships: dict[bytes, Membership] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -304,6 +309,7 @@ class MsmCore:
             state=membership.state,
             epochs=membership.epochs,
             switched_ms=round(membership.switched_at * 1000),
+            largest_payload=self.largest_payload(membership.group.group_id),
             forgeries=self._forgeries.of(asked_id),
             source_overhead=mode_named(policy.source_authentication).overhead(policy),
         )

@@ -14,6 +14,7 @@ from mcsa.v1.types_pb2 import GroupDescription
 from services.msm.drivers import DriverSettings
 from services.msm.drivers.interface import Tell
 from services.msm.engine import GroupEngine
+from services.msm.largest import largest_of
 from services.msm.local_outlet import LocalOutlet
 from services.msm.wires import open_wire
 
@@ -22,6 +23,7 @@ class SendingAtWork:
     """As `drivers.GroupAtWork`. Raises `Refused` where a socket can't be had."""
 
     def __init__(self, settings: DriverSettings, domain: str, group: GroupDescription, tell: Tell) -> None:
+        self._address = settings.address
         with ExitStack() as opened:
             wire = open_wire(group, settings.address, offload=settings.offload, send_only=True)
             opened.callback(wire.close)
@@ -35,6 +37,10 @@ class SendingAtWork:
     @property
     def socket_path(self) -> str:
         return self._local.socket_path
+
+    @property
+    def largest_payload(self) -> int:
+        return largest_of(self.engine.path.group, self._address)
 
     def counters(self) -> Mapping[str, int]:
         return dict(self.engine.path.counters)

@@ -78,7 +78,9 @@ class MsmService:
     def make_core(self, settings: Settings) -> MsmCore:
         """The core; a test that wants a hostile one overrides this."""
         assembly = self._assembly
-        return MsmCore(assembly.credentials, assembly.trust, os.urandom, settings, self._path_counters)
+        return MsmCore(
+            assembly.credentials, assembly.trust, os.urandom, settings, self._path_counters, self._largest_payload
+        )
 
     def make_path(self, domain: str, group: GroupDescription) -> GroupPath:
         """A group's packet path; likewise."""
@@ -106,6 +108,10 @@ class MsmService:
             self._running.endpoint.counters["rejected.subject"] += 1
             return
         self._running.feed(GroupMessage(group_id, raw))
+
+    def _largest_payload(self, group_id: bytes) -> int:
+        group = self._groups.get(group_id)
+        return 0 if group is None else group.largest_payload
 
     def _path_counters(self, group_id: bytes) -> Mapping[str, int]:
         group = self._groups.get(group_id)

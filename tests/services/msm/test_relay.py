@@ -189,3 +189,23 @@ def test_without_loopback_in_the_configuration_nothing_listens_there(laboratory:
 def test_an_unknown_driver_is_refused_with_those_there_are() -> None:
     with pytest.raises(Refused, match="there is no driver 'carrier-pigeon'; there are: relay"):
         driver_named("carrier-pigeon")
+
+
+def test_what_fits_goes_in_one_piece_and_what_does_not_is_counted_and_cut_by_nobody(
+    sides: tuple[Side, Side], laboratory: Laboratory
+) -> None:
+    alpha, gamma = sides
+    interface = laboratory["alpha"].interface
+    laboratory["alpha"].run(["ip", "link", "set", "dev", interface, "mtu", "1400"])
+    try:
+        with laboratory["alpha"].inside():  # as the MSM asks, from its own host
+            largest = alpha.relay.largest_payload
+        assert 1400 - 100 < largest < 1400
+        alpha.say(bytes(largest))
+        assert gamma.hear()[2] == bytes(largest)
+        alpha.say(bytes(largest + 12))  # beyond what the wire without UDP has room for, too
+        alpha.say(b"after")
+        assert gamma.hear()[2] == b"after"
+        assert alpha.relay.counters()["unsent.too-large"] == 1
+    finally:
+        laboratory["alpha"].run(["ip", "link", "set", "dev", interface, "mtu", "1500"])

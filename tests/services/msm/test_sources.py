@@ -21,12 +21,14 @@ from mcsa.v1.types_pb2 import GroupDescription, GroupPolicy
 from services.msm.drivers import DriverSettings
 from services.msm.drivers.relay import RelayDriver
 from services.msm.events import InstallEpoch, SetClock, SetRoster, SetSource, SourceForged, SwitchSending
+from services.msm.largest import taken_inside
 from services.msm.path import GroupPath
 from tests.simulation.insider import forge
 
 GROUP_ID, DOMAIN, EPOCH = bytes(range(16)), "example.org", 1_800_000_000_000
 KEY = GroupKey(bytes(32))
 MODES = [name for name, mode in modes().items() if mode.promises.authenticates]
+PUBLISHED = {"none": 0, "signature": 64, "tree": 258, "tesla": 57}  # bytes
 
 
 class Side:
@@ -106,3 +108,12 @@ def test_a_forged_packet_is_told_with_its_evidence_and_not_heard(sides: tuple[Si
     assert gamma.hear() == (1, b"after it")
     (event,) = [each for each in gamma.told if isinstance(each, SourceForged)]
     assert event.packet == forged and event.origin == (1, EPOCH, 70_000)
+
+
+@pytest.mark.parametrize("mode", modes())
+def test_the_largest_payload_leaves_room_for_the_proof(mode: str):
+    policy = complete_policy(GroupPolicy(source_authentication=mode))
+    described = GroupDescription(address="239.255.0.1", policy=policy)
+    assert taken_inside(described) == modes()[mode].overhead(policy) == PUBLISHED[mode]
+    relayed = complete_policy(GroupPolicy(source_authentication=mode, gkm="iolus"))
+    assert taken_inside(GroupDescription(policy=relayed)) == PUBLISHED[mode] + 16
