@@ -37,7 +37,10 @@ class Side:
     def __init__(self, laboratory: Laboratory, name: str, number: int, folder: Path, group: str, mode: str) -> None:
         self.host = laboratory[name]
         self.number, self.key, self.told = number, SourceKey(), list[Any]()
-        policy = complete_policy(GroupPolicy(source_authentication=mode))
+        # a loaded machine may take a second to bring a packet
+        policy = complete_policy(
+            GroupPolicy(source_authentication=mode, tesla_interval_ms=300, tesla_disclosure=5, source_block_ms=20)
+        )
         self.description = GroupDescription(
             group_id=GROUP_ID, name="audio", address=group, port=5004, ttl=2, policy=policy
         )
@@ -46,7 +49,7 @@ class Side:
             self.relay = RelayDriver(settings).open(DOMAIN, self.description, self.told.append)
         laboratory.await_membership(self.host, group)
         self.application = connect(Path(self.relay.socket_path), socket.SOCK_SEQPACKET)
-        self.application.settimeout(5.0)
+        self.application.settimeout(15.0)
 
     def begin(self, addresses: dict[int, str], keys: dict[int, bytes]) -> None:
         now = system_now()
