@@ -13,8 +13,16 @@ from itertools import count, islice
 from typing import NoReturn
 
 from mcsa.equal_sizes import of_one_size
+from mcsa.esp.checksum import InnerChecksum
 from mcsa.esp.derive import TrafficKey
-from mcsa.esp.inner import ALIGNMENT, TRAILER_SIZE, UDP_HEADER_SIZE, frame_for, framed_size
+from mcsa.esp.inner import (
+    ALIGNMENT,
+    TRAILER_SIZE,
+    UDP_CHECKSUM_AT,
+    UDP_HEADER_SIZE,
+    frame_for,
+    framed_size,
+)
 from mcsa.esp.slab import HEADER_SIZE, Slab
 from mcsa.esp.suite import ICV_SIZE
 
@@ -62,8 +70,10 @@ class OutboundAssociation:
     to restore an association; and in a forked child it is exhausted. Install one once, for its epoch.
     """
 
-    def __init__(self, key: TrafficKey) -> None:
+    def __init__(self, key: TrafficKey, checksum: InnerChecksum | None = None) -> None:
+        """`checksum` for packets over IPv6, where the inner UDP header has to have one."""
         self.spi = key.spi
+        self._checksum = checksum
         cipher = key.cipher()
         self._encrypt, self._encrypt_into = cipher.encrypt, cipher.encrypt_into
         self._salt = key.salt
@@ -90,6 +100,8 @@ class OutboundAssociation:
             raise SequenceExhausted("no number left")
         self._last = sequence
         header = _HEADER.pack(self.spi, sequence, sequence)
+        if self._checksum is not None:
+            before = before[:UDP_CHECKSUM_AT] + self._checksum.of(before, payload)
         plaintext = b"".join((before, payload, after))
         return header + self._encrypt(self._salt + header[8:], plaintext, header[:8])
 
@@ -118,6 +130,8 @@ class OutboundAssociation:
         slab.plaintext[:UDP_HEADER_SIZE] = before
         slab.plaintext[UDP_HEADER_SIZE:end] = (after + before).join(payloads)
         slab.plaintext[end : end + len(after)] = after
+        if self._checksum is not None:
+            layout.checksums[:amount] = self._checksum.of_all(before, payloads)
         nonces = islice(slab.nonces, amount)  # the first argument ends the map
         _exhaust(map(self._encrypt_into, nonces, layout.plaintexts, layout.associated, layout.bodies))
         return SealedBatch(slab.view[: amount * segment_size], segment_size)

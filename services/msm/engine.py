@@ -37,6 +37,7 @@ class GroupEngine:
 
     def __init__(self, path: GroupPath, wire: Wire, tell: Callable[[Any], None]) -> None:
         self.path = path
+        path.own_address = wire.address
         self._wire = wire
         self._tell = tell
         self.outlets: tuple[Outlet, ...] = ()  # replaced, never changed
@@ -132,6 +133,9 @@ class GroupEngine:
         """
         if destination_port == UPDATE_PORT:
             self.path.counters["unsent.port"] += len(payloads)
+            return
+        if not self._wire.may_send:
+            self.path.counters["unsent.not-a-source"] += len(payloads)
             return
         if payloads and max(map(len, payloads)) > self.path.largest_payload:
             payloads = self._fitting(payloads)

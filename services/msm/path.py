@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from mcsa.errors import Rejected
+from mcsa.esp.checksum import InnerChecksum, inner_checksum
 from mcsa.esp.derive import derive_traffic_key
 from mcsa.esp.inbound import InboundAssociations, Opened, Run
 from mcsa.esp.inner import MAX_PAYLOAD
@@ -77,6 +78,7 @@ class GroupPath:
 
     def __init__(self, domain: str, group: GroupDescription) -> None:
         self.group = group
+        self.own_address = ""  # where this host's packets come from; of IPv6 groups, before anything is sent
         self._domain = domain
         self._suite = suite_named(group.policy.suite)
         self._keys: dict[int, GroupKey] = {}
@@ -111,7 +113,7 @@ class GroupPath:
             case SwitchSending():
                 self._switch(effect)
             case SendUnder():  # of a host that is no member: nothing is installed that opens
-                self._sending.switch(effect.epoch, effect.sender_id, effect.key)
+                self._sending.switch(effect.epoch, effect.sender_id, effect.key, self._checksum())
                 self.is_paused = False
             case PauseSending():
                 self.is_paused = True
@@ -128,8 +130,11 @@ class GroupPath:
             self._keys[effect.epoch], self._domain, self.group.group_id, effect.epoch, self._suite, effect.sender_id
         )
         sending = self._relaying if effect.relaying else self._sending
-        sending.switch(effect.epoch, effect.sender_id, key)
+        sending.switch(effect.epoch, effect.sender_id, key, self._checksum())
         self.is_paused = False
+
+    def _checksum(self) -> InnerChecksum | None:
+        return inner_checksum(self.own_address, self.group.address)
 
     def address_of(self, packet: Received) -> str | None:
         """Where it came from, as the roster says: its sender's address, or, of another subgroup's, the agent's."""

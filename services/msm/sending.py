@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from mcsa.esp.checksum import InnerChecksum
 from mcsa.esp.derive import TrafficKey
 from mcsa.esp.outbound import OutboundAssociation, SealedBatch, SequenceExhausted
 
@@ -40,12 +41,12 @@ class Sending:
         self.paused = False
         self.switched: set[tuple[int, int]] = set()
 
-    def switch(self, epoch: int, sender_id: int, key: TrafficKey) -> None:
+    def switch(self, epoch: int, sender_id: int, key: TrafficKey, checksum: InnerChecksum | None = None) -> None:
         """Seals under this key from now on; `ValueError` where it ever did before, since its numbers would repeat."""
         if (epoch, sender_id) in self.switched:
             raise ValueError("an outbound association is installed once, never again")
         self.switched.add((epoch, sender_id))
-        self._current = _Current(sender_id, epoch, OutboundAssociation(key))
+        self._current = _Current(sender_id, epoch, OutboundAssociation(key, checksum))
         self.paused = self._low_told = False
 
     def seal(self, payload: bytes, source_port: int, destination_port: int) -> Numbered | None:
