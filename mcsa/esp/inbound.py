@@ -299,13 +299,16 @@ class InboundAssociations:
         only then strike out. Plaintexts that the cipher wrote before it found the ICV wrong are never looked at.
         """
         start, end, spi, sequence = stretch
+        if end - start == 1:
+            self._open_into(batch, layout.packet(start), source)
+            return
         found = self._find(spi, source)
         if isinstance(found, str):
-            for packet in layout.packets(start, end):
+            for packet in map(layout.packet, range(start, end)):
                 batch.reject(found, packet)
             return
-        if end - start == 1 or sequence <= found.window.highest:
-            for packet in layout.packets(start, end):
+        if sequence <= found.window.highest:
+            for packet in map(layout.packet, range(start, end)):
                 self._open_into(batch, packet, source)
             return
         slab.write_nonces(layout, start, end, found.salt)
