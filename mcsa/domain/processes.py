@@ -136,8 +136,8 @@ class DomainProcesses:
         if "authorizer" in self._kinds:
             self._add("authorizer", infrastructure, files.authorizer_config(bus, infrastructure.address, self._pool))
         if "sd" in self._kinds:
-            loop = not infrastructure.plan.reflects
-            self._add("sd", infrastructure, files.sd_config(bus, infrastructure.address, loop=loop, **self._sd_options))
+            own = {"loop": not infrastructure.plan.reflects, "address6": infrastructure.address6}
+            self._add("sd", infrastructure, files.sd_config(bus, infrastructure.address, **own, **self._sd_options))
         for name in self.host_names:
             host = self.laboratory[name]
             if "msm" in self._kinds:
