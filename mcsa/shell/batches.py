@@ -24,10 +24,12 @@ from mcsa.shell.multicast_families import Ancillary, SocketAddress
 SOL_UDP = 17
 UDP_SEGMENT = 103
 UDP_GRO = 104
+SO_RXQ_OVFL = 40
 
 _SEGMENT_SIZE = struct.Struct("=H")  # of the control message that goes out
 _INT = struct.Struct("=i")  # of the one that comes in
-_ANCILLARY_SIZE = socket.CMSG_SPACE(_INT.size)
+_OVERFLOWS = struct.Struct("=I")
+_ANCILLARY_SIZE = socket.CMSG_SPACE(_INT.size) + socket.CMSG_SPACE(_OVERFLOWS.size)
 _UNSUPPORTED = {errno.EIO, errno.ENOPROTOOPT, errno.EOPNOTSUPP}  # EIO: the device can't, or IPsec is in the way
 _UNFITTING = {errno.EINVAL, errno.EMSGSIZE}  # this batch: its packets are larger than the path takes unfragmented
 
@@ -99,6 +101,9 @@ class BatchReceiver:
         self._buffers = (self.slab.view,)
         self.offloaded = _probe(door, UDP_GRO, 1)
         """False where each packet takes a call of its own."""
+        self.overflows = 0
+        """Datagrams that the kernel dropped because this socket's buffer was full, as of the last receive."""
+        door.setsockopt(socket.SOL_SOCKET, SO_RXQ_OVFL, 1)
         self.marking = UNMARKED
         self._marked = marked
         self._ancillary_size = _ANCILLARY_SIZE + (CONTROL_SIZE if marked else 0)
@@ -112,6 +117,8 @@ class BatchReceiver:
         for level, kind, value in ancillary:
             if level == SOL_UDP and kind == UDP_GRO:
                 (segment_size,) = _INT.unpack(value)
+            elif level == socket.SOL_SOCKET and kind == SO_RXQ_OVFL:
+                (self.overflows,) = _OVERFLOWS.unpack(value)
         if self._marked:
             self.marking = read_marking(ancillary, self.marking)
         return Received(length, segment_size, source[0])

@@ -14,7 +14,6 @@ from mcsa.shell.batches import BatchReceiver, BatchSender
 from mcsa.shell.marking import CONTROL_SIZE, UNMARKED, Marking, ask_for_markings, read_marking, write_marking
 from mcsa.shell.multicast import ESP_PORT, GroupSocket
 from mcsa.shell.multicast_families import Ancillary
-from mcsa.shell.overruns import overruns
 from mcsa.v1.types_pb2 import GroupDescription
 from services.msm.path import GroupPath
 
@@ -32,7 +31,7 @@ class Wire(Protocol):
 
     @property
     def overruns(self) -> int:
-        """Datagrams that the kernel dropped because the socket's buffer was full; see `mcsa.shell.overruns`."""
+        """How often the kernel dropped what came because the socket's buffer was full (`GroupSocket.overruns`)."""
 
     @property
     def marking(self) -> Marking:
@@ -103,7 +102,7 @@ class UdpWire:
 
     @property
     def overruns(self) -> int:
-        return overruns(self._socket.socket)
+        return self._socket.overruns
 
     @property
     def marking(self) -> Marking:
@@ -166,7 +165,7 @@ class EspWire:
 
     @property
     def overruns(self) -> int:
-        return overruns(self._socket.socket)
+        return self._socket.overruns
 
     def fileno(self) -> int:
         return self._socket.fileno()

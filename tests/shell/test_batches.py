@@ -118,6 +118,23 @@ def test_an_error_that_is_no_missing_offload_is_raised() -> None:
             sender.send(memoryview(b"aabb"), 2)
 
 
+def test_it_counts_what_the_kernel_dropped() -> None:
+    with loopback() as (out, into):
+        into.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        receiver = BatchReceiver(into)
+        for _ in range(100):
+            out.sendto(bytes(1_000), into.getsockname())
+        receiver.receive()
+        assert receiver.overflows == 0  # the first that waited came before any was dropped
+        into.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            while True:
+                receiver.receive()
+        out.sendto(b"after", into.getsockname())
+        receiver.receive()
+        assert receiver.overflows > 50
+
+
 def test_sealed_here_and_opened_there() -> None:
     payloads = [struct.pack(">I", n) + bytes(1_396) for n in range(2 * batch_limit(1_400) + 3)]
     receiver, opened = inbound(), []

@@ -1,4 +1,4 @@
-"""A host with 200 groups at once, and what becomes of a burst that is more than a socket holds."""
+"""A host with 200 groups at once."""
 
 from __future__ import annotations
 
@@ -7,14 +7,11 @@ import threading
 from contextlib import ExitStack
 from pathlib import Path
 
-import pytest
-
 from mcsa.esp.derive import derive_traffic_key
-from mcsa.esp.outbound import OutboundAssociation, batch_limit
+from mcsa.esp.outbound import OutboundAssociation
 from mcsa.esp.suite import suite_named
 from mcsa.laboratory.namespaces import Laboratory
 from mcsa.policy import complete_policy
-from mcsa.shell.batches import BatchSender
 from mcsa.shell.local import connect
 from mcsa.shell.local_frames import LARGEST_FRAME, parse_incoming
 from mcsa.shell.multicast import ESP_PORT, GroupSocket
@@ -84,29 +81,3 @@ def test_200_groups_on_one_host_are_heard_each_at_its_own_socket(laboratory: Lab
             assert parse_incoming(application.recv(LARGEST_FRAME)).payload == description.name.encode()
     assert open_files() <= files + 1  # nothing is left but what the first connection made for good
     assert threading.active_count() == threads
-
-
-def test_a_burst_that_overruns_the_socket_is_counted_and_shown(
-    laboratory: Laboratory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("mcsa.shell.multicast.BUFFER_SIZE", 4_096)
-    description = Many.description(laboratory, 210)
-    with laboratory["beta"].inside():
-        group = RelayDriver(DriverSettings(laboratory["beta"].address, tmp_path)).open(DOMAIN, description, [].append)
-    monkeypatch.undo()
-    try:
-        group.control(InstallEpoch(description.group_id, EPOCH, KEY))
-        group.control(SetRoster(description.group_id, {SENDER: laboratory["alpha"].address}, None, None))
-        laboratory.await_membership(laboratory["beta"], description.address)
-        assert "overrun" not in group.counters()
-        with laboratory["alpha"].inside():
-            door = GroupSocket(description.address, ESP_PORT, laboratory["alpha"].address, bind_group=False)
-        sent, sealer = 20 * batch_limit(1_000), association(description.group_id)
-        with door:
-            batches = BatchSender(door.socket, door.destination, door.ancillary)
-            for batch in sealer.seal_batches([bytes(1_000)] * sent, PORT, PORT):
-                batches.send(batch.view, batch.segment_size)
-        until(lambda: group.counters().get("overrun", 0))
-        assert group.counters().get("opened", 0) + group.counters()["overrun"] <= sent
-    finally:
-        group.close()
