@@ -58,6 +58,11 @@ class GroupEngine:
         """Of what was received last, where the wire is transparent. For outlets, while they are given it."""
         return self._wire.marking
 
+    def counters(self) -> dict[str, int]:
+        """What became of packets, by cause; `overrun` is the kernel's word (`Wire.overruns`)."""
+        overruns = self._wire.overruns
+        return {**self.path.counters, **({"overrun": overruns} if overruns else {})}
+
     def start(self) -> None:
         """Packets pass from now on. Outlets are set before."""
         self._thread.start()
