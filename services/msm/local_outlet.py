@@ -14,7 +14,7 @@ from mcsa.errors import Rejected
 from mcsa.shell.local_batches import IncomingBatch, is_outgoing_batch, parse_outgoing_batch
 from mcsa.shell.local_frames import FrameClient, FrameServer, OutgoingFrame, parse_outgoing
 from services.msm.engine import BURST, POLL_FOR, GroupEngine
-from services.msm.path import Received
+from services.msm.received import Received, together
 
 
 class LocalOutlet:
@@ -47,9 +47,9 @@ class LocalOutlet:
 
     def deliver(self, found: Sequence[Received]) -> None:
         """Gives packets to all applications. From any thread."""
-        for (sender_id, source_port, destination_port), packets in groupby(found, _stream):
-            payloads = [packet.payload for packet in packets]
-            self._deliver_batch(IncomingBatch(sender_id, source_port, destination_port, payloads))
+        for first, payloads in together(found):
+            batch = IncomingBatch(first.sender_id, first.source_port, first.destination_port, payloads)
+            self._deliver_batch(batch)
 
     def _deliver_batch(self, batch: IncomingBatch) -> None:
         messages: list[tuple[int, Sequence[bytes]]] = []  # made once, and only if somebody wants them
@@ -109,7 +109,6 @@ class LocalOutlet:
 
 
 _ports = attrgetter("source_port", "destination_port")
-_stream = attrgetter("sender_id", "source_port", "destination_port")
 
 
 def _unregister(watch: selectors.BaseSelector, client: FrameClient, descriptor: int) -> None:
