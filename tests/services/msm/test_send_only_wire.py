@@ -19,9 +19,9 @@ from mcsa.shell.local import connect
 from mcsa.shell.local_frames import OutgoingFrame
 from mcsa.v1.types_pb2 import GroupDescription, GroupPolicy
 from services.msm.drivers import DriverSettings
+from services.msm.drivers.relay import RelayedGroup
 from services.msm.events import InstallEpoch, SendUnder, SetRoster
 from services.msm.path import GroupPath, Received
-from services.msm.sending_at_work import SendingAtWork
 from services.msm.wires import open_wire
 
 PLACES = {"127.0.0.1": "239.255.77.21", "::1": "ff15::4d:21"}  # a host's address, and a group's
@@ -50,8 +50,8 @@ def told() -> list[Any]:
 
 
 @pytest.fixture
-def sending(address: str, group: GroupDescription, told: list[Any], tmp_path: Path) -> Iterator[SendingAtWork]:
-    at_work = SendingAtWork(DriverSettings(address, tmp_path), "example.org", group, told.append)
+def sending(address: str, group: GroupDescription, told: list[Any], tmp_path: Path) -> Iterator[RelayedGroup]:
+    at_work = RelayedGroup(DriverSettings(address, tmp_path), "example.org", group, told.append, send_only=True)
     yield at_work
     at_work.close()
 
@@ -71,7 +71,7 @@ def until(happened: Any) -> None:
 
 @pytest.mark.parametrize("address", ["127.0.0.1"])  # over IPv6: tests/domain/test_send_only.py
 def test_members_open_what_it_sends_and_it_opens_nothing_that_they_do(
-    sending: SendingAtWork, address: str, group: GroupDescription, told: list[Any]
+    sending: RelayedGroup, address: str, group: GroupDescription, told: list[Any]
 ):
     sending.control(traffic_key(group))
     member = GroupPath("example.org", group)
@@ -114,7 +114,7 @@ def joined(group: GroupDescription) -> bool:
     return address.packed[::-1].hex().upper() in Path("/proc/net/igmp").read_text()
 
 
-def test_it_is_in_no_multicast_group(sending: SendingAtWork, address: str, group: GroupDescription):
+def test_it_is_in_no_multicast_group(sending: RelayedGroup, address: str, group: GroupDescription):
     assert not joined(group)
     wire = open_wire(group, address)
     try:
@@ -123,7 +123,7 @@ def test_it_is_in_no_multicast_group(sending: SendingAtWork, address: str, group
         wire.close()
 
 
-def test_nothing_is_said_before_there_is_a_key(sending: SendingAtWork):
+def test_nothing_is_said_before_there_is_a_key(sending: RelayedGroup):
     sending.engine.say([b"early"], 5004, 5004)
     assert sending.counters() == {"unsent.paused": 1}
 
@@ -132,7 +132,7 @@ def test_an_application_sends_by_udp_on_loopback_where_that_is_asked_for(
     address: str, group: GroupDescription, told: list[Any], tmp_path: Path
 ):
     settings = DriverSettings(address, tmp_path, loopback={"audio": (40_815, 40_816)})
-    at_work = SendingAtWork(settings, "example.org", group, told.append)
+    at_work = RelayedGroup(settings, "example.org", group, told.append, send_only=True)
     try:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as application:
             application.sendto(b"early", ("127.0.0.1", 40_815))
@@ -141,7 +141,7 @@ def test_an_application_sends_by_udp_on_loopback_where_that_is_asked_for(
         at_work.close()
 
 
-def test_it_closes_twice(sending: SendingAtWork):
+def test_it_closes_twice(sending: RelayedGroup):
     sending.close()
     sending.close()
     assert not Path(sending.socket_path).exists()
