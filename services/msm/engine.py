@@ -22,7 +22,8 @@ from mcsa.esp.outbound import SealedBatch
 from mcsa.shell.clock import system_now
 from mcsa.shell.marking import Marking
 from mcsa.updates import PORT as UPDATE_PORT
-from services.msm.path import GroupPath, Outgoing, Received
+from services.msm.path import GroupPath, Outgoing
+from services.msm.received import Received, ReceivedRun
 from services.msm.relaying import Relayed
 from services.msm.wires import Wire
 
@@ -88,14 +89,14 @@ class GroupEngine:
     # ---- network to applications
 
     def _receive(self) -> None:
-        watch = selectors.DefaultSelector()
-        watch.register(self._wire, selectors.EVENT_READ)
-        watch.register(self._wake_read, selectors.EVENT_READ)
-        while not self._closing:
-            watch.select(self._poll_for())
-            self._take_control()
-            self._read_burst()
-            self._send_what_is_due()
+        with selectors.DefaultSelector() as watch:
+            watch.register(self._wire, selectors.EVENT_READ)
+            watch.register(self._wake_read, selectors.EVENT_READ)
+            while not self._closing:
+                watch.select(self._poll_for())
+                self._take_control()
+                self._read_burst()
+                self._send_what_is_due()
 
     def _poll_for(self) -> float:
         if not self.path.authenticates_sources:
@@ -129,13 +130,22 @@ class GroupEngine:
             self._pass_up(found)
 
     def _pass_up(self, found: list[Any]) -> None:
-        received = [item for item in found if isinstance(item, Received)]
+        received: list[Received] = []
+        for item in found:
+            if isinstance(item, Received):
+                received.append(item)
+                continue
+            self._hear(received)
+            received = []
+            if isinstance(item, ReceivedRun):
+                self._hear(item)
+            else:
+                self._tell(item)
+        self._hear(received)
+
+    def _hear(self, received: Sequence[Received]) -> None:
         if received:
             (self.heard or self.deliver)(received)
-        if len(received) < len(found):
-            for item in found:
-                if not isinstance(item, Received):
-                    self._tell(item)
 
     def deliver(self, found: Sequence[Received]) -> None:
         """Gives packets to this host's applications. From any thread."""
