@@ -89,14 +89,14 @@ class GroupEngine:
     # ---- network to applications
 
     def _receive(self) -> None:
-        watch = selectors.DefaultSelector()
-        watch.register(self._wire, selectors.EVENT_READ)
-        watch.register(self._wake_read, selectors.EVENT_READ)
-        while not self._closing:
-            watch.select(self._poll_for())
-            self._take_control()
-            self._read_burst()
-            self._send_what_is_due()
+        with selectors.DefaultSelector() as watch:
+            watch.register(self._wire, selectors.EVENT_READ)
+            watch.register(self._wake_read, selectors.EVENT_READ)
+            while not self._closing:
+                watch.select(self._poll_for())
+                self._take_control()
+                self._read_burst()
+                self._send_what_is_due()
 
     def _poll_for(self) -> float:
         if not self.path.authenticates_sources:

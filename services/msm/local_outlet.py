@@ -65,17 +65,17 @@ class LocalOutlet:
                     self._frames.deliver_to(client, (frame,))
 
     def _send(self) -> None:
-        watch = selectors.DefaultSelector()
-        watch.register(self._frames, selectors.EVENT_READ)
-        watch.register(self._stop_read, selectors.EVENT_READ)
-        while not self._closing:
-            for key, _ in watch.select(POLL_FOR):
-                if key.fileobj is self._frames:
-                    client = self._frames.accept()
-                    if client is not None:
-                        watch.register(client, selectors.EVENT_READ)
-                elif isinstance(key.fileobj, FrameClient):
-                    self._send_from(key.fileobj, watch)
+        with selectors.DefaultSelector() as watch:
+            watch.register(self._frames, selectors.EVENT_READ)
+            watch.register(self._stop_read, selectors.EVENT_READ)
+            while not self._closing:
+                for key, _ in watch.select(POLL_FOR):
+                    if key.fileobj is self._frames:
+                        client = self._frames.accept()
+                        if client is not None:
+                            watch.register(client, selectors.EVENT_READ)
+                    elif isinstance(key.fileobj, FrameClient):
+                        self._send_from(key.fileobj, watch)
 
     def _send_from(self, client: FrameClient, watch: selectors.BaseSelector) -> None:
         """What a client has said so far: frames that are alike leave together, a batch as it came."""

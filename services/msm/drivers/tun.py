@@ -159,13 +159,13 @@ class TunDriver:
             os.close(end)
 
     def _read(self) -> None:
-        watch = selectors.DefaultSelector()
-        watch.register(self._interface, selectors.EVENT_READ)
-        watch.register(self._stop_read, selectors.EVENT_READ)
-        while not self._closing.is_set():
-            watch.select()
-            for outgoing in self._interface.read():
-                self._send(outgoing)
+        with selectors.DefaultSelector() as watch:
+            watch.register(self._interface, selectors.EVENT_READ)
+            watch.register(self._stop_read, selectors.EVENT_READ)
+            while not self._closing.is_set():
+                watch.select()
+                for outgoing in self._interface.read():
+                    self._send(outgoing)
 
     def _send(self, outgoing: Outgoing) -> None:
         group = self._groups.get(outgoing.datagram.destination)
