@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mcsa.cli.showing import HostOption, JsonOption, plain, run, show_json, show_table
+from mcsa.cli.showing import HostOption, JsonOption, out, plain, run, show_json, show_table
 from mcsa.sdk.conference import connect
 from mcsa.v1.msm_pb2 import GroupState
 
@@ -36,6 +36,8 @@ def groups(host: HostOption = None, json: JsonOption = False) -> None:
         "dropped, by cause",
     )
     show_table(columns, map(_row, found), "this host is in no group; join a conference first")
+    for trouble in sorted({state.network for state in found} - {""}):
+        out.print(f"network: {trouble}", markup=False)
 
 
 def _row(state: GroupState) -> tuple[object, ...]:

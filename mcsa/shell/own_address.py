@@ -41,12 +41,14 @@ class Network:
 
 
 class OwnAddress:
-    """See the module. `wanted` is an address (link-local with its scope) or the name of an interface."""
+    """See the module. `wanted` is an address (link-local with its scope) or the name of an interface; then the address
+    is of IPv4 where the interface has one, unless `wanted` says "eth0 ipv6"."""
 
     def __init__(self, wanted: str) -> None:
         """`Refused` where an interface is named that there isn't, or that has no address. An address may be missing: it
         is looked for again, and `now` says so."""
-        self._wanted = "" if _is_address(wanted) else wanted
+        self._wanted, _, family = ("", "", "") if _is_address(wanted) else wanted.partition(" ")
+        self._ipv6 = family == "ipv6"
         self._address = "" if self._wanted else wanted
         self._interface = self._wanted or _interface_with(wanted)
         if self._wanted and not self._of_interface():
@@ -88,9 +90,9 @@ class OwnAddress:
         first = of_6[0] if of_6 else ""
         if first and parse_address(first).is_link_local:
             first = f"{first}%{self._wanted}"
-        if not self._address:
-            return of_4 or first
-        return first if ":" in self._address else of_4
+        if self._ipv6 or ":" in self._address:
+            return first
+        return of_4 if self._address else of_4 or first
 
 
 def _is_address(text: str) -> bool:

@@ -100,6 +100,12 @@ async def test_an_interface_with_ipv6_only(host: Host) -> None:
         await until(lambda: told and told[-1].address == OTHER6)
 
 
+def test_which_family_can_be_said(host: Host) -> None:
+    with host.inside():
+        assert OwnAddress("eth0").address == host.address
+        assert OwnAddress("eth0 ipv6").address == host.address6
+
+
 async def test_one_that_is_made_again_is_another_interface(laboratory: Laboratory) -> None:
     host = laboratory["mallory"]
     ip(host, "link add extra type veth peer name other")
