@@ -5,11 +5,10 @@ from __future__ import annotations
 import hmac
 
 from mcsa.errors import Rejected
-from mcsa.esp.relayed import Origin
 from mcsa.source_authentication.interface import CLAIM_SIZE, Claim, Setting, Verdict
 from mcsa.source_authentication.key_chain import LENGTH, DisclosedChain
 from mcsa.source_authentication.source_key import SourcePublicKey
-from mcsa.source_authentication.tesla_wire import CONTENT, NAME, Bootstrap, Timed, mac_of, parse
+from mcsa.source_authentication.tesla_wire import CONTENT, NAME, Bootstrap, MacKey, Timed, parse
 
 CHAINS = 3  # of one source that are known at once
 KEPT_FOR = 5.0  # seconds after a key was due: so long may a bootstrap, and what discloses the key, be lost
@@ -46,15 +45,15 @@ class TeslaReceiver:
         self._slack = setting.policy.tesla_clock_ms / 1000
         self._chains: list[DisclosedChain] = []  # the newest last
         self._kept: dict[int, list[_Kept]] = {}  # by interval
-        self._seen: set[tuple[int, int, int, bytes]] = set()  # epoch, sequence, interval and MAC of what is kept
+        self._seen: set[tuple[int, int, bytes]] = set()  # epoch, sequence and bytes of what is kept: copies are told
+        self._moment: tuple[float, int | None] = -1.0, None  # what arrives together arrives at one time
         self._steps = _Allowance(STEPS_A_SECOND)
         self._signatures = _Allowance(BOOTSTRAPS_A_SECOND)
-        self._begin: tuple[int, bytes] = -1, b""
 
     def receive(self, claim: Claim, now: float) -> list[Verdict]:
         """Decides what this packet's key proves; the packet itself later, unless it can't be believed at all."""
         try:
-            packet = parse(claim.content.payload)
+            packet = parse(claim.payload)
         except Rejected as rejected:
             return [Verdict(claim, cause=rejected.cause)]
         present = self._present(now)
@@ -71,15 +70,17 @@ class TeslaReceiver:
 
     def _present(self, now: float) -> int | None:
         """The interval that the source's clock can't be beyond."""
-        latest = self._setting.clock.latest(now)
-        return None if latest is None else int((latest + self._slack) / self._length)
+        if now != self._moment[0]:
+            latest = self._setting.clock.latest(now)
+            self._moment = now, None if latest is None else int((latest + self._slack) / self._length)
+        return self._moment[1]
 
     def _keep(self, claim: Claim, packet: Timed, present: int) -> list[Verdict]:
         chain = self._chain_of(packet.interval)
         known = chain is not None and packet.interval <= chain.disclosed
         if present >= packet.interval + self._lag or known:  # RFC 4082, section 3.5: its key may be out
             return [Verdict(claim, cause="source-late")]
-        name = claim.origin.epoch, claim.origin.sequence, packet.interval, packet.mac
+        name = claim.origin.epoch, claim.origin.sequence, claim.payload
         if name in self._seen:
             return [Verdict(claim, cause="source-repeated")]
         if not self._setting.buffer.take(_size(claim)):
@@ -91,14 +92,17 @@ class TeslaReceiver:
     # ---- keys
 
     def _chain_of(self, interval: int) -> DisclosedChain | None:
-        return next((chain for chain in self._chains if interval in chain), None)
+        for chain in reversed(self._chains):
+            if chain.first <= interval < chain.first + chain.length:
+                return chain
+        return None
 
     def _take_bootstrap(self, claim: Claim, bootstrap: Bootstrap, now: float) -> list[Verdict]:
         if not 0 < bootstrap.length <= LENGTH:
             return [Verdict(claim, cause="source-malformed")]
         if not self._signatures.take(1, now):
             return [Verdict(claim, cause="source-buffer")]
-        said = bootstrap.signed(self._setting, claim.origin, claim.content)
+        said = bootstrap.signed(self._setting, claim.origin, claim[1:3])
         if not self._key.verifies(bootstrap.signature, said):
             return [Verdict(claim, cause="source-signature")]
         if all(chain.first != bootstrap.first for chain in self._chains):
@@ -119,26 +123,24 @@ class TeslaReceiver:
 
     def _judge(self, interval: int, key: bytes) -> list[Verdict]:
         """All that was kept for an interval."""
-        verdicts = []
-        for claim, packet in self._release(interval):
-            mac = mac_of(key, self._begin_of(claim.origin), claim.origin.sequence, claim.content, packet)
-            if not hmac.compare_digest(mac, packet.mac):
+        verdicts, macs = [], dict[int, MacKey]()
+        for claim, (kind, _, proof, _, payload) in self._release(interval):
+            origin = claim.origin
+            mac = macs.get(origin.epoch)
+            if mac is None:
+                mac = macs[origin.epoch] = MacKey(key, self._setting.bind(NAME, origin))
+            if not hmac.compare_digest(mac.mac(kind, interval, origin.sequence, claim[1:3], payload), proof):
                 verdicts.append(Verdict(claim, cause="source-mac"))
             else:
-                verdicts.append(Verdict(claim, packet.payload if packet.kind == CONTENT else None))
+                verdicts.append(Verdict(claim, payload if kind == CONTENT else None))
         return verdicts
 
     def _release(self, interval: int) -> list[_Kept]:
         kept = self._kept.pop(interval, [])
-        for claim, packet in kept:
+        for claim, _ in kept:
             self._setting.buffer.give_back(_size(claim))
-            self._seen.discard((claim.origin.epoch, claim.origin.sequence, packet.interval, packet.mac))
+            self._seen.discard((claim.origin.epoch, claim.origin.sequence, claim.payload))
         return kept
-
-    def _begin_of(self, origin: Origin) -> bytes:
-        if self._begin[0] != origin.epoch:
-            self._begin = origin.epoch, self._setting.bind(NAME, origin)
-        return self._begin[1]
 
     # ---- time
 
@@ -158,4 +160,4 @@ class TeslaReceiver:
 
 
 def _size(claim: Claim) -> int:
-    return len(claim.content.payload) + CLAIM_SIZE
+    return len(claim.payload) + CLAIM_SIZE

@@ -9,6 +9,7 @@ The proof covers the packet's own sequence number, so the association gives the 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from typing import NamedTuple
 
@@ -28,11 +29,24 @@ class Told(NamedTuple):
     is_notice: bool  # the mode's own, which no application said
 
 
-class Batch(NamedTuple):
-    """Packets to send, and what was said by them."""
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Packets to send. What was said by them is put together only where somebody asks."""
 
     packets: SealedBatch
-    told: list[Told]
+    sealed: Sequence[Numbered]
+    contents: Sequence[Content]
+    authenticated: Sequence[bytes]
+    is_notice: bool
+
+    @property
+    def told(self) -> list[Told]:
+        """In the same order."""
+        parts = zip(self.sealed, self.contents, self.authenticated, strict=True)
+        return [
+            Told(Origin(each.sender_id, each.epoch, each.sequence), content, raw, self.is_notice)
+            for each, content, raw in parts
+        ]
 
 
 class _Source(NamedTuple):
@@ -93,23 +107,17 @@ class Said:
             ]
 
         packets = self._sending.seal_numbered(len(contents), source.sender_id, inside)
-        told = [
-            Told(Origin(packet.sender_id, packet.epoch, packet.sequence), content, raw, block.is_notice)
-            for packet, content, raw in zip(packets, contents, authenticated)
-        ]
-        return list(_batches(packets, told))
-
-
-def _batches(packets: Sequence[Numbered], told: Sequence[Told]) -> Iterable[Batch]:
-    """As few as their sizes allow."""
-    start = 0
-    for size, equal in groupby(packets, _size):
-        alike = [packet.packet for packet in equal]
-        limit = max(1, min(MAX_SEGMENTS, MAX_DATAGRAM // size))
-        for at in range(0, len(alike), limit):
-            some = alike[at : at + limit]
-            yield Batch(SealedBatch(memoryview(b"".join(some)), size), list(told[start : start + len(some)]))
-            start += len(some)
+        batches, start = [], 0
+        for size, equal in groupby(packets, _size):
+            alike = list(equal)
+            limit = max(1, min(MAX_SEGMENTS, MAX_DATAGRAM // size))
+            for at in range(0, len(alike), limit):
+                some = alike[at : at + limit]
+                end = start + len(some)
+                together = SealedBatch(memoryview(b"".join([each.packet for each in some])), size)
+                batches.append(Batch(together, some, contents[start:end], authenticated[start:end], block.is_notice))
+                start = end
+        return batches
 
 
 def _size(packet: Numbered) -> int:
