@@ -130,18 +130,19 @@ class Heard:
             run.source_port,
             run.destination_port,
         )
-        take, out = way.window.take, list[Any]()
+        take, opened, out = way.window.take, 0, list[Any]()
         for inside in run.payloads:
             origin = Origin(sender_id, epoch, number)
             payload = prove(origin, source_port, destination_port, inside)
             if isinstance(payload, str):
                 out += self._reject(origin, payload, (way, packet_of(number)), now)
             elif take(number):
+                opened += 1
                 out.append(Received(sender_id, source_port, destination_port, payload, epoch, number, None, inside))
             else:
                 self._counters["replay"] += 1
             number += 1
-        self._counters["opened"] += sum(isinstance(item, Received) for item in out)
+        self._counters["opened"] += opened
         return out
 
     def _take_one(self, run: Run, number: int, inside: bytes, way: _Way, now: float, packet_of: PacketOf) -> list[Any]:
