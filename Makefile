@@ -21,7 +21,7 @@ judges: ## install the programs that judge us, from Debian (needs root)
 	apt-get update -qq
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
 	  tshark ffmpeg vlc-bin vlc-plugin-base minisapserver pulseaudio gstreamer1.0-plugins-base gstreamer1.0-plugins-good \
-	  nftables iproute2 >/dev/null
+	  nftables iproute2 smcroute >/dev/null
 
 bench: .venv/dev ## measure what we publish
 	$(BIN)/python -m bench all

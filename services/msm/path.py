@@ -256,7 +256,8 @@ class GroupPath:
     def open_batch(self, slab: Slab, length: int, segment_size: int, source: str, now: float) -> list[Any]:
         """The same for what UDP_GRO handed over in one piece; many packets that are alike are one `ReceivedRun`."""
         if self.authenticates_sources:
-            starts = range(0, length, segment_size)
+            segment_size = segment_size if segment_size > 0 else max(length, 1)  # as `InboundAssociations.open_batch`
+            starts = range(0, length or 1, segment_size)
             packets = (slab.view[start : min(start + segment_size, length)] for start in starts)
             return [item for packet in packets for item in self.open(packet, source, now)]
         batch = self._inbound.open_batch(slab, length, segment_size, source)
