@@ -47,6 +47,8 @@ class LocalOutlet:
 
     def deliver(self, found: Sequence[Received]) -> None:
         """Gives packets to all applications. From any thread."""
+        if not self._frames.clients:
+            return
         for (sender_id, source_port, destination_port), packets in groupby(found, _stream):
             payloads = [packet.payload for packet in packets]
             self._deliver_batch(IncomingBatch(sender_id, source_port, destination_port, payloads))

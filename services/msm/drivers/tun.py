@@ -17,12 +17,13 @@ from __future__ import annotations
 import os
 import selectors
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import lru_cache
 from ipaddress import ip_address
 from itertools import groupby
-from operator import attrgetter
+from operator import itemgetter
 from typing import Any
 
 from mcsa.errors import Refused
@@ -41,6 +42,11 @@ from services.msm.path import Received
 
 CONTROL_GROUP = "control"  # the name that CSMs know it by
 CHECK_RULES_EVERY = 5.0  # seconds; who flushes a host's rules flushes ours
+# A packet alone costs this host and all receivers three times what one in a batch does. So where packets come so often
+# (2,000 a second; voice has 50), a moment is waited for more of them, as network cards do.
+BUSY_UNDER = 0.0005  # seconds between two reads
+GATHER_FOR = 0.0004  # seconds
+READ_AT_ONCE = 128  # packets or super-packets
 
 
 class TunnelledGroup:
@@ -163,10 +169,16 @@ class TunDriver:
         watch = selectors.DefaultSelector()
         watch.register(self._interface, selectors.EVENT_READ)
         watch.register(self._stop_read, selectors.EVENT_READ)
+        before = 0.0
         while not self._closing.is_set():
             watch.select()
-            for outgoing in self._interface.read():
+            now, amount = time.monotonic(), 0
+            for outgoing in self._interface.read(READ_AT_ONCE):
+                amount += len(outgoing.payloads)
                 self._send(outgoing)
+            if now - before < BUSY_UNDER and amount < READ_AT_ONCE:
+                time.sleep(GATHER_FOR)
+            before = now
 
     def _send(self, outgoing: Outgoing) -> None:
         group = self._groups.get(outgoing.datagram.destination)
@@ -196,6 +208,6 @@ def _packed(address: str) -> bytes:
     return ip_address(address).packed
 
 
-_stream = attrgetter("sender_id", "source_port", "destination_port", "relay")
+_stream = itemgetter(0, 1, 2, 6)  # sender_id, source_port, destination_port, relay of `Received`
 
 DRIVER = TunDriver
