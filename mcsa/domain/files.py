@@ -127,11 +127,11 @@ class DomainFiles:
 
     # ---- configurations
 
-    def authorizer_config(self, bus: str, address: str, pool: str) -> Path:
-        """`services.authorizer`."""
+    def authorizer_config(self, bus: str, address: str, pool: str, **more: Any) -> Path:
+        """`services.authorizer`; `more` as its configuration has it."""
         own = self._common(AUTHORIZER, AUTHORIZER_NAME, "authorizer", AUTHORIZER_NAME, bus)
         subordinates = [str(peer.authorizer_id) for peer in self._subordinates]
-        values = {**own, "address": address, "pool": pool, "subordinates": subordinates, "homes": self._homes}
+        values = {**own, "address": address, "pool": pool, "subordinates": subordinates, "homes": self._homes, **more}
         return self._write("authorizer", values)
 
     def sd_config(self, bus: str, address: str, **more: Any) -> Path:

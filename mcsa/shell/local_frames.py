@@ -9,6 +9,7 @@ import socket
 import struct
 import threading
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -91,6 +92,7 @@ class FrameServer:
         self.path = path
         self.refused = 0  # connections of users that aren't allowed
         self.clients: tuple[FrameClient, ...] = ()  # replaced, never changed: may be read without the lock
+        self._leaving: set[FrameClient] = set()  # disconnected, not yet dropped
         self._allowed_users = frozenset(allowed_users)
         self._change = threading.Lock()
         self._listener = listen(path, socket.SOCK_SEQPACKET, allowed_users)
@@ -125,6 +127,8 @@ class FrameServer:
             frame = client.socket.recv(LARGEST_FRAME + 1)  # longer ones are cut, and rejected by their length
         except BlockingIOError:
             return None
+        except ConnectionResetError:  # it left without reading what we gave it; what it said before is still there
+            return self.receive(client)
         except OSError:
             frame = b""
         if not frame:
@@ -144,17 +148,27 @@ class FrameServer:
             client.lost += frames
             client.lost_in_a_row += frames
             if client.lost_in_a_row >= PATIENCE:
-                self.drop(client)
+                self._disconnect(client)
         except OSError:
-            self.drop(client)
+            self._disconnect(client)
         else:
             client.delivered += frames
             client.lost_in_a_row = 0
 
-    def drop(self, client: FrameClient) -> None:
-        """Disconnects a client. May be called twice."""
+    def _disconnect(self, client: FrameClient) -> None:
+        """From any thread: it is given nothing more, and reads as one that has gone, so that whoever watches it drops
+        it. Closing it here would free its descriptor for the next client, while the old one is still watched."""
         with self._change:
             self.clients = tuple(other for other in self.clients if other is not client)
+            self._leaving.add(client)
+        with suppress(OSError):  # it has gone by itself
+            client.socket.shutdown(socket.SHUT_RDWR)
+
+    def drop(self, client: FrameClient) -> None:
+        """Disconnects a client. By who watches it. May be called twice."""
+        with self._change:
+            self.clients = tuple(other for other in self.clients if other is not client)
+            self._leaving.discard(client)
         client.socket.close()
 
     def close(self) -> None:
@@ -162,7 +176,7 @@ class FrameServer:
         if self._listener.fileno() < 0:
             return
         self._listener.close()
-        for client in self.clients:
+        for client in (*self.clients, *self._leaving):
             self.drop(client)
         self.path.unlink(missing_ok=True)
 

@@ -127,14 +127,22 @@ class GroupEngine:
         """Sends payloads with one inner header: what came together leaves together, with that marking if there is one.
         From any thread.
 
-        Not to the port where members believe the Authorizer speaks: that is counted, and not sent.
+        Not to the port where members believe the Authorizer speaks, nor what no packet has room for: that is counted,
+        and not sent.
         """
         if destination_port == UPDATE_PORT:
             self.path.counters["unsent.port"] += len(payloads)
             return
+        if payloads and max(map(len, payloads)) > self.path.largest_payload:
+            payloads = self._fitting(payloads)
         with self._sealing:
             self._seal_and_send(payloads, source_port, destination_port, marking)
         self._tell_sequence_low()
+
+    def _fitting(self, payloads: Sequence[bytes]) -> Sequence[bytes]:
+        fitting = [payload for payload in payloads if len(payload) <= self.path.largest_payload]
+        self.path.counters["unsent.too-large"] += len(payloads) - len(fitting)
+        return fitting
 
     def _seal_and_send(
         self, payloads: Sequence[bytes], source_port: int, destination_port: int, marking: Marking | None

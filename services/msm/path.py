@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from mcsa.errors import Rejected
 from mcsa.esp.derive import derive_traffic_key
 from mcsa.esp.inbound import InboundAssociations, Opened, Run
+from mcsa.esp.inner import MAX_PAYLOAD
 from mcsa.esp.outbound import SealedBatch
 from mcsa.esp.relayed import Origin
 from mcsa.esp.slab import Slab
@@ -134,6 +135,11 @@ class GroupPath:
         """Where it came from, as the roster says: its sender's address, or, of another subgroup's, the agent's."""
         addresses = self._roster.addresses
         return addresses.get(packet.sender_id) or addresses.get(-1 if packet.relay is None else packet.relay)
+
+    @property
+    def largest_payload(self) -> int:
+        """Bytes that an application's payload may have."""
+        return MAX_PAYLOAD
 
     def has_sender(self, sender_id: int) -> bool:
         """Whether this is a sender ID of this group's, whoever's: what it says need not be relayed into it."""

@@ -36,6 +36,7 @@ from services.msm.events import (
 from services.msm.gpad import Accepted
 from services.msm.path import GroupPath
 from services.msm.sending_at_work import SendingAtWork
+from services.msm.withdrawal_key import load_withdrawal_key
 
 
 class MsmService:
@@ -61,7 +62,8 @@ class MsmService:
         self._sharing = asyncio.Lock()
         credentials = self._assembly.credentials
         accepts = [Accepted(line.authorizer, line.network, line.through) for line in settings.accepts]
-        core_settings = Settings(settings.address, settings.directory, accepts, settings.hpke_suite)
+        key = load_withdrawal_key(settings.state / "withdrawal.key")
+        core_settings = Settings(settings.address, settings.directory, accepts, settings.hpke_suite, key)
         core = self.make_core(core_settings)
         endpoint = Endpoint(
             subjects.MSM,
@@ -78,7 +80,9 @@ class MsmService:
     def make_core(self, settings: Settings) -> MsmCore:
         """The core; a test that wants a hostile one overrides this."""
         assembly = self._assembly
-        return MsmCore(assembly.credentials, assembly.trust, os.urandom, settings, self._path_counters)
+        return MsmCore(
+            assembly.credentials, assembly.trust, os.urandom, settings, self._path_counters, self._largest_payload
+        )
 
     def make_path(self, domain: str, group: GroupDescription) -> GroupPath:
         """A group's packet path; likewise."""
@@ -106,6 +110,10 @@ class MsmService:
             self._running.endpoint.counters["rejected.subject"] += 1
             return
         self._running.feed(GroupMessage(group_id, raw))
+
+    def _largest_payload(self, group_id: bytes) -> int:
+        group = self._groups.get(group_id)
+        return 0 if group is None else group.largest_payload
 
     def _path_counters(self, group_id: bytes) -> Mapping[str, int]:
         group = self._groups.get(group_id)

@@ -55,7 +55,7 @@ def open_wire(
 
     On loopback several MSMs have the group's address on one machine; elsewhere a second one is refused. Without
     `offload` each datagram is sent and received by a call of its own. A `transparent` wire tells the marking of what it
-    receives, and never fragments: what doesn't fit is an `OSError`, EMSGSIZE. One that is `send_only` joins nothing,
+    receives. None fragments: what doesn't fit is an `OSError`, EMSGSIZE. One that is `send_only` joins nothing,
     and hears nothing that is sent to the group.
     """
     shared = ipaddress.ip_address(address).is_loopback
@@ -86,7 +86,7 @@ class UdpWire:
             shared=shared,
             loop=shared,
             bind_group=not send_only,
-            fragment=not transparent,
+            fragment=False,  # applications learn what fits (`largest.py`); what doesn't is counted
         )
         door = self._socket.socket
         door.setblocking(False)
@@ -149,7 +149,7 @@ class EspWire:
             loop=shared,
             bind_group=not send_only,
             raw_esp=True,
-            fragment=not transparent,
+            fragment=False,  # applications learn what fits (`largest.py`); what doesn't is counted
         )
         self._socket.socket.setblocking(False)
         self._control = _Control(self._socket.socket, transparent)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from mcsa.errors import Refused
+from mcsa.esp.inner import MAX_PAYLOAD
 from mcsa.keys import GroupKey
 from mcsa.laboratory.namespaces import Laboratory
 from mcsa.policy import complete_policy
@@ -125,6 +126,16 @@ def test_an_application_can_not_speak_as_the_authorizer_nor_send_rubbish(sides: 
     assert not [event for event in gamma.told if isinstance(event, GroupMessage)]
 
 
+def test_what_no_packet_has_room_for_is_not_sent_and_the_rest_goes_on(sides: tuple[Side, Side]) -> None:
+    """A local socket, and UDP on loopback, take longer payloads than fit with all that is around them."""
+    alpha, gamma = sides
+    for size in (MAX_PAYLOAD, MAX_PAYLOAD + 1, LARGEST_FRAME - 4):  # the first is only more than this link takes
+        alpha.say(bytes(size))
+    alpha.say(b"after")
+    assert gamma.hear()[2] == b"after"
+    assert alpha.relay.counters()["unsent.too-large"] == 3
+
+
 def test_packets_of_an_epoch_that_is_still_to_come_wait_for_it(
     sides: tuple[Side, Side], laboratory: Laboratory
 ) -> None:
@@ -189,3 +200,23 @@ def test_without_loopback_in_the_configuration_nothing_listens_there(laboratory:
 def test_an_unknown_driver_is_refused_with_those_there_are() -> None:
     with pytest.raises(Refused, match="there is no driver 'carrier-pigeon'; there are: relay"):
         driver_named("carrier-pigeon")
+
+
+def test_what_fits_goes_in_one_piece_and_what_does_not_is_counted_and_cut_by_nobody(
+    sides: tuple[Side, Side], laboratory: Laboratory
+) -> None:
+    alpha, gamma = sides
+    interface = laboratory["alpha"].interface
+    laboratory["alpha"].run(["ip", "link", "set", "dev", interface, "mtu", "1400"])
+    try:
+        with laboratory["alpha"].inside():  # as the MSM asks, from its own host
+            largest = alpha.relay.largest_payload
+        assert 1400 - 100 < largest < 1400
+        alpha.say(bytes(largest))
+        assert gamma.hear()[2] == bytes(largest)
+        alpha.say(bytes(largest + 12))  # beyond what the wire without UDP has room for, too
+        alpha.say(b"after")
+        assert gamma.hear()[2] == b"after"
+        assert alpha.relay.counters()["unsent.too-large"] == 1
+    finally:
+        laboratory["alpha"].run(["ip", "link", "set", "dev", interface, "mtu", "1500"])
