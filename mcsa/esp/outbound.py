@@ -7,14 +7,22 @@ import struct
 import weakref
 from array import array
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count, islice
 from typing import NoReturn
 
 from mcsa.equal_sizes import of_one_size
+from mcsa.esp.checksum import InnerChecksum
 from mcsa.esp.derive import TrafficKey
-from mcsa.esp.inner import ALIGNMENT, TRAILER_SIZE, UDP_HEADER_SIZE, frame_for, framed_size
+from mcsa.esp.inner import (
+    ALIGNMENT,
+    TRAILER_SIZE,
+    UDP_CHECKSUM_AT,
+    UDP_HEADER_SIZE,
+    frame_for,
+    framed_size,
+)
 from mcsa.esp.slab import HEADER_SIZE, Slab
 from mcsa.esp.suite import ICV_SIZE
 
@@ -62,8 +70,10 @@ class OutboundAssociation:
     to restore an association; and in a forked child it is exhausted. Install one once, for its epoch.
     """
 
-    def __init__(self, key: TrafficKey) -> None:
+    def __init__(self, key: TrafficKey, checksum: InnerChecksum | None = None) -> None:
+        """`checksum` for packets over IPv6, where the inner UDP header has to have one."""
         self.spi = key.spi
+        self._checksum = checksum
         cipher = key.cipher()
         self._encrypt, self._encrypt_into = cipher.encrypt, cipher.encrypt_into
         self._salt = key.salt
@@ -90,6 +100,8 @@ class OutboundAssociation:
             raise SequenceExhausted("no number left")
         self._last = sequence
         header = _HEADER.pack(self.spi, sequence, sequence)
+        if self._checksum is not None:
+            before = before[:UDP_CHECKSUM_AT] + self._checksum.of(before, payload)
         plaintext = b"".join((before, payload, after))
         return header + self._encrypt(self._salt + header[8:], plaintext, header[:8])
 
@@ -101,6 +113,23 @@ class OutboundAssociation:
         """
         for size, equal in of_one_size(payloads, batch_limit):
             yield self._seal_equal(equal, size, source_port, destination_port)
+
+    def seal_numbered(
+        self, amount: int, inside: Callable[[Sequence[int]], Sequence[tuple[bytes, int, int]]]
+    ) -> list[tuple[int, bytes]]:
+        """So many packets whose insides depend on their numbers: `inside` is told the sequence numbers, and gives for
+        each payload, source and destination port. Returns the packets, each after its number. Raises what it raises,
+        and `SequenceExhausted`; either way the numbers are gone."""
+        numbers = self._take_numbers(amount)
+        packets = []
+        for sequence, (payload, source_port, destination_port) in zip(numbers, inside(numbers), strict=True):
+            before, after = frame_for(len(payload), source_port, destination_port)
+            header = _HEADER.pack(self.spi, sequence, sequence)
+            if self._checksum is not None:
+                before = before[:UDP_CHECKSUM_AT] + self._checksum.of(before, payload)
+            plaintext = b"".join((before, payload, after))
+            packets.append((sequence, header + self._encrypt(self._salt + header[8:], plaintext, header[:8])))
+        return packets
 
     def _seal_equal(self, payloads: Sequence[bytes], size: int, source_port: int, destination_port: int) -> SealedBatch:
         """The hot way out: nothing is done packet by packet but in C.
@@ -118,6 +147,8 @@ class OutboundAssociation:
         slab.plaintext[:UDP_HEADER_SIZE] = before
         slab.plaintext[UDP_HEADER_SIZE:end] = (after + before).join(payloads)
         slab.plaintext[end : end + len(after)] = after
+        if self._checksum is not None:
+            layout.checksums[:amount] = self._checksum.of_all(before, payloads)
         nonces = islice(slab.nonces, amount)  # the first argument ends the map
         _exhaust(map(self._encrypt_into, nonces, layout.plaintexts, layout.associated, layout.bodies))
         return SealedBatch(slab.view[: amount * segment_size], segment_size)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Iterator
 
 from mcsa.esp.suite import ICV_SIZE, IV_SIZE, SALT_SIZE
 
@@ -30,6 +29,7 @@ class Layout:
         "_segment_size",
         "associated",
         "bodies",
+        "checksums",
         "iv_highs",
         "iv_lows",
         "last_words",
@@ -60,6 +60,7 @@ class Layout:
         self.last_words = words[step - 1 : most * step : step]
         halves, step = plaintext.cast("H"), size // 2
         self.lengths = halves[2 : most * step : step]
+        self.checksums = halves[3 : most * step : step]
         self.trailers = halves[step - 1 : most * step : step]  # pad length and next header
 
     def extend(self, count: int) -> None:
@@ -71,10 +72,10 @@ class Layout:
             self.bodies.append(self._packets[start + HEADER_SIZE : start + size])
             self.plaintexts.append(self.plaintext[plain : plain + plaintext_size])
 
-    def packets(self, start: int, end: int) -> Iterator[memoryview]:
-        """These packets, whole."""
-        size = self._segment_size
-        return (self._packets[n * size : n * size + size] for n in range(start, end))
+    def packet(self, number: int) -> memoryview:
+        """The whole packet, counted from 0."""
+        start = number * self._segment_size
+        return self._packets[start : start + self._segment_size]
 
 
 class Slab:
@@ -122,7 +123,8 @@ class Slab:
     def write_headers(self, layout: Layout, spi: int, numbers: array[int], salt: bytes) -> None:
         """The headers of the first packets: their sequence numbers (32 bits), which are their IVs too; and the nonces.
 
-        What all have in common stays from batch to batch, unless another size was between.
+        What all have in common stays from batch to batch, unless another size was between. The array of the numbers
+        is as they are on the network afterwards.
         """
         count = len(numbers)
         if self._headed[:3] != (layout, spi, salt) or self._headed[3] < count:

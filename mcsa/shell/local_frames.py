@@ -18,7 +18,7 @@ from mcsa.shell.local import Peer, check_peer, listen, peer_of
 
 LARGEST_FRAME = 65_535  # bytes, head included: no UDP datagram is longer
 SEND_BUFFER_SIZE = 4 << 20  # bytes that may wait for a client that reads slowly
-PATIENCE = 10_000  # frames lost in a row before a client that doesn't read is disconnected
+PATIENCE = 10_000  # messages lost in a row before a client that doesn't read is disconnected
 _SO_SNDBUFFORCE = 32  # asm-generic/socket.h; needs CAP_NET_ADMIN
 _OUTGOING = struct.Struct(">HH")
 _INCOMING = struct.Struct(">IHH")
@@ -136,7 +136,7 @@ class FrameServer:
         return frame or None
 
     def deliver(self, frame: bytes) -> None:
-        """Gives a frame to every client. Who has no room loses it; who loses `PATIENCE` in a row is disconnected."""
+        """Gives a frame to every client. Who has no room loses it, and is cut off after `PATIENCE` messages so lost."""
         for client in self.clients:
             self.deliver_to(client, (frame,))
 
@@ -146,7 +146,7 @@ class FrameServer:
             client.socket.sendmsg(parts, (), socket.MSG_NOSIGNAL)
         except BlockingIOError:
             client.lost += frames
-            client.lost_in_a_row += frames
+            client.lost_in_a_row += 1
             if client.lost_in_a_row >= PATIENCE:
                 self._disconnect(client)
         except OSError:

@@ -11,19 +11,16 @@ and lost, and what members show of their own past (`is_outlived_by`) is believed
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from mcsa.distribution import RIGHT_FOR, access_list_hash, sign_right
+from mcsa.distribution import RIGHT_FOR, access_list_hash
 from mcsa.errors import Refused, Rejected
-from mcsa.esp.derive import TrafficKey, derive_traffic_key
-from mcsa.esp.spi import SENDER_ID_LIMIT, epoch_tag
-from mcsa.esp.suite import suite_named
+from mcsa.esp.spi import epoch_tag
 from mcsa.gkm import Authority, Distributing, scheme_named
-from mcsa.identity import Credentials, SpiffeId
-from mcsa.keys import GroupKey, Random
-from mcsa.registration import seal_association, seal_sending
+from mcsa.keys import GroupKey
 from mcsa.sealing import check_public_key
+from mcsa.source_authentication import mode_named
 from mcsa.updates import seal_update, update_key
 from mcsa.v1.authorizer_log_pb2 import (
     Admission,
@@ -36,12 +33,12 @@ from mcsa.v1.authorizer_log_pb2 import (
 from mcsa.v1.authorizer_pb2 import (
     Beacon,
     DistributionRight,
-    GroupSecurityAssociation,
     GroupUpdate,
     SendingAssociation,
 )
-from mcsa.v1.types_pb2 import ConferenceDescription, GroupDescription, RosterEntry, SignedStatement
+from mcsa.v1.types_pb2 import RosterEntry
 from services.authorizer.admissions import Admissions
+from services.authorizer.associations import Associations, Epoch
 from services.authorizer.batch import Adoption, Batch, Joiner, SendOnlyJoiner
 from services.authorizer.blocks import Block, Blocks
 from services.authorizer.distant import Distant
@@ -59,30 +56,12 @@ from services.authorizer.room import (
 )
 from services.authorizer.send_only_hosts import SendOnlyHosts, record_of
 from services.authorizer.sender_ids import SenderIds
+from services.authorizer.setting import Setting
+from services.authorizer.source_keys import SourceKeys, check_source_key
 
 AGENT = "#relay"  # ends the name of a relaying agent as a member of the backbone; no SPIFFE ID ends so
 ACCESS_LIST_SIZE = 1 << 16  # bytes; where it is longer, the group has no distributors
 SOMEBODY = "somebody"  # to the GKM: no member's name, for those that are to be left out and aren't known
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """What a group is, for its life."""
-
-    description: GroupDescription
-    conference_id: bytes
-    signed_description: SignedStatement
-    authorizer: Credentials
-    address: str  # the Authorizer's own
-    random: Random
-    access_list: Callable[[], bytes] = bytes
-    distributors: Sequence[str] = ()  # patterns of hosts that may serve joins, where the scheme has such
-    backbone: GroupDescription | None = None  # of a subgroup: what it is joined to (`subgroups.py`)
-    sender_ids: range = range(1, SENDER_ID_LIMIT - 1)
-
-    def gkm(self) -> Authority:
-        """A fresh authority of the group's key management protocol."""
-        return scheme_named(self.description.policy.gkm).create(self.random)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,14 +83,17 @@ class Group:
 
     def __init__(self, setting: Setting, gkm: Authority, now: float) -> None:
         self._setting = setting
+        self._answers = Associations(setting)
         self.description = setting.description
         self.policy = setting.description.policy
+        self._authenticates_sources = mode_named(self.policy.source_authentication).promises.authenticates
         self._gkm = gkm
         self.batch = Batch()
         self.members = self._no_members()
         self.send_only = SendOnlyHosts()
         self._own_roster_entry = RosterEntry(host=str(setting.authorizer.id), address=setting.address)
         self.roster = Roster()
+        self._source_keys = SourceKeys()
         self._updates = KeptUpdates()
         self._admissions = Admissions()
         self.blocks = self._no_blocks()
@@ -158,8 +140,7 @@ class Group:
     @property
     def domain(self) -> str:
         """Of the Authorizer that the conference is at home at, whoever serves it: all members derive under it."""
-        description = ConferenceDescription.FromString(self._setting.signed_description.statement)
-        return SpiffeId.parse(description.authorizer).domain
+        return self._setting.domain
 
     @property
     def key(self) -> GroupKey:
@@ -174,6 +155,7 @@ class Group:
         Raises `Refused` where the request's key material can't be used, or no room is left (`room.py`).
         """
         self._check_room(joiner)
+        check_source_key(joiner.request, self.policy)
         try:
             check_public_key(joiner.request.hpke_suite, joiner.request.hpke_public_key)
             self._gkm.check_contribution(joiner.request.gkm_contribution)
@@ -190,6 +172,7 @@ class Group:
         Raises `Refused` where no room is left. The request's key was checked.
         """
         self._check_roster(joiner)
+        check_source_key(joiner.request, self.policy)
         self.remove_host(joiner.host, now)
         self.batch.join_send_only(joiner)
         self.batch.due(now + self.policy.batch_ms / 1000, joiner.traceparent)
@@ -208,7 +191,7 @@ class Group:
         size, waiting = self.roster.size + self.distant.size, self.batch.waiting
         if size + ENTRY_SIZE * (len(waiting) + 1) > ROSTER_SIZE:  # may be full: then it is worth adding up
             senders = [joiner, *(each for each in waiting if isinstance(each, SendOnlyJoiner) or each.request.sender)]
-            check_roster(size + sum(CHANGE_SIZE + sum(map(len, sender.names)) for sender in senders))
+            check_roster(size + sum(CHANGE_SIZE + sum(map(len, sender.listed)) for sender in senders))
 
     def remove_user(self, user: str, now: float, *, host: str | None = None, eject: bool = False) -> bool:
         """Takes a user off; the host goes only with its last user. True where that changed anything."""
@@ -278,7 +261,8 @@ class Group:
         sender = self.send_only.get(host)
         if sender is None or sender.sender_id is None:
             return None
-        return self._sending_association(sender.sender_id, self.told.epoch, self._told_key, now)
+        told = Epoch(self.told.epoch, self._told_key, self._activates_at)
+        return self._answers.sending(sender.sender_id, told, now)
 
     def hosts_of_domain(self, domain: str) -> list[str]:
         """Members of another domain."""
@@ -413,6 +397,7 @@ class Group:
         self.members = self._no_members()
         self.send_only = SendOnlyHosts()
         self.roster = Roster()
+        self._source_keys = SourceKeys()
         self.distant.forget()
         self.agent, self._agent_sender_id = "", 0
         self._updates = KeptUpdates()
@@ -488,28 +473,27 @@ class Group:
         self._updates.add(self.number, self.epoch, raw)
         admitted = [*joiners, *(adoption.joiner for adoption in batch.adopting.values())]
         admissions = self._remember([*admitted, *senders], now)
-        shared = self._shared_association(now) if joiners else b""
-        associations = [(each, self._associate(each, change.welcomes.get(each.host), shared, now)) for each in joiners]
+        associations = self._associate(joiners, change.welcomes, now)
         changed |= {joiner.host for joiner in admitted}
         record = GroupFlushed(
             gkm=change.record,
             counters=self._counters(),
             removed=[*leaving, *batch.adopting],
-            changed=[record_of(self._member(host)) for host in sorted(changed) if host in self.members],
+            changed=[self._record_of(self._member(host)) for host in sorted(changed) if host in self.members],
             update=raw,
             admissions=admissions,
             adopted=adopted,
             forfeited=forfeited,
             blocks=[block.record() for block in blocks],
             send_only_ended=ended,
-            send_only=[record_of(self._sender(joiner.host)) for joiner in senders],
+            send_only=[self._record_of(self._sender(joiner.host)) for joiner in senders],
         )
         return Flushed(
             GroupRecord(flushed=record),
             raw if had_members else b"",
             under_epoch,
             associations,
-            [(joiner, self._associate_sending(joiner, now)) for joiner in senders],
+            [(joiner, self._associate_sender(joiner, now)) for joiner in senders],
             batch.dismissed,
             batch.traceparent,
             batch.then,
@@ -535,10 +519,12 @@ class Group:
             admissions=self._admissions,
             blocks=self.blocks.records(),
             send_only=self.send_only.records(),
+            source_keys=self._source_keys,
         )
 
     def _take_snapshot(self, snapshot: GroupSnapshot, now: float) -> None:
         self.members = Members.unpack(snapshot.members)
+        self._source_keys = SourceKeys(snapshot.source_keys)
         for member in self.members.senders():
             self._enrol(member)
         self.members.renew_all(now + self.policy.lease_s)
@@ -559,6 +545,7 @@ class Group:
             sender_id = record.sender_id if record.HasField("sender_id") else None
             member = Member(record.host, record.address, sender_id, set(record.users), now + self.policy.lease_s)
             self.members.put(member)
+            self._source_keys.give(sender_id, record.source_key)
             self._enrol(member)
             self.blocks.use(sender_id or 0)
         self.blocks.forfeit(flushed.forfeited)
@@ -591,7 +578,9 @@ class Group:
         if self.agent:
             self._enrol_agent(self._member(self.agent))
 
-    def _take_senders(self, records: Iterable[MemberRecord], now: float) -> None:
+    def _take_senders(self, records: Sequence[MemberRecord], now: float) -> None:
+        for record in records:
+            self._source_keys.give(record.sender_id, record.source_key)
         for sender in self.send_only.take(records, now + self.policy.lease_s):
             self._enrol(sender, send_only=True)
 
@@ -675,6 +664,7 @@ class Group:
             member = self.members.remove(host)
             if member is not None and member.sender_id is not None:
                 self.roster.drop(member.sender_id)
+                self._source_keys.pop(member.sender_id, None)
                 removed.append(member.sender_id)
         return removed
 
@@ -684,6 +674,8 @@ class Group:
         users = set() if joiner.user is None else {joiner.user}
         member = Member(joiner.host, joiner.request.address, sender_id, users, now + self.policy.lease_s)
         self.members.put(member)
+        if self._authenticates_sources and not joiner.request.relay:
+            self._source_keys.give(sender_id, joiner.request.source_key)
         return self._enrol(member)
 
     def _let_send(self, joiner: SendOnlyJoiner, sender_id: int | None, now: float) -> RosterEntry:
@@ -691,6 +683,8 @@ class Group:
         given = self.sender_ids.give() if sender_id is None else sender_id
         sender = Member(joiner.host, joiner.request.address, given, users, now + self.policy.lease_s)
         self.send_only.put(sender)
+        if self._authenticates_sources:
+            self._source_keys.give(given, joiner.request.source_key)
         return self._enrol(sender, send_only=True)[0]
 
     def _end(self, hosts: Iterable[str]) -> list[int]:
@@ -698,6 +692,7 @@ class Group:
         removed = self.send_only.remove(hosts)
         for sender_id in removed:
             self.roster.drop(sender_id)
+            self._source_keys.pop(sender_id, None)
         return removed
 
     def _add_user(self, joiner: Joiner) -> str:
@@ -716,6 +711,7 @@ class Group:
             users=sorted(member.users),
             address=member.address,
             relay=member.host.endswith(AGENT),
+            source_key=self._source_keys.of(member.sender_id),
             send_only=send_only,
         )
         self.roster.put(entry)
@@ -798,50 +794,26 @@ class Group:
     def _activation_ms(self, batch: Batch) -> int:
         return self.policy.ejection_activation_ms if batch.ejecting else self.policy.activation_ms
 
-    def _shared_association(self, now: float) -> bytes:
-        """What is alike in all answers."""
-        gsa = GroupSecurityAssociation(
-            group=self.description,
-            conference_id=self.conference_id,
-            description=self._setting.signed_description,
-            update_number=self.number,
-            roster=[*self.roster.values(), *self.distant.values()],
-            backbone=self._setting.backbone,
-            epoch=self.epoch,
-            next_sender_id=self.sender_ids.next,
-            time_ms=round(now * 1000),
-        )
-        return gsa.SerializeToString()
+    def _associate(
+        self, joiners: list[Joiner], welcomes: Mapping[str, bytes], now: float
+    ) -> list[tuple[Joiner, bytes]]:
+        """The answers to those that were let in as members."""
+        if not joiners:
+            return []
+        roster = (*self.roster.values(), *self.distant.values())
+        shared = self._answers.shared(self.number, roster, self.epoch, self.sender_ids.next, now)
+        answers = []
+        for joiner in joiners:
+            welcome = welcomes.get(joiner.host)  # none for a host that keeps its keys
+            sender_id = self._member(joiner.host).sender_id if welcome else None
+            right = self.right_of(joiner.host, now, told=False) if welcome else None
+            answers.append((joiner, self._answers.of_member(joiner, sender_id, welcome, right, shared)))
+        return answers
 
-    def _associate(self, joiner: Joiner, welcome: bytes | None, shared: bytes, now: float) -> bytes:
-        """The answer; without a `welcome` for a host that keeps its keys."""
-        sender_id = self._member(joiner.host).sender_id if welcome else None
-        own = GroupSecurityAssociation(sender_id=sender_id, gkm_welcome=welcome or b"")
-        right = self.right_of(joiner.host, now, told=False) if welcome else None
-        if right is not None:
-            own.distribution_right.CopyFrom(sign_right(self._setting.authorizer, right))
-            own.access_list = self.access_list
-        return seal_association(joiner.request, joiner.request_hash, shared, own)
-
-    def _associate_sending(self, joiner: SendOnlyJoiner, now: float) -> bytes:
-        """The answer to a host that is to send only."""
+    def _associate_sender(self, joiner: SendOnlyJoiner, now: float) -> bytes:
         given = self._sender(joiner.host).sender_id or 0
-        association = self._sending_association(given, self.epoch, self._gkm.key, now)
-        association.group.CopyFrom(self.description)
-        association.conference_id = self.conference_id
-        association.description.CopyFrom(self._setting.signed_description)
-        request = joiner.request
-        return seal_sending(request.hpke_suite, request.hpke_public_key, joiner.request_hash, association)
-
-    def _sending_association(self, sender_id: int, epoch: int, key: GroupKey, now: float) -> SendingAssociation:
-        suite = suite_named(self.policy.suite)
-        own: TrafficKey = derive_traffic_key(key, self.domain, self.id, epoch, suite, sender_id)
-        return SendingAssociation(
-            sender_id=sender_id,
-            epoch=epoch,
-            keymat=own.reveal(),
-            activation_ms=max(0, round((self._activates_at - now) * 1000)),
-        )
+        epoch = Epoch(self.epoch, self._gkm.key, self._activates_at)
+        return self._answers.of_sender(joiner, given, epoch, now)
 
     def _next_epoch(self, now: float, old: int) -> int:
         """Never one that was, never less than the clock, never one whose tag could be taken for the last one's."""
@@ -849,3 +821,6 @@ class Group:
         while epoch_tag(epoch) == epoch_tag(old):
             epoch += 1
         return epoch
+
+    def _record_of(self, member: Member) -> MemberRecord:
+        return record_of(member, self._source_keys.of(member.sender_id))

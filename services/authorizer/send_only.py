@@ -10,7 +10,6 @@ then it asks. Sans-I/O.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +21,7 @@ from mcsa.registration import seal_sending, verify_user_statement
 from mcsa.sealing import check_public_key
 from mcsa.trust import Trust
 from mcsa.v1.authorizer_pb2 import RegisterSenderRequest, RenewSenderRequest, RenewSenderResponse
+from services.authorizer.addresses import check_source
 from services.authorizer.batch import SendOnlyJoiner
 from services.authorizer.events import Decided
 from services.authorizer.group import Group
@@ -67,7 +67,7 @@ class SendOnly:
         group, host = self.kept.find_group(message.group_id), str(request.caller.id)
         if not group.renew_send_only(host, message.sender_id, now):
             return [Answer(request.token, RenewSenderResponse(register_again=True))]
-        response = RenewSenderResponse()
+        response = RenewSenderResponse(time_ms=round(now * 1000))
         association = group.sending_key(host, now)
         if association is not None and association.epoch > message.have_epoch:
             key = message.hpke_public_key
@@ -83,10 +83,8 @@ class SendOnly:
         if host.id.kind != "host":
             raise Refused("not-allowed", "hosts-send", "only a host can send without being a member")
         _check_key(group, message.hpke_suite, message.hpke_public_key)
-        try:
-            ipaddress.ip_address(message.address)
-        except ValueError:
-            raise Refused("address", "source-address", "the host's own address is malformed") from None
+        check_source(message.address)
+        _check_heard(group, message.address)
         conference = self.kept.find_conference(group.conference_id)
         user = None
         if message.HasField("user_statement"):
@@ -104,6 +102,14 @@ class SendOnly:
         sender = self.kept.find_group(message.group_id).send_only.get(str(request.caller.id))
         if sender is None or sender.sender_id != message.sender_id:
             raise Refused("not-allowed", "send-only", "this host sends to the group no longer; register again")
+
+
+def _check_heard(group: Group, address: str) -> None:
+    """In a source-specific group routers carry what its sources send, and nobody else's: nobody would hear."""
+    sources = group.description.sources
+    if sources and address not in sources:
+        sentence = f"the group is source-specific: it is sent to from {', '.join(sources)} only, not from {address}"
+        raise Refused("address", "sources", sentence)
 
 
 def _check_key(group: Group, suite: str, public_key: bytes) -> None:

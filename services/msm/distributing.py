@@ -11,11 +11,11 @@ again gets another block, and what was not reported is for the newcomers to find
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from mcsa.addresses import is_canonical
 from mcsa.distribution import access_list_hash, check_access, open_right, parse_access_list, unseal_access_list
 from mcsa.endpoint import Answer, Count, Refuse, Requested
 from mcsa.envelope import payload_hash
@@ -48,6 +48,7 @@ class Renewing:
     group_id: bytes
     key: SealingKey | None = None
     request_hash: bytes = b""
+    asked_at: float = 0.0
 
 
 @dataclass(slots=True)
@@ -88,18 +89,18 @@ class Distributing:
             return []
         return self._take(membership, gsa.distribution_right, gsa.access_list, now)
 
-    def renewal(self, membership: Membership) -> tuple[RenewRequest, Renewing]:
+    def renewal(self, membership: Membership, now: float) -> tuple[RenewRequest, Renewing]:
         """The request, and the token for its answer."""
         group_id, policy = membership.group.group_id, membership.group.policy
         if scheme_named(policy.gkm).distributors == "none":
-            return RenewRequest(group_id=group_id), Renewing(group_id)
+            return RenewRequest(group_id=group_id), Renewing(group_id, asked_at=now)
         post, key = self._posts.get(group_id), SealingKey.generate(policy.hpke)
         request = RenewRequest(group_id=group_id, hpke_public_key=key.public)
         if post is not None:
             request.access_list = access_list_hash(post.raw_access_list)
             done = post.used_up and not self.reports.any_of(group_id)
             request.used_up = post.right.first_sender_id if done else 0
-        return request, Renewing(group_id, key, payload_hash(request))
+        return request, Renewing(group_id, key, payload_hash(request), now)
 
     def renewed(self, membership: Membership, token: Renewing, response: RenewResponse, now: float) -> list[Any]:
         """Its answer: without a right there is none any more."""
@@ -188,10 +189,8 @@ class Distributing:
         if message.hpke_suite != membership.group.policy.hpke:
             sentence = f"this group's policy asks for HPKE suite '{membership.group.policy.hpke}'"
             raise Refused("policy", "group-policy.hpke", sentence)
-        try:
-            ipaddress.ip_address(message.address)
-        except ValueError:
-            raise Refused("address", "source-address", "the host's own address is malformed") from None
+        if not is_canonical(message.address):
+            raise Refused("address", "source-address", "the host's own address is malformed")
         user = None
         if message.HasField("user_statement"):
             user = str(verify_user_statement(message, request.caller, membership.authorizer, self.trust, now).id)

@@ -14,7 +14,7 @@ import os
 import selectors
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from mcsa.errors import Refused
@@ -22,7 +22,8 @@ from mcsa.esp.outbound import SealedBatch
 from mcsa.shell.clock import system_now
 from mcsa.shell.marking import Marking
 from mcsa.updates import PORT as UPDATE_PORT
-from services.msm.path import GroupPath, Received
+from services.msm.path import GroupPath, Outgoing
+from services.msm.received import Received, ReceivedRun
 from services.msm.relaying import Relayed
 from services.msm.wires import Wire
 
@@ -37,6 +38,7 @@ class GroupEngine:
 
     def __init__(self, path: GroupPath, wire: Wire, tell: Callable[[Any], None]) -> None:
         self.path = path
+        path.own_address = wire.address
         self._wire = wire
         self._tell = tell
         self.outlets: tuple[Outlet, ...] = ()  # replaced, never changed
@@ -45,6 +47,8 @@ class GroupEngine:
         self._sealing = threading.Lock()  # several doors may say something; batches share a buffer
         self._queue: deque[Any] = deque()
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._marking: Marking | None = None  # of what was said last, where it waits for others
+        self._wake_at: float | None = None  # until then the receive thread waits; None: for what arrives
         self._closing = False
         name = path.group.name or path.group.group_id.hex()[:8]
         self._thread = threading.Thread(target=self._receive, name=f"receive {name}", daemon=True)
@@ -53,6 +57,11 @@ class GroupEngine:
     def marking(self) -> Marking:
         """Of what was received last, where the wire is transparent. For outlets, while they are given it."""
         return self._wire.marking
+
+    def counters(self) -> dict[str, int]:
+        """What became of packets, by cause; `overrun` is the kernel's word (`Wire.overruns`)."""
+        overruns = self._wire.overruns
+        return {**self.path.counters, **({"overrun": overruns} if overruns else {})}
 
     def start(self) -> None:
         """Packets pass from now on. Outlets are set before."""
@@ -80,13 +89,28 @@ class GroupEngine:
     # ---- network to applications
 
     def _receive(self) -> None:
-        watch = selectors.DefaultSelector()
-        watch.register(self._wire, selectors.EVENT_READ)
-        watch.register(self._wake_read, selectors.EVENT_READ)
-        while not self._closing:
-            watch.select(POLL_FOR)
-            self._take_control()
-            self._read_burst()
+        with selectors.DefaultSelector() as watch:
+            watch.register(self._wire, selectors.EVENT_READ)
+            watch.register(self._wake_read, selectors.EVENT_READ)
+            while not self._closing:
+                watch.select(self._poll_for())
+                self._take_control()
+                self._read_burst()
+                self._send_what_is_due()
+
+    def _poll_for(self) -> float:
+        if not self.path.authenticates_sources:
+            return POLL_FOR
+        with self._sealing:  # so that who says something meanwhile sees for how long this thread will wait
+            wake_at = self._wake_at = self.path.wake_at()
+        return POLL_FOR if wake_at is None else min(POLL_FOR, max(0.0, wake_at - system_now()))
+
+    def _send_what_is_due(self) -> None:
+        """Where the policy authenticates sources: what its time brings."""
+        if self._wake_at is None or (now := system_now()) < self._wake_at:
+            return
+        with self._sealing:
+            self._send_out(self.path.woken(now), self._marking)
 
     def _take_control(self) -> None:
         try:
@@ -106,16 +130,27 @@ class GroupEngine:
             self._pass_up(found)
 
     def _pass_up(self, found: list[Any]) -> None:
-        received = [item for item in found if isinstance(item, Received)]
+        received: list[Received] = []
+        for item in found:
+            if isinstance(item, Received):
+                received.append(item)
+                continue
+            self._hear(received)
+            received = []
+            if isinstance(item, ReceivedRun):
+                self._hear(item)
+            else:
+                self._tell(item)
+        self._hear(received)
+
+    def _hear(self, received: Sequence[Received]) -> None:
         if received:
             (self.heard or self.deliver)(received)
-        if len(received) < len(found):
-            for item in found:
-                if not isinstance(item, Received):
-                    self._tell(item)
 
     def deliver(self, found: Sequence[Received]) -> None:
         """Gives packets to this host's applications. From any thread."""
+        if self.path.authenticates_sources:  # a relaying agent carries on also what isn't proved yet
+            found = [packet for packet in found if packet.is_heard]
         for outlet in self.outlets:
             outlet(found)
 
@@ -133,6 +168,9 @@ class GroupEngine:
         if destination_port == UPDATE_PORT:
             self.path.counters["unsent.port"] += len(payloads)
             return
+        if not self._wire.may_send:
+            self.path.counters["unsent.not-a-source"] += len(payloads)
+            return
         if payloads and max(map(len, payloads)) > self.path.largest_payload:
             payloads = self._fitting(payloads)
         with self._sealing:
@@ -147,7 +185,13 @@ class GroupEngine:
     def _seal_and_send(
         self, payloads: Sequence[bytes], source_port: int, destination_port: int, marking: Marking | None
     ) -> None:
-        if self.said is not None:
+        if self.path.authenticates_sources:
+            self._marking = marking
+            self._send_out(self.path.say(payloads, source_port, destination_port, system_now()), marking)
+            wake_at = self.path.wake_at()
+            if wake_at is not None and (self._wake_at is None or wake_at < self._wake_at):
+                os.write(self._wake_write, b"\0")
+        elif self.said is not None:
             self._send_and_hear(payloads, source_port, destination_port, marking, self.said)
         elif len(payloads) == 1:
             packet = self.path.seal(payloads[0], source_port, destination_port)
@@ -156,6 +200,14 @@ class GroupEngine:
         else:
             for batch in self.path.seal_batches(payloads, source_port, destination_port):
                 self._send_batch(batch, marking)
+
+    def _send_out(self, outgoing: Iterable[Outgoing], marking: Marking | None) -> None:
+        """What authenticates its source; where this host is a relaying agent, it carries that on too. Packets of one
+        block have the marking of the last of them."""
+        for each in outgoing:
+            self._send_batch(each.packets, marking)
+            if self.said is not None:
+                self.said(each.heard)
 
     def _send_and_hear(
         self,

@@ -14,7 +14,7 @@ from mcsa.errors import Rejected
 from mcsa.shell.local_batches import IncomingBatch, is_outgoing_batch, parse_outgoing_batch
 from mcsa.shell.local_frames import FrameClient, FrameServer, OutgoingFrame, parse_outgoing
 from services.msm.engine import BURST, POLL_FOR, GroupEngine
-from services.msm.path import Received
+from services.msm.received import Received, together
 
 
 class LocalOutlet:
@@ -49,9 +49,9 @@ class LocalOutlet:
         """Gives packets to all applications. From any thread."""
         if not self._frames.clients:
             return
-        for (sender_id, source_port, destination_port), packets in groupby(found, _stream):
-            payloads = [packet.payload for packet in packets]
-            self._deliver_batch(IncomingBatch(sender_id, source_port, destination_port, payloads))
+        for first, payloads in together(found):
+            batch = IncomingBatch(first.sender_id, first.source_port, first.destination_port, payloads)
+            self._deliver_batch(batch)
 
     def _deliver_batch(self, batch: IncomingBatch) -> None:
         messages: list[tuple[int, Sequence[bytes]]] = []  # made once, and only if somebody wants them
@@ -67,17 +67,17 @@ class LocalOutlet:
                     self._frames.deliver_to(client, (frame,))
 
     def _send(self) -> None:
-        watch = selectors.DefaultSelector()
-        watch.register(self._frames, selectors.EVENT_READ)
-        watch.register(self._stop_read, selectors.EVENT_READ)
-        while not self._closing:
-            for key, _ in watch.select(POLL_FOR):
-                if key.fileobj is self._frames:
-                    client = self._frames.accept()
-                    if client is not None:
-                        watch.register(client, selectors.EVENT_READ)
-                elif isinstance(key.fileobj, FrameClient):
-                    self._send_from(key.fileobj, watch)
+        with selectors.DefaultSelector() as watch:
+            watch.register(self._frames, selectors.EVENT_READ)
+            watch.register(self._stop_read, selectors.EVENT_READ)
+            while not self._closing:
+                for key, _ in watch.select(POLL_FOR):
+                    if key.fileobj is self._frames:
+                        client = self._frames.accept()
+                        if client is not None:
+                            watch.register(client, selectors.EVENT_READ)
+                    elif isinstance(key.fileobj, FrameClient):
+                        self._send_from(key.fileobj, watch)
 
     def _send_from(self, client: FrameClient, watch: selectors.BaseSelector) -> None:
         """What a client has said so far: frames that are alike leave together, a batch as it came."""
@@ -111,7 +111,6 @@ class LocalOutlet:
 
 
 _ports = attrgetter("source_port", "destination_port")
-_stream = attrgetter("sender_id", "source_port", "destination_port")
 
 
 def _unregister(watch: selectors.BaseSelector, client: FrameClient, descriptor: int) -> None:

@@ -9,10 +9,12 @@ from functools import partial
 from typing import Any
 
 from mcsa import subjects
+from mcsa.addresses import canonical
 from mcsa.endpoint import Endpoint
 from mcsa.errors import Refused
 from mcsa.shell.assembly import Assembly
 from mcsa.shell.bus import BusUnavailable, End, Headers
+from mcsa.shell.limits import check_open_files
 from mcsa.shell.service import RunningService
 from mcsa.v1.types_pb2 import GroupDescription
 from services.msm.agent import AgentAtWork
@@ -20,6 +22,7 @@ from services.msm.config import MsmSettings
 from services.msm.core import MsmCore, Settings
 from services.msm.drivers import DriverSettings, GroupAtWork, driver_named
 from services.msm.drivers.interface import Tell
+from services.msm.drivers.relay import RelayedGroup
 from services.msm.events import (
     CloseGroup,
     Distribute,
@@ -35,8 +38,10 @@ from services.msm.events import (
 )
 from services.msm.gpad import Accepted
 from services.msm.path import GroupPath
-from services.msm.sending_at_work import SendingAtWork
 from services.msm.withdrawal_key import load_withdrawal_key
+
+FILES_OF_A_GROUP = 32
+"""Files that have to be free for one more group: it takes 8, and more with each application; the rest is the bus's."""
 
 
 class MsmService:
@@ -63,7 +68,8 @@ class MsmService:
         credentials = self._assembly.credentials
         accepts = [Accepted(line.authorizer, line.network, line.through) for line in settings.accepts]
         key = load_withdrawal_key(settings.state / "withdrawal.key")
-        core_settings = Settings(settings.address, settings.directory, accepts, settings.hpke_suite, key)
+        own = canonical(settings.address)
+        core_settings = Settings(own, settings.directory, accepts, settings.hpke_suite, key)
         core = self.make_core(core_settings)
         endpoint = Endpoint(
             subjects.MSM,
@@ -123,8 +129,8 @@ class MsmService:
         match effect:
             case OpenGroup():
                 self._open(effect, self._driver.open)
-            case OpenSending():
-                self._open(effect, partial(SendingAtWork, self._driver_settings))
+            case OpenSending():  # with whatever driver: there is nothing to bring to applications
+                self._open(effect, partial(RelayedGroup, self._driver_settings, send_only=True))
             case StartRelaying():
                 agent = AgentAtWork(self._groups[effect.backbone_id].engine, self._groups[effect.leaf_id].engine)
                 self._agents[effect.leaf_id] = agent
@@ -169,6 +175,7 @@ class MsmService:
     ) -> None:
         tell, group_id = self._running.feed_from_thread, effect.group.group_id
         try:
+            check_open_files(FILES_OF_A_GROUP, f"the group {effect.group.name}")
             group = open_(effect.domain, effect.group, self._tell_from_path)
         except Refused as refused:
             tell(GroupFailed(group_id, refused.sentence))

@@ -22,9 +22,11 @@ def described(
     groups: int = 2,
     policy: GroupPolicy | None = None,
     sources: tuple[str, ...] = (),
+    network: str = "239.255.77.",
     start: int = int(NOW),
     end: int = 0,
     repeats: Sequence[RepeatTimes] = (),
+    secret: bytes = SECRET,
 ) -> bytes:
     """A signed announcement."""
     description = ConferenceDescription(
@@ -42,7 +44,7 @@ def described(
             name="control" if number == 0 else f"audio{number}",
             media="application" if number == 0 else "audio",
             format="mcsa" if number == 0 else "96",
-            address=f"239.255.77.{number + 1}",
+            address=f"{network}{number + 1}",
             port=7000 + 2 * number,
             ttl=8,
             sources=sources,
@@ -56,7 +58,7 @@ def described(
         described_groups,
         origin_address="198.51.100.2",
         version=version,
-        withdrawal=hashlib.sha256(SECRET).digest(),
+        withdrawal=hashlib.sha256(secret).digest(),
     )
     alice = world.user("alice")
     return append_signature(text, alice.sign(ANNOUNCEMENT_LABEL, text), alice.identity.fingerprint)

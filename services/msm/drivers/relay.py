@@ -26,12 +26,15 @@ class RelayedGroup:
         tell: Tell,
         *,
         transparent: bool = False,
+        send_only: bool = False,
         outlet: Callable[[GroupEngine], Outlet] | None = None,
     ) -> None:
-        """`transparent`: the wire's. `outlet` is made for the engine, and delivers beside the local socket."""
+        """`transparent`, `send_only`: the wire's. `outlet`, made for the engine, is beside the local socket."""
         self._address = settings.address
         with ExitStack() as opened:
-            wire = open_wire(group, settings.address, offload=settings.offload, transparent=transparent)
+            wire = open_wire(
+                group, settings.address, offload=settings.offload, transparent=transparent, send_only=send_only
+            )
             opened.callback(wire.close)
             self.engine = GroupEngine(settings.make_path(domain, group), wire, tell)
             opened.callback(self.engine.close)
@@ -57,7 +60,7 @@ class RelayedGroup:
         return largest_of(self.engine.path.group, self._address)
 
     def counters(self) -> Mapping[str, int]:
-        return dict(self.engine.path.counters)
+        return self.engine.counters()
 
     def control(self, effect: Any) -> None:
         self.engine.control(effect)

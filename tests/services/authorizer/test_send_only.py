@@ -91,7 +91,7 @@ def test_it_gets_the_key_of_its_own_spi_and_nothing_else(desk: SendOnlyDesk):
             key = derive_traffic_key(group.key, group.domain, group.id, group.epoch, suite, other.sender_id)
             assert key.reveal() not in everything
     told = {field.name for field in association.DESCRIPTOR.fields}
-    assert told == {"group", "conference_id", "description", "sender_id", "epoch", "keymat", "activation_ms"}
+    assert told == {"group", "conference_id", "description", "sender_id", "epoch", "keymat", "activation_ms", "time_ms"}
 
 
 def test_it_is_in_the_roster_as_no_member_and_replaces_no_key(desk: SendOnlyDesk):
@@ -163,6 +163,15 @@ def test_what_a_request_to_send_is_refused_for(desk: SendOnlyDesk, field: str, v
     request = desk.sender_request(desk.open_group().id)
     setattr(request, field, value)
     assert refused(desk.ask, "register-sender", request, desk.world.host("echo")).rule == rule
+
+
+def test_to_a_source_specific_group_only_its_sources_send(desk: SendOnlyDesk):
+    group = desk.open_group()
+    group.description.sources.extend(["198.51.100.8"])
+    request = desk.sender_request(group.id)
+    assert refused(desk.ask, "register-sender", request, desk.world.host("echo")).rule == "sources"
+    group.description.sources.append("198.51.100.9")
+    assert desk.send_only(group).sender_id == 2
 
 
 def test_a_user_is_no_host(desk: SendOnlyDesk):
