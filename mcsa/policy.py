@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from mcsa.errors import Refused
 from mcsa.v1.types_pb2 import GroupPolicy
 
@@ -30,6 +32,8 @@ _CHOICES = {
     "wire": ("udp", "esp"),
     "hpke": ("x25519", "x-wing"),
 }
+_TRUTHS = {"true": True, "false": False}
+_KINDS = {bool: "true or false", int: "number", str: "text"}
 _RANGES = {
     "batch_ms": (0, 10_000),
     "activation_ms": (0, 60_000),
@@ -62,6 +66,25 @@ def complete_policy(asked: GroupPolicy) -> GroupPolicy:
         _refuse("ejection_deactivation_ms", "the old key must outlive the activation delay (RFC 5374, DTD > ATD)")
     if policy.beacon_silence_ms < 3 * policy.beacon_ms:
         _refuse("beacon_silence_ms", "a sender must be allowed to miss two beacons: at least three times beacon_ms")
+    return policy
+
+
+def parse_policy(texts: Iterable[str]) -> GroupPolicy:
+    """What "name=value" texts say, as announcements and command lines have them; "True" and "False" in any case.
+
+    `Refused("policy")` where a name is none, or a value none of its kind; whether it can be so is `complete_policy`'s.
+    """
+    policy = GroupPolicy()
+    fields = GroupPolicy.DESCRIPTOR.fields_by_name
+    for text in texts:
+        name, _, value = text.partition("=")
+        if name not in fields:
+            _refuse(name[:40], f"no policy has that name; there are: {', '.join(fields)}")
+        kind = type(getattr(policy, name))
+        try:
+            setattr(policy, name, _TRUTHS[value.lower()] if kind is bool else kind(value))
+        except (KeyError, ValueError):
+            _refuse(name, f"'{value[:40]}' is no {_KINDS[kind]}")
     return policy
 
 

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from mcsa.cli.schemes import CkgdsOffered, Gkm
+from mcsa.cli.schemes import CkgdsOffered, Gkm, Policy, asked_policy
 from mcsa.cli.showing import (
     HostOption,
     JsonOption,
@@ -28,7 +28,7 @@ from mcsa.errors import Refused
 from mcsa.sdk.conference import Conference, Connection, connect
 from mcsa.v1.csm_pb2 import ConferenceState
 from mcsa.v1.msm_pb2 import Session
-from mcsa.v1.types_pb2 import GroupDescription, GroupPolicy
+from mcsa.v1.types_pb2 import GroupDescription
 
 app = typer.Typer(help="Hold conferences.", no_args_is_help=True)
 
@@ -71,6 +71,7 @@ def start(
     audio: Annotated[int, typer.Option(help="Port of an audio group; 0 for none.")] = 0,
     wait: Annotated[float, typer.Option(help="Seconds for others to join before the conference-call.")] = 60.0,
     gkm: Gkm = "",
+    policy: Policy = None,
     ckgds: CkgdsOffered = None,
     open_to_all: Annotated[bool, typer.Option("--open", help="Any verifiable user may join.")] = False,
     json: JsonOption = False,
@@ -78,6 +79,7 @@ def start(
     """Convene a conference. The call goes out when all accepted users have joined, at the latest after --wait."""
     if not accept and not open_to_all:
         raise typer.BadParameter("say who may join by --accept, or --open")
+    group_policy = asked_policy(policy, gkm)
 
     async def work() -> ConferenceState:
         async with connect(host=host, user=user, passphrase=passphrase) as me:
@@ -90,7 +92,7 @@ def start(
                 wait=wait,
                 open_to_all=open_to_all,
                 ckgds=ckgds or (),
-                policy=GroupPolicy(gkm=gkm) if gkm else None,
+                policy=group_policy,
             )
             return conference.state
 

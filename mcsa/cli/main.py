@@ -10,7 +10,7 @@ import typer
 
 from mcsa import __version__
 from mcsa.cli import ca, conference, doctor, domain, record, store
-from mcsa.cli.schemes import Ckgds, Gkm
+from mcsa.cli.schemes import Ckgds, Gkm, Policy
 from mcsa.cli.showing import complaints, refuse
 from mcsa.errors import Refused, Rejected
 
@@ -54,12 +54,13 @@ def demo(
     json: Annotated[Path | None, typer.Option(help="Write steps and figures to this file.")] = None,
     audio: Annotated[Path | None, typer.Option(help="16-bit PCM WAV file to play.", exists=True)] = None,
     lines: Annotated[str, typer.Option(help='File of lines to say, or "-" for standard input.')] = "",
+    policy: Policy = None,
 ) -> None:
     """Hold a conference on this machine, told step by step: hosts in network namespaces, every service a process."""
     from mcsa.demo.command import run_demo  # it needs the services, which other commands do without
     from mcsa.demo.options import Options
 
-    raise typer.Exit(run_demo(Options(hosts, gkm, ckgds, json, audio, lines)))
+    raise typer.Exit(run_demo(Options(hosts, gkm, ckgds, json, audio, lines, policy_texts=tuple(policy or ()))))
 
 
 def main() -> None:

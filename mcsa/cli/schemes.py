@@ -1,4 +1,4 @@
-"""Options that name a plug-in: help and completion know those that there are."""
+"""Options that name a plug-in or a policy: help and completion know those that there are."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Annotated
 import typer
 
 from mcsa import ckgds, gkm
+from mcsa.policy import complete_policy, parse_policy
+from mcsa.v1.types_pb2 import GroupPolicy
 
 
 def _gkm_names() -> list[str]:
@@ -20,6 +22,19 @@ def _ckgds_names() -> list[str]:
 GKM_HELP = f"Group key management protocol: {', '.join(_gkm_names())}; else the default."
 CKGDS_NAMES = ", ".join(_ckgds_names())
 
+_POLICY_NAMES = [field.name for field in GroupPolicy.DESCRIPTOR.fields]
+
+Policy = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--policy",
+        "-p",
+        metavar="NAME=VALUE",
+        help="Group policy, such as wire=esp or suite=aes-128-gcm; give it several times. "
+        f"Names: {', '.join(_POLICY_NAMES)}.",
+        autocompletion=lambda: [f"{name}=" for name in _POLICY_NAMES],
+    ),
+]
 Gkm = Annotated[str, typer.Option(help=GKM_HELP, autocompletion=_gkm_names)]
 Ckgds = Annotated[
     str,
@@ -31,3 +46,11 @@ CkgdsOffered = Annotated[
     list[str] | None,
     typer.Option("--ckgds", help=f"Key schemes offered, best first: {CKGDS_NAMES}.", autocompletion=_ckgds_names),
 ]
+
+
+def asked_policy(texts: list[str] | None, gkm_name: str) -> GroupPolicy | None:
+    """What `--policy` and `--gkm` say together; None where they say nothing. `Refused("policy")` where it can't be."""
+    policy = parse_policy(texts or ())
+    policy.gkm = gkm_name or policy.gkm
+    complete_policy(policy)
+    return policy if policy.ListFields() else None

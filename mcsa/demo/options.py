@@ -9,7 +9,7 @@ from mcsa import ckgds
 from mcsa.audio.wav import open_wav
 from mcsa.errors import Refused
 from mcsa.gkm import scheme_named
-from mcsa.policy import DEFAULTS
+from mcsa.policy import DEFAULTS, complete_policy, parse_policy
 from mcsa.v1.types_pb2 import GroupPolicy
 
 HOSTS = ("alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa")
@@ -38,8 +38,10 @@ class Options:
     audio: Path | None = None
     lines: str = ""
     folder: Path | None = None
+    policy_texts: tuple[str, ...] = ()  # "name=value", see `mcsa.policy`
 
     def __post_init__(self) -> None:
+        complete_policy(self.policy)
         if self.ckgds:
             ckgds.scheme_named(self.ckgds)
         if self.lines not in ("", "-") and not Path(self.lines).is_file():
@@ -52,13 +54,16 @@ class Options:
     @property
     def gkm_name(self) -> str:
         """The group key management protocol."""
-        return self.gkm or DEFAULTS.gkm
+        return self.gkm or parse_policy(self.policy_texts).gkm or DEFAULTS.gkm
 
     @property
     def policy(self) -> GroupPolicy:
         """Of the groups. Where the protocol has subgroups, two of them: half of the hosts in each."""
         half = -(-self.hosts // 2)
-        return GroupPolicy(gkm=self.gkm_name, subgroup_size=half if scheme_named(self.gkm_name).subgroups else 0)
+        policy = GroupPolicy(subgroup_size=half if scheme_named(self.gkm_name).subgroups else 0)
+        policy.MergeFrom(parse_policy(self.policy_texts))
+        policy.gkm = self.gkm_name
+        return policy
 
     @property
     def host_names(self) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from mcsa.conference_id import ID_SIZE, group_id_of
 from mcsa.errors import Refused, Rejected
 from mcsa.identity import SIGNATURE_SIZE
-from mcsa.policy import DEFAULTS, complete_policy
+from mcsa.policy import DEFAULTS, complete_policy, parse_policy
 from mcsa.sap.cache import WITHDRAWAL
 from mcsa.sap.sdp import LARGEST, Attributes, Media, Sdp, format_sdp, parse_sdp
 from mcsa.v1.msm_pb2 import Session
@@ -164,15 +164,9 @@ def _group(media: Media, conference_id: bytes, index: int) -> GroupDescription:
 
 
 def _policy(unusual: Sequence[str]) -> GroupPolicy:
-    policy = GroupPolicy()
-    fields = GroupPolicy.DESCRIPTOR.fields_by_name
     try:
-        for text in unusual:
-            name, _, value = text.partition("=")
-            kind = type(getattr(policy, fields[name].name))
-            setattr(policy, name, value == "True" if kind is bool else kind(value))
-        return complete_policy(policy)
-    except (KeyError, ValueError, Refused) as error:
+        return complete_policy(parse_policy(unusual))
+    except Refused as error:
         raise Rejected("announcement", f"policy: {error}") from None
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from mcsa.errors import Refused
-from mcsa.shell.multicast_errors import CODE, Attempt
+from mcsa.shell.multicast_errors import CODE, RAW, Attempt
 
 IP_PKTINFO = 8
 IP_MTU_DISCOVER = 10
@@ -29,6 +29,7 @@ SO_SNDBUFFORCE = 32
 SO_RCVBUFFORCE = 33
 _SIOCGIFADDR = 0x8915
 
+IPPROTO_ESP = 50  # IANA protocol numbers
 ESP_PORT = 4500  # RFC 3948 section 2: the port of UDP-encapsulated ESP
 BUFFER_SIZE = 8 << 20  # bytes: 60 ms of a full 1 Gbit/s link, even if the kernel's own overhead is left out
 _SOURCE_SPECIFIC = ipaddress.IPv4Network("232.0.0.0/8")  # RFC 4607 section 1
@@ -76,7 +77,8 @@ class GroupSocket(_Closing):
     `bind_group=False` makes a socket that only sends: it joins nothing and is bound to the interface's own address.
     `shared=True` lets several processes have the same group and port (each gets every datagram); without it a second
     one is refused, so that two MSMs on a host are noticed. With `fragment=False` a datagram that is longer than the
-    interface's MTU is refused instead of cut, and routers don't cut one either.
+    interface's MTU is refused instead of cut, and routers don't cut one either. `raw_esp=True` is no UDP socket, but
+    one for IP protocol 50; it has no port (`port` is 0), and several may always have the same group.
 
     Raises `Refused`. The socket blocks; for batches and segmentation offload use `.socket`.
     """
@@ -93,6 +95,7 @@ class GroupSocket(_Closing):
         *,
         shared: bool = False,
         fragment: bool = True,
+        raw_esp: bool = False,
     ) -> None:
         self.group = group
         self.port = port
@@ -100,7 +103,12 @@ class GroupSocket(_Closing):
         self.sources = tuple(sources)
         self._leave: list[tuple[int, bytes]] = []
         _check_group(group, self.sources or not bind_group)
-        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        with self._attempt(RAW).explained():
+            self.socket = (
+                socket.socket(socket.AF_INET, socket.SOCK_RAW, IPPROTO_ESP)
+                if raw_esp
+                else socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            )
         try:
             _pin(self.socket, self._attempt("send to"), ttl, loop)
             # Senders to several groups have the same address and port, so those may always share it.

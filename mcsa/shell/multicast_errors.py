@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from mcsa.errors import Refused
 
 CODE = "multicast-socket"
+RAW = "open a raw socket for"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,11 @@ class Attempt:
                 return "route", (
                     "no route leads there, or the interface is down. Mend it: ip link set dev <interface> up; "
                     "ip route add 224.0.0.0/4 dev <interface>"
+                )
+            case errno.EACCES | errno.EPERM if self.doing == RAW:
+                return "CAP_NET_RAW", (
+                    "ESP as IP protocol 50 takes a raw socket. Give the MSM the capability CAP_NET_RAW, or create the "
+                    "group with wire = udp"
                 )
             case errno.EACCES | errno.EPERM:
                 return "firewall", "a packet filter of this host forbids it. See its rules: nft list ruleset"

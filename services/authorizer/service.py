@@ -30,6 +30,7 @@ from mcsa.shell.service import RunningService
 from mcsa.shell.storage_key import StorageKeyAtRest
 from mcsa.shell.stream import LogStream
 from mcsa.updates import PORT as UPDATE_PORT
+from mcsa.v1.types_pb2 import GroupDescription
 from services.authorizer.config import AuthorizerSettings, HomeSettings
 from services.authorizer.core import AuthorizerCore, Settings
 from services.authorizer.events import (
@@ -207,25 +208,35 @@ class AuthorizerService:
         suite = suite_named(group.policy.suite)
         key = derive_traffic_key(effect.key, effect.domain, group.group_id, effect.epoch, suite, effect.sender_id)
         self._senders[group.group_id, effect.epoch] = OutboundAssociation(key)
-        loopback = ipaddress.ip_address(self._settings.address).is_loopback
-        if group.group_id not in self._sockets:
-            self._sockets[group.group_id] = GroupSocket(
-                group.address,
-                ESP_PORT,
-                self._settings.address,
-                ttl=group.ttl or 1,
-                bind_group=False,
-                loop=loopback,
-                fragment=False,  # what is too long for a datagram goes in parts (`mcsa/update_parts.py`)
-            )
+        if group.group_id in self._sockets:
+            return
+        try:
+            self._sockets[group.group_id] = self._open_socket(group)
+        except Refused as refused:  # the bus does alone
+            self._running.endpoint.counters["multicast.no-socket"] += 1
+            audit.warning("multicast.no-socket", group=group.name, why=refused.sentence)
+
+    def _open_socket(self, group: GroupDescription) -> GroupSocket:
+        raw_esp = group.policy.wire == "esp"
+        return GroupSocket(
+            group.address,
+            0 if raw_esp else ESP_PORT,
+            self._settings.address,
+            ttl=group.ttl or 1,
+            bind_group=False,
+            loop=ipaddress.ip_address(self._settings.address).is_loopback,
+            fragment=False,  # what is too long for a datagram goes in parts (`mcsa/update_parts.py`)
+            raw_esp=raw_esp,
+        )
 
     def _send(self, effect: SendToGroup) -> None:
         """By multicast beside the bus: members survive a broker's outage. Where the network does not carry it, the bus
         does alone."""
         sender = self._senders.get((effect.group_id, effect.epoch))
-        if sender is None:
+        socket = self._sockets.get(effect.group_id)
+        if sender is None or socket is None:
             return
         try:
-            self._sockets[effect.group_id].send(sender.seal(effect.payload, UPDATE_PORT, UPDATE_PORT))
+            socket.send(sender.seal(effect.payload, UPDATE_PORT, UPDATE_PORT))
         except Refused:
             self._running.endpoint.counters["multicast.unsent"] += 1

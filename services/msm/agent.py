@@ -1,4 +1,4 @@
-"""A relaying agent at work: what two relays of this host, of a subgroup and of the backbone, carry into one another.
+"""A relaying agent at work: what two engines of this host, of a subgroup and of the backbone, carry into one another.
 
     leaf's receive thread, its send thread for what this host says -> up   -> backbone's socket
     backbone's receive thread                                      -> down -> leaf's socket, applications
@@ -11,15 +11,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 
+from services.msm.engine import GroupEngine
 from services.msm.path import Received
-from services.msm.relay import GroupRelay
 from services.msm.relaying import RelayingAgent
 
 
 class AgentAtWork:
     """From `start` to `stop`."""
 
-    def __init__(self, backbone: GroupRelay, leaf: GroupRelay) -> None:
+    def __init__(self, backbone: GroupEngine, leaf: GroupEngine) -> None:
         self._backbone = backbone
         self._leaf = leaf
         self._agent = RelayingAgent(backbone.path, leaf.path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import ip_network
 from pathlib import Path
 
-from pydantic import BaseModel, ValidationInfo, field_validator
+from pydantic import BaseModel, Field, ValidationInfo, field_validator
 
 from mcsa.shell.settings import ServiceSettings
 
@@ -25,6 +25,25 @@ class AcceptedSettings(BaseModel):
         return str(ip_network(network))
 
 
+class LoopbackSettings(BaseModel):
+    """One group's UDP ports on loopback, for applications that can't use its local socket. Any user of this machine
+    can speak and listen there: say it only where all of them may."""
+
+    group: str
+    """Its name in its conference: "audio"."""
+    send: int
+    """What comes to this port of 127.0.0.1 is sent to the group."""
+    deliver: int
+    """What the group's others send is sent to this port of 127.0.0.1."""
+
+    @field_validator("send", "deliver")
+    @classmethod
+    def _check_port(cls, port: int) -> int:
+        if not 0 < port < 65_536:
+            raise ValueError(f"{port} is no UDP port")
+        return port
+
+
 class MsmSettings(ServiceSettings):
     """See `mcsa.shell.settings` for what all services have."""
 
@@ -36,6 +55,10 @@ class MsmSettings(ServiceSettings):
     """Authorizers that this host takes keys from; the first line that fits counts."""
     sockets: Path
     """Folder of the local sockets, 0700."""
+    driver: str = "relay"
+    """What carries the packets: "relay" (applications use local sockets), or another in `services/msm/drivers`."""
+    loopback: list[LoopbackSettings] = Field(default_factory=list)
+    """Groups that are also on UDP ports of loopback. None unless said."""
     offload: bool = True
     """Datagrams in batches by UDP_SEGMENT and UDP_GRO, where the kernel has them."""
     hpke_suite: str = "x25519"

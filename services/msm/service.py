@@ -1,9 +1,8 @@
-"""The MSM as a process: its core on the bus, a relay for each group."""
+"""The MSM as a process: its core on the bus, its driver on the network."""
 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -18,6 +17,7 @@ from mcsa.v1.types_pb2 import GroupDescription
 from services.msm.agent import AgentAtWork
 from services.msm.config import MsmSettings
 from services.msm.core import MsmCore, Settings
+from services.msm.drivers import DriverSettings, GroupAtWork, driver_named
 from services.msm.events import (
     CloseGroup,
     Distribute,
@@ -31,7 +31,6 @@ from services.msm.events import (
 )
 from services.msm.gpad import Accepted
 from services.msm.path import GroupPath
-from services.msm.relay import GroupRelay
 
 
 class MsmService:
@@ -39,8 +38,11 @@ class MsmService:
 
     def __init__(self, settings: MsmSettings) -> None:
         self._settings = settings
+        loopback = {line.group: (line.send, line.deliver) for line in settings.loopback}
+        driver_settings = DriverSettings(settings.address, settings.sockets, self.make_path, settings.offload, loopback)
+        self._driver = driver_named(settings.driver)(driver_settings)
         self._assembly = Assembly("msm", settings)
-        self._relays: dict[bytes, GroupRelay] = {}
+        self._groups: dict[bytes, GroupAtWork] = {}
         self._agents: dict[bytes, AgentAtWork] = {}  # by the leaf's id
         self._distributes: set[bytes] = set()  # groups for whose newcomers this host is there
         self._shares: dict[bytes, End] = {}  # those that it listens for
@@ -79,8 +81,9 @@ class MsmService:
     async def close(self) -> None:
         """Ends; the groups' memberships end with the leases, or are left by the CSM before."""
         await self._running.close()
-        for relay in self._relays.values():
-            relay.close()
+        for group in self._groups.values():
+            group.close()
+        self._driver.close()
         self._assembly.close()
 
     def _group_told(self, subject: str, raw: bytes, _headers: Headers) -> None:
@@ -93,23 +96,23 @@ class MsmService:
         self._running.feed(GroupMessage(group_id, raw))
 
     def _path_counters(self, group_id: bytes) -> Mapping[str, int]:
-        relay = self._relays.get(group_id)
-        return {} if relay is None else dict(relay.path.counters)
+        group = self._groups.get(group_id)
+        return {} if group is None else group.counters()
 
     def _perform(self, effect: Any) -> None:
         match effect:
             case OpenGroup():
                 self._open(effect)
             case StartRelaying():
-                agent = AgentAtWork(self._relays[effect.backbone_id], self._relays[effect.leaf_id])
+                agent = AgentAtWork(self._groups[effect.backbone_id].engine, self._groups[effect.leaf_id].engine)
                 self._agents[effect.leaf_id] = agent
                 agent.start()
             case StopRelaying():
                 self._agents.pop(effect.leaf_id).stop()
             case CloseGroup():
-                relay = self._relays.pop(effect.group_id, None)
-                if relay is not None:
-                    relay.close()
+                group = self._groups.pop(effect.group_id, None)
+                if group is not None:
+                    group.close()
             case Distribute():
                 self._distributes.add(effect.group_id)
                 self._running.spawn(self._share(effect.group_id))
@@ -117,9 +120,9 @@ class MsmService:
                 self._distributes.discard(effect.group_id)
                 self._running.spawn(self._share(effect.group_id))
             case _:
-                relay = self._relays.get(effect.group_id)
-                if relay is not None:
-                    relay.control(effect)
+                group = self._groups.get(effect.group_id)
+                if group is not None:
+                    group.control(effect)
 
     async def _share(self, group_id: bytes) -> None:
         """Listens to what a group's newcomers ask, or no longer, as it is wanted when this comes to it."""
@@ -136,17 +139,11 @@ class MsmService:
                     self._running.endpoint.counters[f"bus.{unavailable.rule}"] += 1
 
     def _open(self, effect: OpenGroup) -> None:
-        group = effect.group
-        tell = self._running.feed_from_thread
+        tell, group_id = self._running.feed_from_thread, effect.group.group_id
         try:
-            address = self._settings.address
-            shared = ipaddress.ip_address(address).is_loopback
-            path = self.make_path(effect.domain, group)
-            relay = GroupRelay(
-                path, address, self._settings.sockets, tell, shared=shared, offload=self._settings.offload
-            )
+            group = self._driver.open(effect.domain, effect.group, tell)
         except Refused as refused:
-            tell(GroupFailed(group.group_id, refused.sentence))
+            tell(GroupFailed(group_id, refused.sentence))
             return
-        self._relays[group.group_id] = relay
-        tell(GroupOpened(group.group_id, relay.socket_path))
+        self._groups[group_id] = group
+        tell(GroupOpened(group_id, group.socket_path))

@@ -178,3 +178,19 @@ def test_a_record_of_another_domain_is_refused(record: tuple[Path, Path], tmp_pa
     save_anchors(anchors, [World("example.net").authority.certificate])
     done = mcsa("record", "verify", str(file), "--anchors", str(anchors), folder=tmp_path)
     assert done.returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("policy", "why"),
+    [
+        ("wire=pigeon", "'pigeon' is none of udp, esp"),
+        ("wier=esp", "no policy has that name; there are: suite, gkm"),
+        ("lease_s=soon", "'soon' is no number"),
+        ("keep_key_on_join=perhaps", "'perhaps' is no true or false"),
+    ],
+)
+def test_a_policy_that_can_not_be_is_refused_before_anything_is_started(tmp_path: Path, policy: str, why: str) -> None:
+    for command in (["demo"], ["conference", "start", "Budget", "-a", "bob"]):
+        done = mcsa(*command, "--policy", policy, folder=tmp_path)
+        assert done.returncode == 1
+        assert why in done.stderr

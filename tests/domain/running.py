@@ -15,7 +15,7 @@ from mcsa.laboratory.namespaces import Laboratory
 from mcsa.sdk.conference import Conference, Connection, connect
 from mcsa.v1 import csm_pb2 as wire
 from mcsa.v1.msm_pb2 import GroupState
-from mcsa.v1.types_pb2 import GroupDescription
+from mcsa.v1.types_pb2 import GroupDescription, GroupPolicy
 
 HOSTS = {"alice": "alpha", "bob": "beta", "carol": "gamma"}
 TITLE = "a conference"
@@ -73,11 +73,15 @@ class RunningDomain:
 
     # ---- conferences
 
-    async def convene(self, *acceptable: str, wait: float = 60.0, media: bool = False) -> Conference:
+    async def convene(
+        self, *acceptable: str, wait: float = 60.0, media: bool = False, policy: GroupPolicy | None = None
+    ) -> Conference:
         """Alice's; the call goes out when all that are acceptable have joined."""
         groups = [GroupDescription(name="audio", media="audio", format="96", port=5004)] if media else []
         names = [self.id_of(user) for user in acceptable]
-        conference = await self.connections["alice"].convene(TITLE, acceptable_users=names, wait=wait, media=groups)
+        conference = await self.connections["alice"].convene(
+            TITLE, acceptable_users=names, wait=wait, media=groups, policy=policy
+        )
         self._in("alice", conference)
         return conference
 
@@ -93,9 +97,9 @@ class RunningDomain:
         self._in(user, conference)
         return conference
 
-    async def gather(self, *, media: bool = False) -> None:
+    async def gather(self, *, media: bool = False, policy: GroupPolicy | None = None) -> None:
         """All users in one conference, with a key."""
-        await self.convene(*self.users, media=media)
+        await self.convene(*self.users, media=media, policy=policy)
         for user in self.users[1:]:
             await self.join(user)
         await self.keyed()

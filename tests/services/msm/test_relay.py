@@ -19,27 +19,33 @@ from mcsa.shell.local import connect
 from mcsa.shell.local_frames import LARGEST_FRAME, OutgoingFrame, parse_incoming
 from mcsa.updates import PORT as UPDATE_PORT
 from mcsa.v1.types_pb2 import GroupDescription, GroupPolicy
+from services.msm.drivers import DriverSettings, driver_named
+from services.msm.drivers.relay import RelayDriver
 from services.msm.events import GroupMessage, InstallEpoch, SetRoster, SwitchSending, UnknownEpochSeen
-from services.msm.path import GroupPath
-from services.msm.relay import GroupRelay
 
 GROUP_ID, DOMAIN, EPOCH = bytes(range(16)), "example.org", 1_800_000_000_000
 KEY, NEXT = GroupKey(bytes(32)), GroupKey(b"\1" * 32)
 
 
+LOOPBACK = {"audio": (15_004, 15_006)}  # each host is a namespace of its own
+
+
+def _described(address: str, wire: str = "udp") -> GroupDescription:
+    policy = complete_policy(GroupPolicy(wire=wire))
+    return GroupDescription(group_id=GROUP_ID, name="audio", address=address, port=5004, ttl=2, policy=policy)
+
+
 class Side:
     """A relay on a host, and an application at its local socket."""
 
-    def __init__(self, laboratory: Laboratory, name: str, number: int, folder: Path, group: str, offload: bool) -> None:
+    def __init__(self, laboratory: Laboratory, name: str, number: int, folder: Path, group: str, how: str) -> None:
         host = laboratory[name]
         self.number = number
         self.told: list[Any] = []
-        description = GroupDescription(
-            group_id=GROUP_ID, name="audio", address=group, port=5004, ttl=2, policy=complete_policy(GroupPolicy())
-        )
+        description = _described(group, "esp" if how == "IP protocol 50" else "udp")
         with host.inside():
-            path = GroupPath(DOMAIN, description)
-            self.relay = GroupRelay(path, host.address, folder / name, self.told.append, offload=offload)
+            settings = DriverSettings(host.address, folder / name, offload=how == "batches", loopback=LOOPBACK)
+            self.relay = RelayDriver(settings).open(DOMAIN, description, self.told.append)
         laboratory.await_membership(host, group)
         self.application = connect(Path(self.relay.socket_path), socket.SOCK_SEQPACKET)
         self.application.settimeout(5.0)
@@ -62,7 +68,7 @@ class Side:
         self.relay.close()
 
 
-@pytest.fixture(params=[True, False], ids=["batches", "one by one"])
+@pytest.fixture(params=["batches", "one by one", "IP protocol 50"])
 def sides(request: pytest.FixtureRequest, laboratory: Laboratory, tmp_path: Path) -> Iterator[tuple[Side, Side]]:
     group = laboratory.plan.group(61)
     alpha = Side(laboratory, "alpha", 1, tmp_path, group, request.param)
@@ -84,9 +90,9 @@ def test_what_an_application_sends_arrives_whole_in_order_at_the_others(sides: t
     assert heard == [(1, port, payload) for port, payload in said]
     gamma.say(b"and back")
     assert alpha.hear() == (2, 5004, b"and back")
-    assert alpha.relay.path.counters["sent"] == len(said)
-    assert gamma.relay.path.counters["opened"] == len(said)
-    assert not [cause for cause in gamma.relay.path.counters if cause in ("replay", "integrity", "own")]
+    assert alpha.relay.counters()["sent"] == len(said)
+    assert gamma.relay.counters()["opened"] == len(said)
+    assert not [cause for cause in gamma.relay.counters() if cause in ("replay", "integrity", "own")]
 
 
 def test_an_application_can_not_speak_as_the_authorizer_nor_send_rubbish(sides: tuple[Side, Side]) -> None:
@@ -95,8 +101,8 @@ def test_an_application_can_not_speak_as_the_authorizer_nor_send_rubbish(sides: 
     alpha.application.send(b"x")
     alpha.say(b"after")
     assert gamma.hear() == (1, 5004, b"after")
-    assert alpha.relay.path.counters["unsent.port"] == 1
-    assert alpha.relay.path.counters["unsent.frame"] == 1
+    assert alpha.relay.counters()["unsent.port"] == 1
+    assert alpha.relay.counters()["unsent.frame"] == 1
     assert not [event for event in gamma.told if isinstance(event, GroupMessage)]
 
 
@@ -120,3 +126,47 @@ def test_closing_disconnects_the_application(sides: tuple[Side, Side]) -> None:
     assert alpha.application.recv(10) == b""
     with pytest.raises(Refused):
         connect(Path(alpha.relay.socket_path), socket.SOCK_SEQPACKET)
+
+
+def test_an_application_may_use_udp_on_loopback_where_that_is_asked_for(
+    sides: tuple[Side, Side], laboratory: Laboratory
+) -> None:
+    _, gamma = sides
+    send, deliver = LOOPBACK["audio"]
+    with laboratory["alpha"].inside(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as application:
+        application.bind(("127.0.0.1", deliver))
+        application.settimeout(5.0)
+        for number in range(40):
+            application.sendto(b"media %d" % number, ("127.0.0.1", send))
+        assert [gamma.hear() for _ in range(40)] == [(1, 5004, b"media %d" % number) for number in range(40)]
+        gamma.say(b"control", 5005)  # not the announced port
+        gamma.say(b"back")
+        assert application.recv(100) == b"back"
+
+
+def test_a_loopback_port_that_is_taken_is_refused_with_the_way_out(laboratory: Laboratory, tmp_path: Path) -> None:
+    host, group = laboratory["alpha"], laboratory.plan.group(62)
+    description = _described(group)
+    with host.inside(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.bind(("127.0.0.1", LOOPBACK["audio"][0]))
+        driver = RelayDriver(DriverSettings(host.address, tmp_path, loopback=LOOPBACK))
+        with pytest.raises(Refused, match="15004 of loopback is taken: choose another in `loopback`"):
+            driver.open(DOMAIN, description, [].append)
+        other.close()
+        driver.open(DOMAIN, description, [].append).close()  # nothing was left behind
+
+
+def test_without_loopback_in_the_configuration_nothing_listens_there(laboratory: Laboratory, tmp_path: Path) -> None:
+    host, group = laboratory["alpha"], laboratory.plan.group(63)
+    description = _described(group)
+    with host.inside():
+        opened = RelayDriver(DriverSettings(host.address, tmp_path)).open(DOMAIN, description, [].append)
+        listening = host.run(["ss", "-Hulnp"])
+        opened.close()
+    assert ":4500" in listening
+    assert "127.0.0.1" not in listening
+
+
+def test_an_unknown_driver_is_refused_with_those_there_are() -> None:
+    with pytest.raises(Refused, match="there is no driver 'carrier-pigeon'; there are: relay"):
+        driver_named("carrier-pigeon")

@@ -1,0 +1,86 @@
+"""What a driver is to the MSM.
+
+A driver is one module in this package with a class that satisfies `Driver` and is named in its `DRIVER`. A host has
+one, for all its groups. What packets are, which keys open them and who may send is decided elsewhere (`GroupPath`, the
+core): a driver moves plaintext between applications and the wire.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, Protocol
+
+from mcsa.errors import Refused
+from mcsa.v1.types_pb2 import GroupDescription
+from services.msm.engine import GroupEngine
+from services.msm.path import GroupPath
+
+Tell = Callable[[Any], None]
+"""Takes events for the core (`services.msm.events`), from any thread."""
+
+
+@dataclass(frozen=True, slots=True)
+class DriverSettings:
+    """What a host's operator decides, and how a packet path is made."""
+
+    address: str  # this host's own, on the interface that carries the multicast
+    sockets: Path  # folder of the local sockets
+    make_path: Callable[[str, GroupDescription], GroupPath] = GroupPath
+    offload: bool = True
+    loopback: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # by group name: see `loopback.py`
+
+
+class GroupAtWork(Protocol):
+    """One group that is open."""
+
+    @property
+    def socket_path(self) -> str:
+        """Where this host's CSM and applications connect (`mcsa.shell.local_frames`)."""
+
+    @property
+    def engine(self) -> GroupEngine:
+        """For relaying agents; `Refused("driver")` where packets don't pass through user space."""
+
+    def counters(self) -> Mapping[str, int]:
+        """What was sent, opened and dropped, by cause."""
+
+    def control(self, effect: Any) -> None:
+        """An effect of the core on this group (`mcsa.path_control`); in order, none after `close`."""
+
+    def close(self) -> None:
+        """Leaves the group, disconnects the applications. May be called twice."""
+
+
+class Driver(Protocol):
+    """All groups of one host. Raises `Refused` when it is made where the host can't have it."""
+
+    def __init__(self, settings: DriverSettings) -> None: ...
+
+    def open(self, domain: str, group: GroupDescription, tell: Tell) -> GroupAtWork:
+        """Joins the group. Keys derive under `domain`. Raises `Refused` with what mends it."""
+
+    def close(self) -> None:
+        """After all groups are closed: what the driver has of its own goes."""
+
+
+@cache
+def drivers() -> Mapping[str, type[Driver]]:
+    """All there are, by name."""
+    package = importlib.import_module("services.msm.drivers")
+    names = [module.name for module in pkgutil.iter_modules(package.__path__)]
+    modules = {name: importlib.import_module(f"services.msm.drivers.{name}") for name in names}
+    return {name: module.DRIVER for name, module in modules.items() if hasattr(module, "DRIVER")}
+
+
+def driver_named(name: str) -> type[Driver]:
+    """The driver of that name, or `Refused` with the names there are."""
+    try:
+        return drivers()[name]
+    except KeyError:
+        sentence = f"there is no driver '{name}'; there are: {', '.join(sorted(drivers()))}"
+        raise Refused("driver", "unknown", sentence) from None

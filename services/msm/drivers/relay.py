@@ -1,0 +1,64 @@
+"""The `relay` driver: applications use a local socket. Needs no privilege where the wire form is UDP."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from typing import Any
+
+from mcsa.v1.types_pb2 import GroupDescription
+from services.msm.drivers.interface import DriverSettings, Tell
+from services.msm.engine import GroupEngine
+from services.msm.local_outlet import LocalOutlet
+from services.msm.loopback_outlet import LoopbackOutlet
+from services.msm.wires import open_wire
+
+
+class RelayedGroup:
+    """One group: its engine, its local socket, and UDP on loopback where that is asked for."""
+
+    def __init__(self, settings: DriverSettings, domain: str, group: GroupDescription, tell: Tell) -> None:
+        with ExitStack() as opened:
+            wire = open_wire(group, settings.address, offload=settings.offload)
+            opened.callback(wire.close)
+            self.engine = GroupEngine(settings.make_path(domain, group), wire, tell)
+            opened.callback(self.engine.close)
+            self._local = LocalOutlet(settings.sockets, self.engine)
+            opened.callback(self._local.close)
+            outlets = [self._local.deliver]
+            if group.name in settings.loopback:
+                loopback = LoopbackOutlet(self.engine, *settings.loopback[group.name])
+                opened.callback(loopback.close)
+                outlets.append(loopback.deliver)
+            self.engine.outlets = tuple(outlets)
+            self.engine.start()
+            self._opened = opened.pop_all()
+
+    @property
+    def socket_path(self) -> str:
+        return self._local.socket_path
+
+    def counters(self) -> Mapping[str, int]:
+        return dict(self.engine.path.counters)
+
+    def control(self, effect: Any) -> None:
+        self.engine.control(effect)
+
+    def close(self) -> None:
+        self._opened.close()
+
+
+class RelayDriver:
+    """See the module."""
+
+    def __init__(self, settings: DriverSettings) -> None:
+        self._settings = settings
+
+    def open(self, domain: str, group: GroupDescription, tell: Tell) -> RelayedGroup:
+        return RelayedGroup(self._settings, domain, group, tell)
+
+    def close(self) -> None:
+        """There is nothing but the groups."""
+
+
+DRIVER = RelayDriver

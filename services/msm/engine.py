@@ -1,0 +1,163 @@
+"""A group's packets in user space: the packet path, its wire, and the thread that opens what arrives.
+
+    network --Wire--> receive thread --GroupPath.open--> outlets: the driver's doors to applications
+    applications --driver--> `say` --GroupPath.seal_batches--> Wire --> network
+
+The receive thread owns the path: what the core wants of it comes by a queue, so that nothing is opened by two threads
+at once. It doesn't touch the event loop, but to hand over an update or a hint.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from mcsa.errors import Refused
+from mcsa.shell.clock import system_now
+from mcsa.updates import PORT as UPDATE_PORT
+from services.msm.path import GroupPath, Received
+from services.msm.relaying import Relayed
+from services.msm.wires import Wire
+
+BURST = 64  # datagrams read before the queue is looked at again
+POLL_FOR = 1.0  # seconds
+
+Outlet = Callable[[Sequence[Received]], None]
+
+
+class GroupEngine:
+    """See the module. `tell` takes events for the core, from any thread."""
+
+    def __init__(self, path: GroupPath, wire: Wire, tell: Callable[[Any], None]) -> None:
+        self.path = path
+        self._wire = wire
+        self._tell = tell
+        self.outlets: tuple[Outlet, ...] = ()  # replaced, never changed
+        self.heard: Outlet | None = None  # takes what is heard, in place of applications
+        self.said: Outlet | None = None  # is told what this host's applications say
+        self._sealing = threading.Lock()  # several doors may say something; batches share a buffer
+        self._queue: deque[Any] = deque()
+        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._closing = False
+        name = path.group.name or path.group.group_id.hex()[:8]
+        self._thread = threading.Thread(target=self._receive, name=f"receive {name}", daemon=True)
+
+    def start(self) -> None:
+        """Packets pass from now on. Outlets are set before."""
+        self._thread.start()
+
+    def control(self, effect: Any) -> None:
+        """An effect of the core on this group, carried out by the receive thread in order; none after `close`."""
+        if self._closing:
+            return
+        self._queue.append(effect)
+        os.write(self._wake_write, b"\0")
+
+    def close(self) -> None:
+        """Leaves the group, ends the thread. May be called twice."""
+        if self._closing:
+            return
+        self._closing = True
+        os.write(self._wake_write, b"\0")
+        if self._thread.is_alive():
+            self._thread.join()
+        self._wire.close()
+        for end in (self._wake_read, self._wake_write):
+            os.close(end)
+
+    # ---- network to applications
+
+    def _receive(self) -> None:
+        watch = selectors.DefaultSelector()
+        watch.register(self._wire, selectors.EVENT_READ)
+        watch.register(self._wake_read, selectors.EVENT_READ)
+        while not self._closing:
+            watch.select(POLL_FOR)
+            self._take_control()
+            self._read_burst()
+
+    def _take_control(self) -> None:
+        try:
+            os.read(self._wake_read, 4096)
+        except BlockingIOError:
+            return
+        while self._queue:
+            self._pass_up(self.path.carry_out(self._queue.popleft(), system_now()))
+
+    def _read_burst(self) -> None:
+        now = system_now()
+        for _ in range(BURST):
+            try:
+                found = self._wire.receive(self.path, now)
+            except OSError:  # nothing more, or an error that an ICMP message caused
+                break
+            self._pass_up(found)
+
+    def _pass_up(self, found: list[Any]) -> None:
+        received = [item for item in found if isinstance(item, Received)]
+        if received:
+            (self.heard or self.deliver)(received)
+        if len(received) < len(found):
+            for item in found:
+                if not isinstance(item, Received):
+                    self._tell(item)
+
+    def deliver(self, found: Sequence[Received]) -> None:
+        """Gives packets to this host's applications. From any thread."""
+        for outlet in self.outlets:
+            outlet(found)
+
+    # ---- applications to network
+
+    def say(self, payloads: Sequence[bytes], source_port: int, destination_port: int) -> None:
+        """Sends payloads with one inner header: what came together leaves together. From any thread.
+
+        Not to the port where members believe the Authorizer speaks: that is counted, and not sent.
+        """
+        if destination_port == UPDATE_PORT:
+            self.path.counters["unsent.port"] += len(payloads)
+            return
+        try:
+            with self._sealing:
+                self._seal_and_send(payloads, source_port, destination_port)
+        except (Refused, OSError):  # the network is down, or its buffer full: lost, as on any network
+            self.path.counters["unsent.network"] += 1
+        self._tell_sequence_low()
+
+    def _seal_and_send(self, payloads: Sequence[bytes], source_port: int, destination_port: int) -> None:
+        if self.said is not None:
+            self._send_and_hear(payloads, source_port, destination_port, self.said)
+        elif len(payloads) == 1:
+            packet = self.path.seal(payloads[0], source_port, destination_port)
+            if packet is not None:
+                self._wire.send(packet)
+        else:
+            for batch in self.path.seal_batches(payloads, source_port, destination_port):
+                self._wire.send_batch(batch.view, batch.segment_size)
+
+    def _send_and_hear(self, payloads: Sequence[bytes], source_port: int, destination_port: int, said: Outlet) -> None:
+        """As a relaying agent, which has to carry on what it says itself."""
+        heard = []
+        for payload in payloads:
+            sealed = self.path.seal_and_hear(payload, source_port, destination_port)
+            if sealed is not None:
+                self._wire.send(sealed[0])
+                heard.append(sealed[1])
+        said(heard)
+
+    def send_relayed(self, relayed: Relayed) -> None:
+        """Carries others' packets into this group. By one thread at a time."""
+        try:
+            for batch in self.path.relay_batches(*relayed):
+                self._wire.send_batch(batch.view, batch.segment_size)
+        except (Refused, OSError):
+            self.path.counters["relaying-unsent.network"] += 1
+        self._tell_sequence_low()
+
+    def _tell_sequence_low(self) -> None:
+        for event in self.path.sequence_low():
+            self._tell(event)

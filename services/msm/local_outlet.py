@@ -1,0 +1,94 @@
+"""A group's local socket: the Unix socket by which CSM and applications of this host send to the group and hear it."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import threading
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+
+from mcsa.errors import Rejected
+from mcsa.shell.local_frames import FrameClient, FrameServer, IncomingFrame, OutgoingFrame, parse_outgoing
+from services.msm.engine import BURST, POLL_FOR, GroupEngine
+from services.msm.path import Received
+
+
+class LocalOutlet:
+    """Serves any number of applications of this host's user. Raises `Refused` where the socket can't be had."""
+
+    def __init__(self, folder: Path, engine: GroupEngine) -> None:
+        self._engine = engine
+        group = engine.path.group
+        self._frames = FrameServer(folder / f"{group.group_id.hex()[:16]}.sock")
+        self._stop_read, self._stop_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._closing = False
+        self._thread = threading.Thread(target=self._send, name=f"send {group.name}", daemon=True)
+        self._thread.start()
+
+    @property
+    def socket_path(self) -> str:
+        """Where applications connect."""
+        return str(self._frames.path)
+
+    def close(self) -> None:
+        """Disconnects the applications, ends the thread. May be called twice."""
+        if self._closing:
+            return
+        self._closing = True
+        os.write(self._stop_write, b"\0")
+        self._thread.join()
+        self._frames.close()
+        for end in (self._stop_read, self._stop_write):
+            os.close(end)
+
+    def deliver(self, found: Sequence[Received]) -> None:
+        """Gives packets to all applications. From any thread."""
+        for packet in found:
+            frame = IncomingFrame(packet.sender_id, packet.source_port, packet.destination_port, packet.payload)
+            self._frames.deliver(frame.encode())
+
+    def _send(self) -> None:
+        watch = selectors.DefaultSelector()
+        watch.register(self._frames, selectors.EVENT_READ)
+        watch.register(self._stop_read, selectors.EVENT_READ)
+        while not self._closing:
+            for key, _ in watch.select(POLL_FOR):
+                if key.fileobj is self._frames:
+                    client = self._frames.accept()
+                    if client is not None:
+                        watch.register(client, selectors.EVENT_READ)
+                elif isinstance(key.fileobj, FrameClient):
+                    self._send_from(key.fileobj, watch)
+
+    def _send_from(self, client: FrameClient, watch: selectors.BaseSelector) -> None:
+        frames: list[OutgoingFrame] = []
+        descriptor = client.fileno()
+        for _ in range(BURST):
+            frame = self._frames.receive(client)
+            if frame is None:
+                break
+            frames += self._parsed(frame)
+        if client.fileno() < 0:
+            _unregister(watch, client, descriptor)
+        for ports, alike in groupby(frames, _ports):
+            self._engine.say([frame.payload for frame in alike], *ports)
+
+    def _parsed(self, frame: bytes) -> list[OutgoingFrame]:
+        try:
+            return [parse_outgoing(frame)]
+        except Rejected:
+            self._engine.path.counters["unsent.frame"] += 1
+            return []
+
+
+def _ports(frame: OutgoingFrame) -> tuple[int, int]:
+    return frame.source_port, frame.destination_port
+
+
+def _unregister(watch: selectors.BaseSelector, client: FrameClient, descriptor: int) -> None:
+    """A closed client has no descriptor any more: it is found by the one it had."""
+    for key in list(watch.get_map().values()):
+        if key.fileobj is client or key.fd == descriptor:
+            watch.unregister(key.fileobj if key.fileobj is not client else key.fd)
