@@ -17,7 +17,8 @@ from mcsa.errors import Refused
 from mcsa.laboratory.kind import kind
 from mcsa.laboratory.programs import program
 from mcsa.shell.broker_process import find_server
-from mcsa.shell.multicast import GroupSocket, interface_addresses
+from mcsa.shell.interfaces import interface_addresses
+from mcsa.shell.multicast import GroupSocket
 
 TEST_GROUP, TEST_PORT = "239.255.255.254", 49_321  # local scope; a port of the dynamic range
 HEARD_WITHIN = 1.0  # seconds

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from mcsa import __version__
-from mcsa.cli import ca, conference, doctor, domain, record, store
+from mcsa.cli import ca, conference, doctor, domain, groups, record, store
 from mcsa.cli.schemes import Ckgds, Gkm, Policy
 from mcsa.cli.showing import complaints, refuse
 from mcsa.errors import Refused, Rejected
@@ -27,6 +27,7 @@ app.add_typer(conference.app, name="conference")
 app.add_typer(record.app, name="record")
 app.add_typer(store.app, name="store")
 app.command("sessions")(conference.sessions)
+app.command("groups")(groups.groups)
 app.command("doctor")(doctor.doctor)
 app.command("up")(domain.up)
 app.command("status")(domain.status)

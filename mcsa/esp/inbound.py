@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import struct
 import threading
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from typing import NamedTuple
 
 from cryptography.exceptions import InvalidTag
 
 from mcsa.errors import Rejected
 from mcsa.esp.derive import TrafficKey, derive_traffic_key
-from mcsa.esp.inner import UDP_HEADER, UDP_HEADER_SIZE, framed_size, payload_end
+from mcsa.esp.inner import PORTS, UDP_HEADER_SIZE, framed_size, payload_end
 from mcsa.esp.replay import DEFAULT_WINDOW, MIN_WINDOW, ReplayWindow
-from mcsa.esp.slab import ASSOCIATED_SIZE, HEADER_SIZE, Slab
+from mcsa.esp.runs import OpenedBatch, Run, take_runs
+from mcsa.esp.slab import ASSOCIATED_SIZE, HEADER_SIZE, WORD, Layout, Slab
 from mcsa.esp.spi import SENDER_ID_BITS, SENDER_ID_LIMIT, epoch_tag
+from mcsa.esp.stretches import Stretch, stretches
 from mcsa.esp.suite import ICV_SIZE, Suite
 from mcsa.keys import GroupKey
+
+__all__ = ["CAUSES", "InboundAssociations", "Opened", "OpenedBatch", "Run"]
 
 CAUSES = ("short", "own", "unknown-sender", "wrong-source", "unknown-epoch", "replay", "integrity", "inner")
 """Why a packet is dropped, in the order of the checks."""
@@ -38,33 +42,6 @@ class Opened(NamedTuple):
     payload: bytes
 
 
-@dataclass(slots=True)
-class Run:
-    """Payloads of one sender with the same inner header, whose sequence numbers follow one another."""
-
-    sender_id: int
-    epoch: int
-    first_sequence: int
-    source_port: int
-    destination_port: int
-    payloads: list[bytes]
-
-
-@dataclass(slots=True)
-class OpenedBatch:
-    """What a batch gave. `early` are whole packets of an epoch that isn't installed, of a known sender and source."""
-
-    runs: list[Run] = field(default_factory=list)
-    early: list[bytes] = field(default_factory=list)
-    rejected: list[str] = field(default_factory=list)  # a cause for each packet dropped, the early ones too
-
-    def reject(self, cause: str, *packet: bytes | memoryview) -> None:
-        """Counts a packet that has no SA, and keeps a copy of the early one."""
-        self.rejected.append(cause)
-        if cause == "unknown-epoch":
-            self.early.append(b"".join(packet))
-
-
 class _Epoch:
     """An epoch that is installed, with the SAs of the senders heard in it. Dropping it drops them all."""
 
@@ -79,10 +56,11 @@ class _Epoch:
 class _Association:
     """One sender's SA in one epoch. It is in its epoch's `associations` only once a packet has opened."""
 
-    __slots__ = ("decrypt", "epoch", "salt", "sender_id", "window")
+    __slots__ = ("decrypt", "decrypt_into", "epoch", "salt", "sender_id", "window")
 
     def __init__(self, key: TrafficKey, epoch: _Epoch, sender_id: int, window: int) -> None:
-        self.decrypt = key.cipher().decrypt
+        cipher = key.cipher()
+        self.decrypt, self.decrypt_into = cipher.decrypt, cipher.decrypt_into
         self.salt = key.salt
         self.epoch = epoch
         self.sender_id = sender_id
@@ -168,114 +146,98 @@ class InboundAssociations:
 
     def open(self, datagram: bytes | bytearray | memoryview, source: str) -> Opened:
         """The packet's content; `Rejected` with one of `CAUSES` otherwise. `source` is the outer source address."""
-        if len(datagram) < _MIN_PACKET:
-            raise self._rejected("short")
-        spi, sequence, iv = _HEADER.unpack_from(datagram)
-        found = self._find(spi, source)
-        if isinstance(found, str):
-            raise self._rejected(found)
-        if not found.window.is_fresh(sequence):
-            raise self._rejected("replay")
-        try:
-            plaintext = found.decrypt(found.salt + iv, memoryview(datagram)[HEADER_SIZE:], datagram[:ASSOCIATED_SIZE])
-        except InvalidTag:
-            raise self._rejected("integrity") from None
-        found.window.strike_out(sequence)
-        found.keep()
-        end = payload_end(plaintext)
-        if not end:
-            raise self._rejected("inner")
+        opened = self._open_one(datagram, source)
+        if isinstance(opened, str):
+            self._counters[opened] += 1
+            raise Rejected(opened)
         self._counters["opened"] += 1
-        source_port, destination_port, _, _ = UDP_HEADER.unpack_from(plaintext)
-        payload = plaintext[UDP_HEADER_SIZE:end]
-        return Opened(found.sender_id, found.epoch.number, sequence, source_port, destination_port, payload)
-
-    def _rejected(self, cause: str) -> Rejected:
-        self._counters[cause] += 1
-        return Rejected(cause)
+        return opened
 
     def open_batch(self, slab: Slab, length: int, segment_size: int, source: str) -> OpenedBatch:
         """What lies in the first `length` bytes of a slab: packets of `segment_size`, the last one perhaps shorter.
 
         That is how UDP_GRO hands over what arrived together, all from one outer source. Does to each packet what
-        `open` does, but raises for none: see `rejected` and `counters`.
+        `open` does, but raises for none: see `rejected` and `counters`. An empty datagram is `short`; a size that no
+        packet can have, which a kernel never says, is taken to be all of it.
         """
         batch = OpenedBatch()
+        if segment_size <= 0 or not length:
+            segment_size = length or 1
+            batch.rejected.extend(["short"] * (not length))
         count, rest = divmod(length, segment_size)
-        whole = length - rest
-        if segment_size < _MIN_PACKET:
-            batch.rejected.extend(["short"] * count)
-        elif count:
-            associated, bodies = slab.layout(segment_size, count)
-            self._open_segments(slab.view[:whole], segment_size, associated, bodies, source, batch)
-        if 0 < rest < _MIN_PACKET:
-            batch.rejected.append("short")
-        elif rest:
-            self._open_segments(slab.view[whole:length], rest, *slab.single(whole, length), source, batch)
+        if count > 1 and segment_size >= _MIN_PACKET and segment_size % WORD == 0:
+            layout = slab.layout(segment_size, count)
+            for stretch in stretches(layout, count):
+                self._open_stretch(slab, layout, stretch, source, batch)
+        else:
+            for start in range(0, count * segment_size, segment_size):
+                self._open_into(batch, slab.view[start : start + segment_size], source)
+        if rest:
+            self._open_into(batch, slab.view[length - rest : length], source)
         self._count(batch)
         return batch
 
-    def _open_segments(
-        self,
-        packets: memoryview,
-        size: int,
-        associated: Iterable[memoryview],
-        bodies: Iterable[memoryview],
-        source: str,
-        batch: OpenedBatch,
-    ) -> None:
-        """The hot way in: packets of one size that lie one after another, with views of their parts.
+    def _open_one(self, packet: bytes | bytearray | memoryview, source: str) -> Opened | str:
+        """The packet's content, or why it is dropped. Counts nothing."""
+        if len(packet) < _MIN_PACKET:
+            return "short"
+        spi, sequence, iv = _HEADER.unpack_from(packet)
+        found = self._find(spi, source)
+        if isinstance(found, str):
+            return found
+        if not found.window.is_fresh(sequence):
+            return "replay"
+        try:
+            plaintext = found.decrypt(found.salt + iv, memoryview(packet)[HEADER_SIZE:], packet[:ASSOCIATED_SIZE])
+        except InvalidTag:
+            return "integrity"
+        found.window.strike_out(sequence)
+        found.keep()
+        end = payload_end(plaintext)
+        if not end:
+            return "inner"
+        source_port, destination_port = PORTS.unpack_from(plaintext)
+        payload = plaintext[UDP_HEADER_SIZE:end]
+        return Opened(found.sender_id, found.epoch.number, sequence, source_port, destination_port, payload)
 
-        What packets have in common is looked up when it changes, not for each: the SA with the SPI, the inner header
-        and trailer with the run (the size is the same, so what was checked once holds for all that begin and end
-        alike). A run ends where a number is missing, so its first number says them all. Numbers that come in order
-        above the window, as nearly all do, are struck out together, before anything else asks the window. The order of
-        things stays: number, then AEAD, only then strike out.
+    def _open_into(self, batch: OpenedBatch, packet: memoryview, source: str) -> None:
+        opened = self._open_one(packet, source)
+        if isinstance(opened, str):
+            batch.reject(opened, packet)
+        else:
+            sender_id, epoch, sequence, source_port, destination_port, payload = opened
+            batch.runs.append(Run(sender_id, epoch, sequence, source_port, destination_port, [payload]))
+
+    def _open_stretch(self, slab: Slab, layout: Layout, stretch: Stretch, source: str, batch: OpenedBatch) -> None:
+        """The hot way in: packets of one SA whose numbers follow one another, all above the window.
+
+        Nothing is done packet by packet but in C: `map` calls the cipher with views that the slab made once, and one
+        comparison each says that ports, lengths and trailers are alike. The order of things stays: number, then AEAD,
+        only then strike out. Plaintexts that the cipher wrote before it found the ICV wrong are never looked at.
         """
-        found: _Association | str = ""
-        last_spi, window, following = -1, ReplayWindow(), 1  # following: the number after the last that came in order
-        before, after, payload_size = b"", b"", -1  # what surrounds a payload of the run; -1: no run
-        payloads: list[bytes] = []
-        layout = f"{_HEADER.format}{size - HEADER_SIZE}x"
-        for (spi, sequence, iv), header, body in zip(struct.iter_unpack(layout, packets), associated, bodies):
-            if spi != last_spi:
-                window.strike_out_through(following - 1)
-                last_spi, found, payload_size = spi, self._find(spi, source), -1
-                if isinstance(found, _Association):
-                    decrypt, salt, window = found.decrypt, found.salt, found.window
-                    following = window.highest + 1
-            if isinstance(found, str):
-                batch.reject(found, header, iv, body)
-                continue
-
-            if sequence != following:
-                window.strike_out_through(following - 1)
-                if not window.is_fresh(sequence):
-                    batch.rejected.append("replay")
-                    continue
-                payload_size = -1
-            try:
-                plaintext = decrypt(salt + iv, body, header)
-            except InvalidTag:
+        start, end, spi, sequence = stretch
+        found = self._find(spi, source)
+        if isinstance(found, str):
+            for packet in layout.packets(start, end):
+                batch.reject(found, packet)
+            return
+        if end - start == 1 or sequence <= found.window.highest:
+            for packet in layout.packets(start, end):
+                self._open_into(batch, packet, source)
+            return
+        slab.write_nonces(layout, start, end, found.salt)
+        place = start
+        while place < end:
+            opened = place + _decrypt(found, slab, layout, place, end)
+            if opened > place:
+                number = sequence + place - start
+                found.window.strike_out(number)
+                found.window.strike_out_through(number + opened - place - 1)
+                found.keep()
+                take_runs(found.sender_id, found.epoch.number, number, layout, place, opened, batch)
+            if opened < end:
                 batch.rejected.append("integrity")
-                continue
-            if sequence == following:
-                following += 1
-            else:
-                window.strike_out(sequence)
-                following = window.highest + 1
-
-            payload = plaintext.removeprefix(before).removesuffix(after)
-            if len(payload) == payload_size:
-                payloads.append(payload)
-                continue
-            found.keep()
-            run = _start_run(found, sequence, plaintext, batch)
-            payload_size = -1
-            if run is not None and following == sequence + 1:  # one that came late is a run of its own
-                payload_size, payloads = len(run.payloads[0]), run.payloads
-                before, after = plaintext[:UDP_HEADER_SIZE], plaintext[UDP_HEADER_SIZE + payload_size :]
-        window.strike_out_through(following - 1)
+            place = opened + 1
 
     def _find(self, spi: int, source: str) -> _Association | str:
         """The SA of a sender that may send from there, derived if need be; the cause of rejection otherwise."""
@@ -304,14 +266,11 @@ class InboundAssociations:
             counters[cause] += 1
 
 
-def _start_run(association: _Association, sequence: int, plaintext: bytes, batch: OpenedBatch) -> Run | None:
-    """A new run that begins with this packet; None where its inside is malformed. The batch is told either way."""
-    end = payload_end(plaintext)
-    if not end:
-        batch.rejected.append("inner")
-        return None
-    source_port, destination_port, _, _ = UDP_HEADER.unpack_from(plaintext)
-    payloads = [plaintext[UDP_HEADER_SIZE:end]]
-    run = Run(association.sender_id, association.epoch.number, sequence, source_port, destination_port, payloads)
-    batch.runs.append(run)
-    return run
+def _decrypt(association: _Association, slab: Slab, layout: Layout, start: int, end: int) -> int:
+    """Decrypts packets into the layout's plaintexts, up to the first that fails; how many didn't fail."""
+    done: list[int] = []
+    nonces = slab.nonces[start:end]  # the first argument ends the map
+    rest = (views[start:] if start else views for views in (layout.bodies, layout.associated, layout.plaintexts))
+    with suppress(InvalidTag):
+        done.extend(map(association.decrypt_into, nonces, *rest))
+    return len(done)

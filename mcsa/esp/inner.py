@@ -12,9 +12,13 @@ from __future__ import annotations
 
 import struct
 from functools import lru_cache
+from itertools import chain
+
+from mcsa.esp.slab import Layout
 
 UDP_HEADER = struct.Struct(">HHHH")
 UDP_HEADER_SIZE = 8
+PORTS = struct.Struct(">HH")  # the first of it
 NEXT_HEADER_UDP = 17  # IANA protocol numbers
 TRAILER_SIZE = 2  # pad length and next header
 ALIGNMENT = 4  # RFC 4303 section 2.4: the trailer ends on a 4-byte boundary
@@ -41,7 +45,35 @@ def framed_size(payload_size: int) -> int:
     return unpadded + -unpadded % ALIGNMENT
 
 
-def payload_end(plaintext: bytes) -> int:
+def alike_payloads(layout: Layout, start: int, end: int) -> list[bytes] | None:
+    """The payloads of these packets of a layout, where all are framed alike; None where they aren't, or malformed.
+
+    Alike means: ports, UDP length and all of the trailer. The UDP checksum is each packet's own, and not looked at.
+    """
+    count, size = end - start, layout.plaintext_size
+    first = layout.plaintexts[start]
+    payload_ends = payload_end(first)
+    if not payload_ends:
+        return None
+    padding = size - TRAILER_SIZE - payload_ends
+    for field in (layout.ports, layout.lengths, layout.trailers if padding < 2 else layout.last_words):
+        column = field[start:end].tobytes()
+        if column != column[: field.itemsize] * count:
+            return None
+    inside = layout.plaintext[start * size : end * size]
+    for n in range(payload_ends, payload_ends + padding % 2 if padding < 4 else size):  # what no word has shown
+        if inside[n::size].tobytes() != bytes((first[n],)) * count:
+            return None
+    return list(chain.from_iterable(_payload_in(payload_ends, size).iter_unpack(inside)))
+
+
+@lru_cache(maxsize=1024)
+def _payload_in(payload_ends: int, size: int) -> struct.Struct:
+    """Finds the payload in each plaintext of `size` bytes."""
+    return struct.Struct(f"{UDP_HEADER_SIZE}x{payload_ends - UDP_HEADER_SIZE}s{size - payload_ends}x")
+
+
+def payload_end(plaintext: bytes | memoryview) -> int:
     """Where the payload ends; it begins after the 8 bytes of the UDP header. 0 where the inside is malformed.
 
     Malformed is: shorter than its parts, next header other than UDP, padding that isn't 1, 2, 3 ..., or a UDP length

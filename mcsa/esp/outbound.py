@@ -5,21 +5,23 @@ from __future__ import annotations
 import os
 import struct
 import weakref
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count, groupby, islice
 from typing import NoReturn
 
 from mcsa.esp.derive import TrafficKey
-from mcsa.esp.inner import frame_for, framed_size
-from mcsa.esp.slab import ASSOCIATED_SIZE, HEADER_SIZE, Slab
-from mcsa.esp.suite import ICV_SIZE, IV_SIZE
+from mcsa.esp.inner import UDP_HEADER_SIZE, frame_for, framed_size
+from mcsa.esp.slab import HEADER_SIZE, Slab
+from mcsa.esp.suite import ICV_SIZE
 
 LAST_SEQUENCE = 2**32 - 1  # RFC 4303 section 3.3.3: the number must not wrap
 _NEARLY_EXHAUSTED_AT = 2**31  # hours of the fastest sending are left: time enough for a rekey
 MAX_DATAGRAM = 65_507  # bytes of UDP payload over IPv4: 65,535 without both headers
 MAX_SEGMENTS = 64  # UDP_MAX_SEGMENTS of Linux before 6.9 (linux/udp.h); later ones take 128
 _HEADER = struct.Struct(">IIQ")  # SPI, sequence number, IV
+_exhaust = deque[int](maxlen=0).extend  # calls what `map` is to call, and keeps nothing
 
 
 class SequenceExhausted(Exception):  # noqa: N818 - what is read at `raise SequenceExhausted`
@@ -94,27 +96,24 @@ class OutboundAssociation:
                 yield self._seal_equal(batch, size, source_port, destination_port)
 
     def _seal_equal(self, payloads: list[bytes], size: int, source_port: int, destination_port: int) -> SealedBatch:
-        """The hot way out: what can be done once for a batch, and in C, is not done in the loop.
+        """The hot way out: nothing is done packet by packet but in C.
 
-        One format packs the headers of all packets at once, with gaps that the ciphertexts then fill; another walks
-        over them and gives each IV. Views of the parts of each packet were made once, by the slab; the cipher writes
-        into them. What is left in the loop is one nonce, one plaintext, one call.
+        One join lays all plaintexts out, with the trailer of each and the header of the next between two payloads; a
+        field of all headers is written at once; `map` calls the cipher with views that the slab made once.
         """
         amount, segment_size = len(payloads), packet_size(size)
+        if amount == 1:  # sizes of single packets are many: no views of them are kept
+            return SealedBatch(memoryview(self.seal(payloads[0], source_port, destination_port)), segment_size)
         before, after = frame_for(size, source_port, destination_port)
-        associated, bodies = self._slab.layout(segment_size, amount)
-        packets = self._slab.view[: amount * segment_size]
-        gap = segment_size - HEADER_SIZE
-
-        fields = [self.spi] * (3 * amount)
-        fields[1::3] = fields[2::3] = self._take_numbers(amount)
-        struct.pack_into(">" + f"IIQ{gap}x" * amount, packets, 0, *fields)
-
-        encrypt_into, salt, join = self._encrypt_into, self._salt, b"".join
-        ivs = struct.iter_unpack(f"{ASSOCIATED_SIZE}x{IV_SIZE}s{gap}x", packets)
-        for (iv,), header, body, payload in zip(ivs, associated, bodies, payloads):
-            encrypt_into(salt + iv, join((before, payload, after)), header, body)
-        return SealedBatch(packets, segment_size)
+        slab, layout = self._slab, self._slab.layout(segment_size, amount)
+        slab.write_headers(layout, self.spi, self._take_numbers(amount), self._salt)
+        end = amount * layout.plaintext_size - len(after)
+        slab.plaintext[:UDP_HEADER_SIZE] = before
+        slab.plaintext[UDP_HEADER_SIZE:end] = (after + before).join(payloads)
+        slab.plaintext[end : end + len(after)] = after
+        nonces = islice(slab.nonces, amount)  # the first argument ends the map
+        _exhaust(map(self._encrypt_into, nonces, layout.plaintexts, layout.associated, layout.bodies))
+        return SealedBatch(slab.view[: amount * segment_size], segment_size)
 
     def _take_numbers(self, amount: int) -> list[int]:
         """So many sequence numbers that nobody else gets: `itertools.count` gives each once, whatever threads ask."""

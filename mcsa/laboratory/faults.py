@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from ipaddress import IPv4Address
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from mcsa.errors import Refused
@@ -34,7 +34,8 @@ class Faults:
 
     def drop_group(self, group: str) -> None:
         """The bridge forwards nothing to this multicast address (or any other)."""
-        self._on_bridge(f"ip daddr {IPv4Address(group)} drop")
+        address = ip_address(group)
+        self._on_bridge(f"{'ip' if address.version == 4 else 'ip6'} daddr {address} drop")
 
     def cut_off(self, host: Host) -> None:
         """The bridge forwards nothing from or to this host."""

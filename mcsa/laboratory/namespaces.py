@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
@@ -37,6 +37,8 @@ _BRIDGE = (
     "mcast_snooping 1 mcast_igmp_version 3 mcast_mld_version 2 "
     "mcast_startup_query_interval 100 mcast_query_response_interval 20"
 )
+# Link-local addresses are there at once: without one no bridge asks and no host reports by MLD (RFC 3810, section 5).
+_IPV6 = {"ipv6/conf/default/accept_dad": 0, "ipv6/conf/default/dad_transmits": 0, "ipv6/conf/default/accept_ra": 0}
 _STOPS_FOR = 3.0  # seconds that a process is given after SIGTERM
 _REPORTS_WITHIN = 10.0  # seconds; a report takes milliseconds, and is repeated after one second at most
 
@@ -48,6 +50,7 @@ class Host:
         self.plan = host
         self.name = host.name
         self.address = host.address
+        self.address6 = host.address6
         self.interface = host.interface
         self._laboratory = laboratory
         self._processes = processes
@@ -87,10 +90,10 @@ class Host:
 class Laboratory:
     """Makes the hosts on entry and removes them, with all that runs on them, on exit.
 
-    Every host has one interface (`Host.interface`) with one address on a common bridge, which snoops IGMPv3 and is
-    its querier. `reflecting` hosts get back what they send: with IP_MULTICAST_LOOP off they hear their own
-    datagrams only if the network carried them. Names carry this process's id; the machine's own network is not
-    touched. What earlier, killed runs left is removed first.
+    Every host has one interface (`Host.interface`) with an address of each family on a common bridge, which snoops
+    IGMPv3 and MLDv2 and is the querier of both. `reflecting` hosts get back what they send: with IP_MULTICAST_LOOP off
+    they hear their own datagrams only if the network carried them. Names carry this process's id; the machine's own
+    network is not touched. What earlier, killed runs left is removed first.
 
     The kind is the best that `kind()` finds. On loopback `not_shown` says what the laboratory then lacks. An
     ordinary user calls `reexec_in_user_namespace` before; `Refused` otherwise.
@@ -134,14 +137,15 @@ class Laboratory:
             return
         for namespace in self.plan.namespaces:
             run(["ip", "netns", "add", namespace])
+            _set(namespace, _IPV6)
         _batch(self.plan.bridge_namespace, _bridge_commands(self.plan))
         for host in self.plan.hosts:
-            _batch(host.namespace, _host_commands(host, self.plan.network.prefixlen))
+            _batch(host.namespace, _host_commands(host, self.plan))
             if host.reflects:
                 _accept_own(host)
 
     def await_membership(self, host: Host, group: str, source: str = "") -> None:
-        """Returns when the bridge has seen the host's IGMP report: from then on it forwards the group there.
+        """Returns when the bridge has seen the host's IGMP or MLD report: from then on it forwards the group there.
 
         What is sent in the moment between a join and its report is lost, as on any network. `source`: of a
         source-specific join. TimeoutError after 10 s.
@@ -192,9 +196,10 @@ def _bridge_commands(laboratory: LaboratoryPlan) -> Iterator[str]:
             yield f"link set {host.name} type bridge_slave hairpin on"
 
 
-def _host_commands(host: HostPlan, prefix_length: int) -> Iterator[str]:
+def _host_commands(host: HostPlan, laboratory: LaboratoryPlan) -> Iterator[str]:
     yield "link set lo up"
-    yield f"address add {host.address}/{prefix_length} dev {host.interface}"
+    yield f"address add {host.address}/{laboratory.network.prefixlen} dev {host.interface}"
+    yield f"address add {host.address6}/{laboratory.network6.prefixlen} dev {host.interface} nodad"
     yield f"link set {host.interface} up"
     yield f"route add 224.0.0.0/4 dev {host.interface}"
 
@@ -202,9 +207,14 @@ def _host_commands(host: HostPlan, prefix_length: int) -> Iterator[str]:
 def _accept_own(host: HostPlan) -> None:
     """A packet that arrives with the host's own address as source is a martian unless this is set."""
     # The stricter of "all" and the interface's own value counts for rp_filter.
-    settings = {"all/rp_filter": 0, f"{host.interface}/rp_filter": 0, f"{host.interface}/accept_local": 1}
-    script = "; ".join(f"echo {value} > /proc/sys/net/ipv4/conf/{path}" for path, value in settings.items())
-    run(["ip", "netns", "exec", host.namespace, "sh", "-e", "-c", script])
+    names = ("all/rp_filter", f"{host.interface}/rp_filter")
+    _set(host.namespace, {f"ipv4/conf/{name}": 0 for name in names} | {f"ipv4/conf/{host.interface}/accept_local": 1})
+
+
+def _set(namespace: str, settings: Mapping[str, int]) -> None:
+    """Sets what /proc/sys/net has."""
+    script = "; ".join(f"echo {value} > /proc/sys/net/{path}" for path, value in settings.items())
+    run(["ip", "netns", "exec", namespace, "sh", "-e", "-c", script])
 
 
 def _batch(namespace: str, commands: Iterator[str]) -> None:

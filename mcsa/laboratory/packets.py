@@ -1,6 +1,6 @@
-"""Captured frames: pcap files, what kind a frame is, and what an IGMPv3 report says. Pure; for people and tests.
+"""Captured frames: pcap files, what kind a frame is, and what an IGMPv3 or MLDv2 report says. Pure.
 
-Not part of any protocol: nothing is decided by it.
+For people and tests; not part of any protocol: nothing is decided by it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import struct
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import AddressValueError, IPv4Address, IPv6Address
+from ipaddress import AddressValueError, IPv4Address, IPv6Address, ip_address
 
 from mcsa.errors import Rejected
 
@@ -26,6 +26,7 @@ _HOP_BY_HOP, _ICMP, _IGMP, _TCP, _UDP, _ESP, _ICMPV6 = 0, 1, 2, 6, 17, 50, 58
 _MLD_TYPES = (130, 131, 132, 143)  # RFC 3810 sections 5 and 8
 _UDP_PORTS = {4500: "esp-udp", 9875: "sap"}  # RFC 3948, RFC 2974
 _IGMP_V3_REPORT = 0x22
+_MLD_V2_REPORT = 143
 
 
 def pcap_header() -> bytes:
@@ -133,7 +134,7 @@ def count_kinds(frames: Iterable[bytes], nats_port: int = 4222) -> dict[str, int
 
 @dataclass(frozen=True, slots=True)
 class GroupRecord:
-    """One record of an IGMPv3 report, RFC 3376 section 4.2: `change` is its type (1 to 6)."""
+    """One record of a report, RFC 3376 section 4.2 and RFC 3810 section 5.2: `change` is its type (1 to 6)."""
 
     change: int
     group: str
@@ -144,18 +145,30 @@ IS_INCLUDE, IS_EXCLUDE, TO_INCLUDE, TO_EXCLUDE, ALLOW, BLOCK = range(1, 7)
 
 
 def parse_report(frame: bytes) -> list[GroupRecord]:
-    """The records of an IGMPv3 report; none where the frame is something else. `Rejected("igmp")` where it is torn."""
+    """The records of an IGMPv3 or MLDv2 report; none where the frame is something else. `Rejected("igmp")`,
+    `Rejected("mld")` where it is torn."""
     packet = parse_packet(frame)
-    if packet is None or packet.protocol != _IGMP or packet.payload[:1] != bytes([_IGMP_V3_REPORT]):
+    if packet is None:
         return []
-    records, rest = [], packet.payload[8:]
+    kind = packet.protocol, packet.payload[:1]
+    if kind == (_IGMP, bytes([_IGMP_V3_REPORT])):
+        return _records(packet.payload, 4, "igmp")
+    if kind == (_ICMPV6, bytes([_MLD_V2_REPORT])):
+        return _records(packet.payload, 16, "mld")
+    return []
+
+
+def _records(report: bytes, size: int, kind: str) -> list[GroupRecord]:
+    """Both protocols have one layout; addresses are of `size` bytes."""
+    records, rest = [], report[8:]
     try:
-        (number,) = struct.unpack_from(">H", packet.payload, 6)
+        (number,) = struct.unpack_from(">H", report, 6)
         for _ in range(number):
-            change, auxiliary_words, count, group = struct.unpack_from(">BBH4s", rest)
-            sources = struct.unpack_from("4s" * count, rest, 8)
-            records.append(GroupRecord(change, str(IPv4Address(group)), tuple(str(IPv4Address(s)) for s in sources)))
-            rest = rest[8 + 4 * count + 4 * auxiliary_words :]
+            change, auxiliary_words, count, *addresses = struct.unpack_from(f">BBH{size}s", rest)
+            addresses += struct.unpack_from(f"{size}s" * count, rest, 4 + size)
+            group, *sources = (str(ip_address(address)) for address in addresses)
+            records.append(GroupRecord(change, group, tuple(sources)))
+            rest = rest[4 + size + size * count + 4 * auxiliary_words :]
     except struct.error:
-        raise Rejected("igmp", "torn report") from None
+        raise Rejected(kind, "torn report") from None
     return records

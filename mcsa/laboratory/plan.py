@@ -6,11 +6,12 @@ both, so that two runs on one machine don't meet and a stranger can tell whose s
 
 from __future__ import annotations
 
+import hashlib
 import re
 import zlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Literal
 
 KindName = Literal["namespaces", "user-namespaces", "loopback"]
@@ -24,12 +25,13 @@ _HOST_NAME = re.compile(r"[a-z][a-z0-9-]{0,14}")  # also an interface name on th
 
 @dataclass(frozen=True, slots=True)
 class HostPlan:
-    """One host. On loopback it has an address only, and `namespace` is empty."""
+    """One host. On loopback it has an IPv4 address only, and `namespace` is empty."""
 
     name: str
     address: str
     interface: str
     namespace: str = ""
+    address6: str = ""
     reflects: bool = False  # the bridge gives it back what it sends, so that it hears what the network carried
 
 
@@ -41,6 +43,8 @@ class LaboratoryPlan:
     kind: KindName
     network: IPv4Network
     groups: IPv4Network
+    network6: IPv6Network
+    groups6: IPv6Network
     hosts: tuple[HostPlan, ...]
 
     @property
@@ -57,6 +61,10 @@ class LaboratoryPlan:
         """A multicast address that no other run is likely to use; `number` from 1 to 254."""
         return str(self.groups[number])
 
+    def group6(self, number: int) -> str:
+        """Likewise of IPv6, of site-local scope."""
+        return str(self.groups6[number])
+
 
 def plan(
     names: Sequence[str], owner: int, suffix: str, kind: KindName = "namespaces", reflecting: Collection[str] = ()
@@ -71,16 +79,30 @@ def plan(
             raise ValueError(f"{host!r} can't be a host's name: up to 15 of a-z, 0-9 and '-'")
     name = f"mcsa-{owner}-{suffix}"
     network = _pick(LOOPBACK_NETWORK if kind == "loopback" else BENCHMARK_NETWORK, name)
+    network6, groups6 = _ipv6_networks(name)
     hosts = tuple(
-        _host(name, host, network[number], kind, host in reflecting) for number, host in enumerate(names, start=1)
+        _host(name, host, (network[number], network6[number]), kind, host in reflecting)
+        for number, host in enumerate(names, start=1)
     )
-    return LaboratoryPlan(name, kind, network, _pick(GROUP_NETWORK, name), hosts)
+    return LaboratoryPlan(name, kind, network, _pick(GROUP_NETWORK, name), network6, groups6, hosts)
 
 
-def _host(laboratory: str, name: str, address: IPv4Address, kind: KindName, reflects: bool) -> HostPlan:
+def _host(
+    laboratory: str, name: str, addresses: tuple[IPv4Address, IPv6Address], kind: KindName, reflects: bool
+) -> HostPlan:
+    address, address6 = map(str, addresses)
     if kind == "loopback":
-        return HostPlan(name, str(address), "lo", reflects=reflects)
-    return HostPlan(name, str(address), "eth0", f"{laboratory}-{name}", reflects)
+        return HostPlan(name, address, "lo", reflects=reflects)
+    return HostPlan(name, address, "eth0", f"{laboratory}-{name}", address6, reflects)
+
+
+def _ipv6_networks(name: str) -> tuple[IPv6Network, IPv6Network]:
+    """The /64 of hosts (RFC 4193: fd, a global ID that is drawn, a subnet) and the /120 of groups that a name falls on:
+    FF15::/16, transient and site-local, with group IDs from 0x80000000 on (RFC 3307 section 4.3)."""
+    drawn = hashlib.sha256(name.encode()).digest()
+    hosts = int.from_bytes(b"\xfd" + drawn[:5] + bytes(10), "big")
+    groups = int.from_bytes(b"\xff\x15" + bytes(10) + bytes([0x80 | drawn[5], *drawn[6:8], 0]), "big")
+    return IPv6Network((hosts, 64)), IPv6Network((groups, 120))
 
 
 def _pick(whole: IPv4Network, name: str) -> IPv4Network:

@@ -24,7 +24,7 @@ from mcsa.sdk.client import CsmClient
 from mcsa.sdk.frames import Frames
 from mcsa.sdk.places import csm_socket
 from mcsa.v1 import csm_pb2 as wire
-from mcsa.v1.msm_pb2 import Session
+from mcsa.v1.msm_pb2 import GroupState, Session
 from mcsa.v1.types_pb2 import (
     POLICY_CLASS_CLOSED,
     POLICY_CLASS_OPEN,
@@ -220,6 +220,11 @@ class Connection:
         """The conferences of this host."""
         response = await self.client.ask("list-conferences", wire.ListConferencesRequest())
         return list(response.conferences)
+
+    async def groups(self) -> list[GroupState]:
+        """What this host's MSM does for each multicast group, with counters of packets."""
+        response = await self.client.ask("describe-groups", wire.ConferenceServiceDescribeGroupsRequest())
+        return list(response.groups)
 
     async def convene(
         self,

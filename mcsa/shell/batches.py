@@ -16,6 +16,7 @@ import struct
 from typing import NamedTuple
 
 from mcsa.esp.slab import SLAB_SIZE, Slab
+from mcsa.shell.multicast_families import Ancillary, SocketAddress
 
 SOL_UDP = 17
 UDP_SEGMENT = 103
@@ -33,24 +34,32 @@ _UNFITTING = {errno.EINVAL, errno.EMSGSIZE}  # this batch: its packets are large
 class BatchSender:
     """Sends batches to one address, by UDP_SEGMENT as long as the kernel and the device take it."""
 
-    def __init__(self, door: socket.socket, destination: tuple[str, int]) -> None:
+    def __init__(self, door: socket.socket, destination: SocketAddress, ancillary: Ancillary = ()) -> None:
+        """`ancillary` goes with each call: an IPv6 source address (`GroupSocket.ancillary`)."""
         self._door = door
         self._destination = destination
+        self._ancillary = ancillary
         self.offloaded = _probe(door, UDP_SEGMENT, 0)
         """False where each packet takes a call of its own."""
 
     def send(self, packets: memoryview, segment_size: int) -> None:
         """Sends what lies in the buffer: datagrams of `segment_size`, the last one perhaps shorter. `OSError`."""
         if len(packets) <= segment_size:
-            self._door.sendto(packets, self._destination)
+            self._send_one(packets)
         elif not self.offloaded or not self._send_offloaded(packets, segment_size):
             for start in range(0, len(packets), segment_size):
-                self._door.sendto(packets[start : start + segment_size], self._destination)
+                self._send_one(packets[start : start + segment_size])
+
+    def _send_one(self, packet: memoryview) -> None:
+        if self._ancillary:
+            self._door.sendmsg((packet,), self._ancillary, 0, self._destination)
+        else:
+            self._door.sendto(packet, self._destination)
 
     def _send_offloaded(self, packets: memoryview, segment_size: int) -> bool:
         control = (SOL_UDP, UDP_SEGMENT, _SEGMENT_SIZE.pack(segment_size))
         try:
-            self._door.sendmsg((packets,), (control,), 0, self._destination)
+            self._door.sendmsg((packets,), (control, *self._ancillary), 0, self._destination)
         except OSError as error:
             if error.errno in _UNSUPPORTED:
                 self.offloaded = False

@@ -1,50 +1,31 @@
-"""The door to multicast groups: UDP sockets that join by IGMPv3, each on one interface.
+"""The door to multicast groups: sockets that join by IGMPv3 or MLDv2, each on one interface.
 
-Linux only. `socket` of Python 3.11 lacks several option numbers; they are here, from the kernel's headers
-(linux/in.h, asm-generic/socket.h). What the kernel refuses becomes a `Refused`, code "multicast-socket", whose
+Linux only. An interface is named by an address that it has (a link-local one with its scope, `fe80::1%eth0`), and the
+groups are of that address's family. What the kernel refuses becomes a `Refused`, code "multicast-socket", whose
 sentence has the command that mends it.
 """
 
 from __future__ import annotations
 
-import fcntl
-import ipaddress
 import socket
-import struct
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Self
 
+from mcsa.addresses import check_group, parse_address
 from mcsa.errors import Refused
 from mcsa.shell.multicast_errors import CODE, RAW, Attempt
+from mcsa.shell.multicast_families import Interface, Membership, interface_with
 
-IP_PKTINFO = 8
-IP_MTU_DISCOVER = 10
-IP_ADD_SOURCE_MEMBERSHIP = 39
-IP_DROP_SOURCE_MEMBERSHIP = 40
-IP_MULTICAST_ALL = 49
-_IP_PMTUDISC_PROBE = 3  # sets "don't fragment", and asks for nothing else but the interface's own MTU
-SO_SNDBUFFORCE = 32
+SO_SNDBUFFORCE = 32  # asm-generic/socket.h; missing in `socket` of Python 3.11
 SO_RCVBUFFORCE = 33
-_SIOCGIFADDR = 0x8915
 
 IPPROTO_ESP = 50  # IANA protocol numbers
 ESP_PORT = 4500  # RFC 3948 section 2: the port of UDP-encapsulated ESP
 BUFFER_SIZE = 8 << 20  # bytes: 60 ms of a full 1 Gbit/s link, even if the kernel's own overhead is left out
-_SOURCE_SPECIFIC = ipaddress.IPv4Network("232.0.0.0/8")  # RFC 4607 section 1
 _LARGEST_DATAGRAM = 65_535
-
-
-def interface_addresses() -> dict[str, str]:
-    """The interfaces of this network namespace that have an IPv4 address: name to (first) address."""
-    addresses = {}
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        for _, name in socket.if_nameindex():
-            with suppress(OSError):  # it has none
-                answer = fcntl.ioctl(probe.fileno(), _SIOCGIFADDR, struct.pack("256s", name.encode()))
-                addresses[name] = socket.inet_ntoa(answer[20:24])  # struct ifreq: name (16), family (2), port (2)
-    return addresses
+_DESTINATION_SIZE = 20  # bytes of struct in6_pktinfo; struct in_pktinfo is shorter
 
 
 class _Closing:
@@ -97,27 +78,32 @@ class GroupSocket(_Closing):
         fragment: bool = True,
         raw_esp: bool = False,
     ) -> None:
-        self.group = group
         self.port = port
         self.interface_address = interface_address
         self.sources = tuple(sources)
-        self._leave: list[tuple[int, bytes]] = []
-        _check_group(group, self.sources or not bind_group)
+        self._leave: list[Membership] = []
+        self.group = _checked(group, self.sources, interface_address, sends_only=not bind_group)
+        self._interface = interface_with(self._attempt("send to"))
+        self.destination = self._interface.socket_address(self.group, port)
+        """Where a datagram to the group is sent, as `sendto` takes it."""
+        self.ancillary = self._interface.ancillary
+        """What has to go with each datagram that is sent by `socket` itself, as `sendmsg` takes it."""
         with self._attempt(RAW).explained():
             self.socket = (
-                socket.socket(socket.AF_INET, socket.SOCK_RAW, IPPROTO_ESP)
+                socket.socket(self._interface.family, socket.SOCK_RAW, IPPROTO_ESP)
                 if raw_esp
-                else socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+                else socket.socket(self._interface.family, socket.SOCK_DGRAM)
             )
         try:
-            _pin(self.socket, self._attempt("send to"), ttl, loop)
+            _pin(self.socket, self._interface, self._attempt("send to"), ttl, loop)
             # Senders to several groups have the same address and port, so those may always share it.
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, shared or not bind_group)
             if not fragment:
-                self.socket.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, _IP_PMTUDISC_PROBE)
+                self._interface.keep_whole(self.socket)
             with self._attempt("bind to").explained():
                 # A socket bound to the group's address is shown no unicast and no other group on this port.
-                self.socket.bind((group if bind_group else interface_address, port))
+                bound = self.group if bind_group else interface_address
+                self.socket.bind(self._interface.socket_address(bound, port))
             if bind_group:
                 self._join()
         except BaseException:
@@ -128,19 +114,13 @@ class GroupSocket(_Closing):
         return Attempt(doing, self.group, self.port, self.interface_address, source, earlier_sources)
 
     def _join(self) -> None:
-        if not self.sources:
-            self._leave.append((socket.IP_DROP_MEMBERSHIP, _join_any(self.socket, self._attempt("join"))))
-        for earlier, source in enumerate(self.sources):
-            # struct ip_mreq_source: on Linux multicast address, interface, source (BSD has another order).
-            request = b"".join(map(socket.inet_aton, (self.group, self.interface_address, source)))
-            with self._attempt("join", source, earlier).explained():
-                self.socket.setsockopt(socket.IPPROTO_IP, IP_ADD_SOURCE_MEMBERSHIP, request)
-            self._leave.append((IP_DROP_SOURCE_MEMBERSHIP, request))
+        for earlier, source in enumerate(self.sources or ("",)):
+            self._leave.append(self._interface.join(self.socket, self._attempt("join", source, earlier)))
 
     def send(self, payload: bytes) -> None:
         """Sends one datagram to the group."""
         with self._attempt("send to").explained():
-            self.socket.sendto(payload, (self.group, self.port))
+            self.socket.sendmsg((payload,), self.ancillary, 0, self.destination)
 
     @property
     def receive_buffer(self) -> int:
@@ -150,9 +130,9 @@ class GroupSocket(_Closing):
     def close(self) -> None:
         """Leaves the group, at once and even where a child has inherited the socket, and closes."""
         if self.socket.fileno() >= 0:
-            for option, request in self._leave:
+            for membership in self._leave:
                 with suppress(OSError):  # the interface has gone, and the membership with it
-                    self.socket.setsockopt(socket.IPPROTO_IP, option, request)
+                    self.socket.setsockopt(*membership)
         super().close()
 
 
@@ -170,27 +150,28 @@ class MulticastListener(_Closing):
     """Several groups on one port and interface, for SAP: hears them all, and sends to them from the same port.
 
     Non-blocking: wait for `fileno()` to be readable, then call `receive` until it gives None. The port is shared
-    with whatever other listener this host runs. One socket may join 20 groups (net.ipv4.igmp_max_memberships).
+    with whatever other listener this host runs. One socket may join 20 groups of IPv4 (net.ipv4.igmp_max_memberships).
     Raises `Refused`.
     """
 
     def __init__(
         self, groups: Sequence[str], port: int, interface_address: str, ttl: int = 255, loop: bool = True
     ) -> None:
-        self.groups = frozenset(groups)
+        self.groups = frozenset(_checked(group, (), interface_address) for group in groups)
         self.port = port
         self.interface_address = interface_address
-        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        attempt = Attempt("listen on", "", port, interface_address)
+        self._interface = interface_with(attempt)
+        self.socket = socket.socket(self._interface.family, socket.SOCK_DGRAM)
         try:
             self.socket.setblocking(False)
-            _pin(self.socket, Attempt("listen on", "", port, interface_address), ttl, loop)
+            _pin(self.socket, self._interface, attempt, ttl, loop)
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # VLC and ffmpeg have this port too
-            self.socket.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)  # says to which group a datagram was sent
+            self._interface.show_destinations(self.socket)
             with Attempt("bind to", "", port, interface_address).explained():
-                self.socket.bind(("", port))
-            for group in groups:
-                _check_group(group, allowed=False)
-                _join_any(self.socket, Attempt("join", group, port, interface_address))
+                self.socket.bind(self._interface.socket_address(self._interface.any_address, port))
+            for group in sorted(self.groups):
+                self._interface.join(self.socket, Attempt("join", group, port, interface_address))
         except BaseException:
             self.socket.close()
             raise
@@ -199,52 +180,39 @@ class MulticastListener(_Closing):
         """The next datagram that was sent to one of the groups; None where none waits. Unicast is dropped."""
         while True:
             try:
-                payload, ancillary, _, source = self.socket.recvmsg(_LARGEST_DATAGRAM, socket.CMSG_SPACE(12))
+                payload, ancillary, _, source = self.socket.recvmsg(
+                    _LARGEST_DATAGRAM, socket.CMSG_SPACE(_DESTINATION_SIZE)
+                )
             except BlockingIOError:
                 return None
             for _, kind, value in ancillary:
-                # struct in_pktinfo: interface index, local address, destination; 4 bytes each.
-                if kind == IP_PKTINFO and (group := socket.inet_ntoa(value[8:12])) in self.groups:
+                group = self._interface.destination(kind, value)
+                if group in self.groups:
                     return Heard(payload, source[0], source[1], group)
 
     def send(self, payload: bytes, group: str) -> None:
         """Sends one datagram to a group on this port."""
+        destination = self._interface.socket_address(group, self.port)
         with Attempt("send to", group, self.port, self.interface_address).explained():
-            self.socket.sendto(payload, (group, self.port))
+            self.socket.sendmsg((payload,), self._interface.ancillary, 0, destination)
 
 
-def _check_group(group: str, allowed: object) -> None:
-    address = ipaddress.IPv4Address(group)
-    if not address.is_multicast:
-        raise Refused(CODE, "RFC 5771", f"{group} is no multicast address: choose one in 224.0.0.0/4.")
-    if address in _SOURCE_SPECIFIC and not allowed:
-        raise Refused(CODE, "RFC 4607", f"{group} is source-specific: name its sources, or choose one in 239.0.0.0/8.")
+def _checked(group: str, sources: Sequence[str], interface_address: str, *, sends_only: bool = False) -> str:
+    """The group's address in its one text form. Raises `Refused`."""
+    checked = check_group(group, sources, code=CODE, sends_only=sends_only)
+    family = parse_address(checked).version
+    if (":" in interface_address) != (family == 6):
+        sentence = f"{group} needs an IPv{family} address of an interface, and {interface_address} is none."
+        raise Refused(CODE, "address family", f"{sentence} See which there are: ip -{family} address")
+    return checked
 
 
-def _pin(door: socket.socket, attempt: Attempt, ttl: int, loop: bool) -> None:
+def _pin(door: socket.socket, interface: Interface, attempt: Attempt, ttl: int, loop: bool) -> None:
     """What every multicast socket here has: one interface, a scope, room, and no other socket's groups."""
-    # Sends leave by this interface, with its address as source, whatever the routing table prefers: receivers
-    # compare the source with the roster. struct ip_mreqn; interface index 0: the one that has this address.
-    interface = _ip_mreqn("0.0.0.0", attempt.interface_address)  # noqa: S104 - no group, not "all interfaces"
     with attempt.explained():
-        door.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, interface)
-    door.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, ttl)
-    door.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, loop)
-    # By default Linux gives a socket what any socket of the host has joined, on any interface and from any source.
-    door.setsockopt(socket.IPPROTO_IP, IP_MULTICAST_ALL, 0)
+        interface.pin(door, ttl, loop)
     for forced, plain in ((SO_RCVBUFFORCE, socket.SO_RCVBUF), (SO_SNDBUFFORCE, socket.SO_SNDBUF)):
         try:
             door.setsockopt(socket.SOL_SOCKET, forced, BUFFER_SIZE)  # beyond net.core.rmem_max; needs CAP_NET_ADMIN
         except PermissionError:
             door.setsockopt(socket.SOL_SOCKET, plain, BUFFER_SIZE)  # the kernel grants what the host allows
-
-
-def _join_any(door: socket.socket, attempt: Attempt) -> bytes:
-    request = _ip_mreqn(attempt.group, attempt.interface_address)
-    with attempt.explained():
-        door.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, request)
-    return request
-
-
-def _ip_mreqn(group: str, interface_address: str) -> bytes:
-    return struct.pack("=4s4si", socket.inet_aton(group), socket.inet_aton(interface_address), 0)

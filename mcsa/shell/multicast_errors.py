@@ -42,28 +42,46 @@ class Attempt:
         sentence = f"Could not {self.doing} {group}{sender}, port {self.port}, on {self.interface_address}"
         return Refused(CODE, rule, f"{sentence}: {way_out}")
 
+    @property
+    def _is_ipv6(self) -> bool:
+        return ":" in self.interface_address
+
     def _way_out(self, error: OSError) -> tuple[str, str]:
         match error.errno:
             case errno.ENOBUFS if self.doing == "join" and self.earlier_sources:
-                return "net.ipv4.igmp_max_msf", (
+                limit = "net.ipv6.mld_max_msf" if self._is_ipv6 else "net.ipv4.igmp_max_msf"
+                return limit, (
                     f"a socket may name {self.earlier_sources} sources for a group. Raise the limit: "
-                    f"sysctl -w net.ipv4.igmp_max_msf={4 * self.earlier_sources}"
+                    f"sysctl -w {limit}={4 * self.earlier_sources}"
+                )
+            case errno.ENOMEM | errno.ENOBUFS if self.doing == "join" and self._is_ipv6:
+                return "net.core.optmem_max", (
+                    "this socket is in as many groups as its memory for options holds. Raise the limit: "
+                    "sysctl -w net.core.optmem_max=1048576"
                 )
             case errno.ENOBUFS if self.doing == "join":
                 return "net.ipv4.igmp_max_memberships", (
                     "this socket is in as many groups as one may be in. Raise the limit: "
                     "sysctl -w net.ipv4.igmp_max_memberships=200"
                 )
+            case errno.EINVAL if self.doing == "send to" and self._is_ipv6:  # Linux's word for a source that is gone
+                return "interface address", (
+                    "the address was taken off, or the interface is down. Mend it: ip link set dev <interface> up; "
+                    f"ip -6 address replace {self.interface_address}/64 dev <interface>"
+                )
             case errno.EADDRNOTAVAIL | errno.ENODEV:
                 return "interface address", (
-                    "no interface of this host has that address. See which there are: ip -4 address"
+                    "no interface of this host has that address"
+                    + (", or not yet; a link-local one needs its interface too (fe80::1%eth0)" if self._is_ipv6 else "")
+                    + f". See which there are: ip {'-6' if self._is_ipv6 else '-4'} address"
                 )
             case errno.EADDRINUSE:
                 return "port", f"another process has it. See which: ss -ulpn sport = {self.port}"
             case errno.ENETUNREACH | errno.ENETDOWN | errno.EHOSTUNREACH:
+                add = "ip -6 route add multicast ff00::/8 dev <interface> table local"
                 return "route", (
                     "no route leads there, or the interface is down. Mend it: ip link set dev <interface> up; "
-                    "ip route add 224.0.0.0/4 dev <interface>"
+                    + (add if self._is_ipv6 else "ip route add 224.0.0.0/4 dev <interface>")
                 )
             case errno.EACCES | errno.EPERM if self.doing == RAW:
                 return "CAP_NET_RAW", (
@@ -74,8 +92,8 @@ class Attempt:
                 return "firewall", "a packet filter of this host forbids it. See its rules: nft list ruleset"
             case errno.EMSGSIZE:
                 return "datagram size", (
-                    "the datagram is longer than UDP carries (65,507 bytes), or than the interface takes in one piece "
-                    "where it must not be cut. Send smaller ones; see the interface's MTU: ip link"
+                    "the datagram is longer than UDP carries (65,507 bytes; over IPv6 65,527), or than the interface "
+                    "takes in one piece where it must not be cut. Send smaller ones; see the interface's MTU: ip link"
                 )
             case _:
                 return "kernel", f"{error.strerror} (errno {error.errno})"

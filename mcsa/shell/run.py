@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import os
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -61,6 +62,7 @@ def run_service(
 async def _life(name: str, make: Callable[[], Service]) -> None:
     stop = stop_event()
     asyncio.get_running_loop().set_exception_handler(_unhandled)
+    threading.excepthook = _unhandled_in_thread
     service = make()
     try:
         await service.start()
@@ -78,6 +80,11 @@ def crash(error: BaseException) -> None:
     """
     traceback.print_exception(error)
     os._exit(BUG)
+
+
+def _unhandled_in_thread(what: threading.ExceptHookArgs) -> None:
+    """A thread that dies alone would leave a service that looks alive: a group that hears nothing more."""
+    crash(what.exc_value or SystemError("a thread ended without saying why"))
 
 
 def _unhandled(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -19,6 +19,7 @@ from mcsa.endpoint import Endpoint, OutgoingAnswer, OutgoingPublication, Outgoin
 from mcsa.envelope import MAX_LIFETIME
 from mcsa.shell.bus import Bus, BusUnavailable, End, Headers, OnMessage, Reply
 from mcsa.shell.clock import system_now
+from mcsa.shell.inbox import Inbox
 
 TRACEPARENT = "traceparent"  # W3C trace context, in the headers of the bus
 
@@ -35,6 +36,7 @@ class RunningService:
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._inbox = Inbox(self._loop, self.feed, endpoint.counters)
 
     async def start(self, within: float = 10.0, first: Callable[[], Awaitable[None]] | None = None) -> None:
         """Connects, waits for `first`, and serves the endpoint's verbs."""
@@ -71,10 +73,9 @@ class RunningService:
         """An event of the service's own doors."""
         self._carry_out(self.endpoint.handle(event, system_now()))
 
-    def feed_from_thread(self, event: Any) -> None:
-        """The same from another thread; lost where the loop has ended."""
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self.feed, event)
+    def feed_from_thread(self, event: Any, *, droppable: bool = False) -> None:
+        """The same from another thread; see `Inbox.put`."""
+        self._inbox.put(event, droppable=droppable)
 
     def perform_effects(self, effects: Sequence[Any]) -> None:
         """Effects that came about outside of an event."""

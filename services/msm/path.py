@@ -37,6 +37,8 @@ from services.msm.sending import Sending
 
 HOLD_FOR = 0.5  # seconds that a packet of an epoch not yet known is kept: an ejection switches senders at once
 HELD_AT_ONCE = 512
+HELD_BYTES = 1 << 20  # of all held packets together: who holds no key may have sent them
+HINT_EVERY = 0.1  # seconds between two `UnknownEpochSeen`; the membership makes at most one repair a second of them
 
 
 class Received(NamedTuple):
@@ -64,7 +66,12 @@ class _Held:
 
 
 class GroupPath:
-    """See the module. What is dropped is counted by cause: `mcsa.esp.inbound`'s, `RelayedPackets`' and `unsent`."""
+    """See the module. What is dropped is counted by cause: `mcsa.esp.inbound`'s, `RelayedPackets`' and `unsent`.
+
+    A datagram that arrives is counted once, as `opened` or by a cause; one of an unknown epoch that is opened later is
+    in both, and in `held-then-opened`. What became of the others is told by `held-too-long`, `held-too-many` and
+    `held-then-rejected`.
+    """
 
     def __init__(self, domain: str, group: GroupDescription) -> None:
         self.group = group
@@ -74,7 +81,9 @@ class GroupPath:
         self._inbound = InboundAssociations(domain, group.group_id, self._suite, group.policy.replay_window)
         self._relayed = RelayedPackets(group.policy.replay_window)
         self._roster = SetRoster(group.group_id, {}, None, None)
-        self._held: deque[_Held] = deque(maxlen=HELD_AT_ONCE)
+        self._held: deque[_Held] = deque()
+        self._held_bytes = 0
+        self._hinted_at = float("-inf")
         self.counters: Counter[str] = Counter()
         self._sending = Sending(self.counters)
         self._relaying = Sending(self.counters, "relaying")
@@ -160,7 +169,7 @@ class GroupPath:
             if rejected.cause != "unknown-epoch":
                 return []
             self.hold(bytes(datagram), source, now)
-            return [UnknownEpochSeen(self.group.group_id)]
+            return self._hint(now)
         return self._deliver(_run_of(opened))
 
     def open_batch(self, slab: Slab, length: int, segment_size: int, source: str, now: float) -> list[Any]:
@@ -170,14 +179,30 @@ class GroupPath:
             self.counters[cause] += 1
         for packet in batch.early:
             self.hold(packet, source, now)
-        found: list[Any] = [UnknownEpochSeen(self.group.group_id)] if batch.early else []
+        found = self._hint(now) if batch.early else []
         for run in batch.runs:
             found += self._deliver(run)
         return found
 
     def hold(self, datagram: bytes, source: str, now: float) -> None:
-        """A packet of an epoch that may come; kept for a moment."""
+        """A packet of an epoch that may come; kept for a moment, at the cost of the oldest where there are too many."""
         self._held.append(_Held(datagram, source, now + HOLD_FOR))
+        self._held_bytes += len(datagram)
+        while self._held[0].until < now:
+            self._let_go("held-too-long")
+        while len(self._held) > HELD_AT_ONCE or self._held_bytes > HELD_BYTES:
+            self._let_go("held-too-many")
+
+    def _let_go(self, cause: str) -> None:
+        self._held_bytes -= len(self._held.popleft().datagram)
+        self.counters[cause] += 1
+
+    def _hint(self, now: float) -> list[Any]:
+        """Each hint costs the event loop a call, and anybody can send what looks like an unknown epoch."""
+        if 0 <= now - self._hinted_at < HINT_EVERY:
+            return []
+        self._hinted_at = now
+        return [UnknownEpochSeen(self.group.group_id)]
 
     def _deliver(self, run: Run) -> list[Any]:
         self.counters["opened"] += len(run.payloads)
@@ -206,7 +231,7 @@ class GroupPath:
 
     def _retry(self, now: float) -> list[Any]:
         """Packets that waited for an epoch which may have come."""
-        held, self._held = self._held, deque(maxlen=HELD_AT_ONCE)
+        held, self._held, self._held_bytes = self._held, deque(), 0
         out: list[Any] = []
         for packet in held:
             if now > packet.until:
@@ -217,8 +242,9 @@ class GroupPath:
             except Rejected as rejected:
                 if rejected.cause == "unknown-epoch":
                     self._held.append(packet)
+                    self._held_bytes += len(packet.datagram)
                 else:
-                    self.counters[rejected.cause] += 1
+                    self.counters["held-then-rejected"] += 1
                 continue
             self.counters["held-then-opened"] += 1
             out += self._deliver(_run_of(opened))

@@ -28,6 +28,7 @@ from services.msm.events import (
     StartRelaying,
     StopDistributing,
     StopRelaying,
+    UnknownEpochSeen,
 )
 from services.msm.gpad import Accepted
 from services.msm.path import GroupPath
@@ -138,10 +139,14 @@ class MsmService:
                 except BusUnavailable as unavailable:  # the broker's configuration: newcomers go to the Authorizer
                     self._running.endpoint.counters[f"bus.{unavailable.rule}"] += 1
 
+    def _tell_from_path(self, event: Any) -> None:
+        """From a driver's thread. Of what packets bring, as many as anybody sends, some may be lost: it is repaired."""
+        self._running.feed_from_thread(event, droppable=isinstance(event, GroupMessage | UnknownEpochSeen))
+
     def _open(self, effect: OpenGroup) -> None:
         tell, group_id = self._running.feed_from_thread, effect.group.group_id
         try:
-            group = self._driver.open(effect.domain, effect.group, tell)
+            group = self._driver.open(effect.domain, effect.group, self._tell_from_path)
         except Refused as refused:
             tell(GroupFailed(group_id, refused.sentence))
             return

@@ -61,9 +61,10 @@ class UdpWire:
         self._socket = GroupSocket(
             group.address, ESP_PORT, address, group.sources, ttl=group.ttl or 1, shared=shared, loop=shared
         )
-        self._socket.socket.setblocking(False)
-        self._receiver = BatchReceiver(self._socket.socket) if offload else None
-        self._sender = BatchSender(self._socket.socket, (group.address, ESP_PORT)) if offload else None
+        door = self._socket.socket
+        door.setblocking(False)
+        self._receiver = BatchReceiver(door) if offload else None
+        self._sender = BatchSender(door, self._socket.destination, self._socket.ancillary) if offload else None
 
     @property
     def overruns(self) -> int:

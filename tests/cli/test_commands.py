@@ -27,6 +27,7 @@ COMMANDS = [
     ["status"],
     ["down"],
     ["sessions"],
+    ["groups"],
     ["doctor"],
     ["demo"],
     ["record", "show"],

@@ -72,6 +72,11 @@ def _converse(folder: Path, up: subprocess.Popen[str]) -> None:
     )
     time.sleep(2.0)  # it says nothing before it hears something
 
+    groups = mcsa("groups", "--host", "beta", folder=folder)
+    assert groups.returncode == 0, groups.stderr
+    control = next(line for line in groups.stdout.splitlines() if line.startswith("control"))
+    assert "member" in control and "udp" in control
+
     # the README's example joins, says hello, and listens
     example = folder / "example.py"
     example.write_text(_example())

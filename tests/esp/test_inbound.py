@@ -116,6 +116,88 @@ def test_where_a_number_is_missing_or_late_another_run_begins() -> None:
     assert [(run.first_sequence, run.payloads) for run in runs] == expected
 
 
+def framed(ports: bytes, checksum: bytes, payload: bytes, trailer: bytes) -> bytes:
+    return ports + (8 + len(payload)).to_bytes(2, "big") + checksum + payload + trailer
+
+
+def opened_of(plaintexts: list[bytes]) -> tuple[list[Run], list[str]]:
+    batch = open_together(inbound(), [sealed_by_hand(traffic_key(), n, p) for n, p in enumerate(plaintexts, 1)])
+    return batch.runs, batch.rejected
+
+
+def test_a_checksum_of_its_own_makes_no_run_of_its_own() -> None:  # the kernel's IPsec carries real ones
+    plaintexts = [framed(b"\0\1\0\2", bytes((n, n)), b"%02d" % n, b"\0\x11") for n in range(5)]
+    assert opened_of(plaintexts) == ([Run(SENDER, EPOCH, 1, 1, 2, [b"%02d" % n for n in range(5)])], [])
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        (b"\1\1\x11", b"\2\1\x11"),
+        (b"\1\2\2\x11", b"\1\3\2\x11"),
+        (b"\1\2\2\x11", b"\2\2\2\x11"),
+        (b"\1\2\3\3\x11", b"\2\2\3\3\x11"),
+        (b"\1\2\3\3\x11", b"\1\2\4\3\x11"),
+        (b"\1\2\3\4\4\x11", b"\1\3\3\4\4\x11"),
+        (bytes(range(1, 10)) + b"\x09\x11", b"\2" + bytes(range(2, 10)) + b"\x09\x11"),
+        (b"\0\x11", b"\0\x06"),
+    ],
+)
+@pytest.mark.parametrize("place", [0, 1, 3])
+def test_each_trailer_of_a_batch_is_checked(right: bytes, wrong: bytes, place: int) -> None:
+    payload = b"!" * (4 - (len(right) % 4 or 4) + 4)
+    plaintexts = [framed(b"\0\1\0\2", bytes(2), payload, wrong if n == place else right) for n in range(4)]
+    runs, rejected = opened_of(plaintexts)
+    assert rejected == ["inner"]
+    assert [each for run in runs for each in run.payloads] == [payload] * 3
+
+
+def test_a_length_that_does_not_fit_is_found_in_a_batch() -> None:
+    good = framed(b"\0\1\0\2", bytes(2), b"ab", b"\0\x11")
+    for broken in (good[:5] + b"\x0b" + good[6:], good[:4] + b"\1" + good[5:]):
+        runs, rejected = opened_of([good, broken, good])
+        assert rejected == ["inner"]
+        assert [(run.first_sequence, run.payloads) for run in runs] == [(1, [b"ab"]), (3, [b"ab"])]
+
+
+def test_a_batch_goes_on_after_a_forged_packet_and_the_number_stays_free() -> None:
+    sender, receiver = outbound(), inbound()
+    packets = [sender.seal(b"%02d" % number, 1, 2) for number in range(1, 7)]
+    forged = [*packets[:2], packets[2][:-1] + bytes((packets[2][-1] ^ 1,)), *packets[3:]]
+    batch = open_together(receiver, forged)
+    assert batch.rejected == ["integrity"]
+    assert [(run.first_sequence, run.payloads) for run in batch.runs] == [
+        (1, [b"01", b"02"]),
+        (4, [b"04", b"05", b"06"]),
+    ]
+    assert receiver.open(packets[2], SOURCE).payload == b"03"
+    assert open_together(receiver, packets).rejected == ["replay"] * 6
+
+
+def test_a_batch_of_forged_packets_opens_nothing_and_closes_no_window() -> None:
+    sender, receiver = outbound(), inbound()
+    packets = [sender.seal(b"%02d" % number, 1, 2) for number in range(5)]
+    forged = [packet[:-1] + bytes((packet[-1] ^ 1,)) for packet in packets]
+    batch = open_together(receiver, forged)
+    assert (batch.runs, batch.rejected) == ([], ["integrity"] * 5)
+    assert derived(receiver) == 0
+    assert [run.payloads for run in open_together(receiver, packets).runs] == [[b"%02d" % n for n in range(5)]]
+
+
+def test_the_last_numbers_there_are_open_in_a_batch() -> None:
+    good = framed(b"\0\1\0\2", bytes(2), b"ab", b"\0\x11")
+    packets = [sealed_by_hand(traffic_key(), number, good) for number in (2**32 - 3, 2**32 - 2, 2**32 - 1, 0)]
+    batch = open_together(inbound(), packets)
+    assert [(run.first_sequence, len(run.payloads)) for run in batch.runs] == [(2**32 - 3, 3)]
+    assert batch.rejected == ["replay"]
+
+
+def test_packets_of_no_whole_words_are_opened_all_the_same() -> None:
+    plaintext = framed(b"\0\1\0\2", bytes(2), b"abc", b"\0\x11")  # RFC 4303 would have padded it
+    batch = open_together(inbound(), [sealed_by_hand(traffic_key(), number, plaintext) for number in (1, 2, 3)])
+    assert [run.payloads for run in batch.runs] == [[b"abc"]] * 3
+
+
 def test_the_last_packet_of_a_batch_may_be_shorter() -> None:
     sender = outbound()
     batch = open_together(inbound(), [sender.seal(size * b"x", 1, 2) for size in (100, 100, 7)])

@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scapy.layers.igmp import IGMPv3_MR, IGMPv3_MR_Group
 from scapy.layers.inet import ICMP, IP, TCP, UDP
-from scapy.layers.inet6 import ICMPv6EchoRequest, ICMPv6MLReport2, IPv6, IPv6ExtHdrHopByHop
+from scapy.layers.inet6 import (
+    ICMPv6EchoRequest,
+    ICMPv6MLDMultAddrRec,
+    ICMPv6MLReport2,
+    IPv6,
+    IPv6ExtHdrHopByHop,
+    RouterAlert,
+)
 from scapy.layers.ipsec import ESP
 from scapy.layers.l2 import ARP, Dot3, Ether
 
@@ -38,6 +45,17 @@ REPORT = bytes(
         ],
     )
 )
+MLD_REPORT = bytes(
+    Ether()
+    / IPv6(src="fe80::1", dst="ff02::16")
+    / IPv6ExtHdrHopByHop(options=[RouterAlert()])
+    / ICMPv6MLReport2(
+        records=[
+            ICMPv6MLDMultAddrRec(rtype=2, dst="ff15::8000:1"),
+            ICMPv6MLDMultAddrRec(rtype=3, dst="ff35::8000:2", sources=["2001:db8::1", "2001:db8::2"]),
+        ],
+    )
+)
 FRAMES = {
     "esp-udp": HEAD / UDP(sport=4500, dport=4500) / b"spi",
     "esp": HEAD / ESP(spi=1, seq=1),
@@ -46,7 +64,7 @@ FRAMES = {
     "nats": HEAD / TCP(sport=4222, dport=50_000),
     "arp": Ether() / ARP(),
     "icmp": HEAD / ICMP(),
-    "mld": Ether() / IPv6() / IPv6ExtHdrHopByHop() / ICMPv6MLReport2(),
+    "mld": Ether(MLD_REPORT),
     "other": HEAD / UDP(sport=53, dport=53),
 }
 
@@ -91,9 +109,13 @@ def test_a_reports_records() -> None:
         GroupRecord(IS_EXCLUDE, "239.1.1.1", ()),
         GroupRecord(TO_INCLUDE, "232.1.1.1", ("192.0.2.1", "192.0.2.2")),
     ]
+    assert parse_report(MLD_REPORT) == [
+        GroupRecord(IS_EXCLUDE, "ff15::8000:1", ()),
+        GroupRecord(TO_INCLUDE, "ff35::8000:2", ("2001:db8::1", "2001:db8::2")),
+    ]
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "igmp"])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("igmp", "mld")])
 def test_what_is_no_report_has_no_records(kind: str) -> None:
     assert parse_report(bytes(FRAMES[kind])) == []
 
@@ -102,6 +124,12 @@ def test_what_is_no_report_has_no_records(kind: str) -> None:
 def test_a_torn_report_is_rejected(size: int) -> None:
     with pytest.raises(Rejected, match="igmp: torn report"):
         parse_report(REPORT[:size])
+
+
+@pytest.mark.parametrize("missing", [1, 33, 40])
+def test_a_torn_mld_report_is_rejected(missing: int) -> None:
+    with pytest.raises(Rejected, match="mld: torn report"):
+        parse_report(MLD_REPORT[:-missing])
 
 
 @given(st.binary(max_size=120))

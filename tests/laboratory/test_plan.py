@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 import pytest
 
@@ -22,12 +22,16 @@ def test_addresses_are_of_the_benchmark_network_and_differ() -> None:
     assert len(addresses) == 250
     assert all(address in IPv4Network("198.18.0.0/15") for address in addresses)
     assert not addresses & {made.network.network_address, made.network.broadcast_address}
+    of_ipv6 = {IPv6Address(host.address6) for host in made.hosts}
+    assert len(of_ipv6) == 250
+    assert all(address in made.network6 and address in IPv6Network("fd00::/8") for address in of_ipv6)
 
 
 def test_loopback_hosts_have_addresses_only() -> None:
     made = plan(("alpha", "beta"), 1, "00", "loopback")
     assert made.namespaces == ()
     assert all(IPv4Address(host.address).is_loopback and host.interface == "lo" for host in made.hosts)
+    assert not any(host.address6 for host in made.hosts)
 
 
 def test_two_runs_of_one_process_rarely_meet() -> None:
@@ -35,6 +39,8 @@ def test_two_runs_of_one_process_rarely_meet() -> None:
     assert len({p.network for p in made}) > 90
     assert len({p.group(1) for p in made}) > 50
     assert all(IPv4Address(p.group(254)) in IPv4Network("239.255.0.0/16") for p in made)
+    assert len({p.network6 for p in made} | {p.groups6 for p in made}) == 200
+    assert all(IPv6Address(p.group6(254)) in IPv6Network("ff15::8000:0/97") for p in made)
 
 
 @pytest.mark.parametrize("names", [(), ("a", "a"), ("Alpha",), ("br0",), ("bridge",), ("a" * 16,), ("a/b",)])

@@ -12,6 +12,7 @@ from mcsa.laboratory.capture import read_frames, wire
 from mcsa.laboratory.namespaces import Host
 
 _MORE_FRAGMENTS, _OFFSET = 0x2000, 0x1FFF  # RFC 791, section 3.1
+_FRAGMENT_HEADER = 44  # RFC 8200, section 4.5
 WAITS_FOR = 10.0  # seconds; only a failing test waits so long
 
 
@@ -34,5 +35,7 @@ def frames_until(tap: socket.socket, enough: Callable[[list[bytes]], bool]) -> l
 
 
 def is_fragment(frame: bytes) -> bool:
-    """Whether this is a piece of an IPv4 packet that was cut."""
+    """Whether this is a piece of an IP packet that was cut."""
+    if frame[12:14] == b"\x86\xdd":
+        return frame[20] == _FRAGMENT_HEADER
     return frame[12:14] == b"\x08\x00" and bool(int.from_bytes(frame[20:22], "big") & (_MORE_FRAGMENTS | _OFFSET))

@@ -1,0 +1,49 @@
+"""`mcsa groups`: what this host's MSM does for each multicast group, and what became of the packets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mcsa.cli.showing import HostOption, JsonOption, plain, run, show_json, show_table
+from mcsa.sdk.conference import connect
+from mcsa.v1.msm_pb2 import GroupState
+
+_NO_LOSS = {"sent", "opened", "own", "held-then-opened", "relaying-sent"}  # counters that tell of no packet lost
+
+
+def groups(host: HostOption = None, json: JsonOption = False) -> None:
+    """List this host's multicast groups: epoch, packets sent and opened, and what was dropped, by cause."""
+
+    async def work() -> list[GroupState]:
+        async with connect(host=host) as me:
+            return await me.groups()
+
+    found = run(work())
+    if json:
+        show_json([plain(state) for state in found])
+        return
+    columns = ("group", "address", "wire", "state", "epoch", "senders", "sent", "opened", "dropped, by cause")
+    show_table(columns, map(_row, found), "this host is in no group; join a conference first")
+
+
+def _row(state: GroupState) -> tuple[object, ...]:
+    group, packets = state.group, state.packets
+    return (
+        group.name,
+        f"{group.address}:{group.port}",
+        group.policy.wire,
+        state.state,
+        state.epoch,
+        len(state.roster),
+        packets.get("sent", 0),
+        packets.get("opened", 0),
+        dropped(packets),
+    )
+
+
+def dropped(packets: Mapping[str, int]) -> str:
+    """Counters of what was not delivered or not sent, the most frequent first."""
+    lost = [(count, cause) for cause, count in packets.items() if cause not in _NO_LOSS and count]
+    return (
+        ", ".join(f"{count} {cause}" for count, cause in sorted(lost, key=lambda each: (-each[0], each[1]))) or "none"
+    )
