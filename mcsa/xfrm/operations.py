@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mcsa.xfrm import netlink
-from mcsa.xfrm.policy import KernelPolicy
-from mcsa.xfrm.state import KernelState
+from mcsa.xfrm.policy import KernelPolicy, PolicyReport
+from mcsa.xfrm.state import KernelState, StateReport, encode_state_id
 
 NEWSA, DELSA, GETSA, DELPOLICY, GETPOLICY = 0x10, 0x11, 0x12, 0x14, 0x15  # XFRM_MSG_*
 EXPIRE, UPDPOLICY, UPDSA = 0x18, 0x19, 0x1A
@@ -48,7 +48,14 @@ class DeletePolicy:
     policy: KernelPolicy
 
 
-Operation = AddState | RenewState | DeleteState | SetPolicy | DeletePolicy
+@dataclass(frozen=True, slots=True)
+class DeleteReported:
+    """Deletes what a dump has shown, a state or a policy."""
+
+    report: StateReport | PolicyReport
+
+
+Operation = AddState | RenewState | DeleteState | SetPolicy | DeletePolicy | DeleteReported
 
 
 def encode_operation(operation: Operation, number: int) -> bytes:
@@ -69,6 +76,11 @@ def _parts(operation: Operation) -> tuple[int, bytes]:
             return UPDPOLICY, policy.encode()
         case DeletePolicy(policy):
             return DELPOLICY, policy.encode_id()
+        case DeleteReported(StateReport() as state):
+            return DELSA, encode_state_id(state.destination, state.spi)
+        case DeleteReported(PolicyReport() as policy):
+            return DELPOLICY, policy.id
+    raise TypeError(operation)
 
 
 def encode_dump_of_states(number: int) -> bytes:

@@ -6,9 +6,10 @@ import struct
 from dataclasses import dataclass
 from typing import Literal
 
+from mcsa.errors import Rejected
 from mcsa.xfrm import layout
 from mcsa.xfrm.layout import Selector
-from mcsa.xfrm.netlink import encode_attribute
+from mcsa.xfrm.netlink import encode_attribute, parse_attributes
 
 Direction = Literal["in", "out"]
 _DIRECTIONS: dict[str, int] = {"in": 0, "out": 1}
@@ -16,14 +17,19 @@ _ALLOW, _BLOCK = 0, 1
 _XFRMA_TMPL = 5
 _EVERY_ALGORITHM = 0xFFFFFFFF  # iproute2 sets this too; the state decides
 INFO_SIZE = 168  # struct xfrm_userpolicy_info
+_DIRECTION_AT = layout.SELECTOR_SIZE + layout.LIFETIME_SIZE + layout.CURRENT_SIZE + 8
+_TEMPLATE_SIZE = 64
+_REQID_AT = layout.ID_SIZE + 4 + layout.ADDRESS_SIZE
 
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """Demands ESP in transport mode by a state with this `reqid`, and with this `spi` (0: whichever)."""
+    """Demands ESP in transport mode by a state with this `reqid`, and with this `spi` (0: whichever); or says only
+    that it may be (`may_be_left_out`)."""
 
     reqid: int
     spi: int = 0
+    may_be_left_out: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +73,24 @@ class KernelPolicy:
         return (
             layout.pack_id(None, template.spi)
             + struct.pack("=H2x16x", family)
-            + struct.pack("=IBBBx", template.reqid, layout.MODE_TRANSPORT, 0, 0)
+            + struct.pack("=IBBBx", template.reqid, layout.MODE_TRANSPORT, 0, template.may_be_left_out)
             + struct.pack("=3I", *[_EVERY_ALGORITHM] * 3)
         )
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyReport:
+    """A policy that the kernel has: enough to say whose it is, and to delete it."""
+
+    reqid: int | None  # of its first template
+    id: bytes  # body of XFRM_MSG_DELPOLICY
+
+
+def parse_policy(body: bytes) -> PolicyReport:
+    """Of XFRM_MSG_NEWPOLICY, as answers to XFRM_MSG_GETPOLICY come. `Rejected` where it is too short."""
+    if len(body) < INFO_SIZE:
+        raise Rejected("netlink", "half a policy")
+    direction = body[_DIRECTION_AT]
+    templates = parse_attributes(body[INFO_SIZE:]).get(_XFRMA_TMPL, b"")
+    reqid = struct.unpack_from("=I", templates, _REQID_AT)[0] if len(templates) >= _TEMPLATE_SIZE else None
+    return PolicyReport(reqid, body[: layout.SELECTOR_SIZE] + struct.pack("=IB3x", 0, direction))

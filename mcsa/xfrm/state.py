@@ -81,18 +81,21 @@ class KernelState:
         return body
 
     def encode_id(self) -> bytes:
-        """Body of XFRM_MSG_DELSA: struct xfrm_usersa_id, 24 bytes (destination 16, SPI 4, family 2, protocol, 1 of
-        padding), and the source, which iproute2 adds and the kernel doesn't look at for ESP."""
-        address = layout.pack_address(self.destination)
-        family = struct.pack("=HBx", layout.family_of(self.destination), layout.ESP)
+        """Body of XFRM_MSG_DELSA: which one, and its source, which iproute2 adds and the kernel doesn't look at."""
         source = encode_attribute(_XFRMA_SRCADDR, layout.pack_address(self.source))
-        return address + struct.pack("!I", self.spi) + family + source
+        return encode_state_id(self.destination, self.spi) + source
 
     def _algorithm(self) -> bytes:
         """struct xfrm_algo_aead: name 64, bits of the key with its salt, bits of the ICV, the key."""
         name = _ALGORITHMS[self.key.suite.name]
         raw = self.key.reveal()
         return struct.pack("=64sII", name, 8 * len(raw), _ICV_BITS) + raw
+
+
+def encode_state_id(destination: Address, spi: int) -> bytes:
+    """struct xfrm_usersa_id, 24 bytes: destination 16, SPI 4 (big-endian), family 2, protocol, 1 of padding."""
+    family = struct.pack("=HBx", layout.family_of(destination), layout.ESP)
+    return layout.pack_address(destination) + struct.pack("!I", spi) + family
 
 
 def _encapsulation() -> bytes:

@@ -12,13 +12,14 @@ from __future__ import annotations
 import os
 import selectors
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from mcsa.errors import Refused
 from mcsa.shell.clock import system_now
 from mcsa.updates import PORT as UPDATE_PORT
+from mcsa.v1.types_pb2 import GroupDescription
 from services.msm.path import GroupPath, Received
 from services.msm.relaying import Relayed
 from services.msm.wires import Wire
@@ -45,6 +46,16 @@ class GroupEngine:
         self._closing = False
         name = path.group.name or path.group.group_id.hex()[:8]
         self._thread = threading.Thread(target=self._receive, name=f"receive {name}", daemon=True)
+
+    @property
+    def group(self) -> GroupDescription:
+        """As its path has it."""
+        return self.path.group
+
+    @property
+    def counters(self) -> Counter[str]:
+        """Likewise."""
+        return self.path.counters
 
     def start(self) -> None:
         """Packets pass from now on. Outlets are set before."""

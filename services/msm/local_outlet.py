@@ -5,22 +5,40 @@ from __future__ import annotations
 import os
 import selectors
 import threading
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from pathlib import Path
+from typing import Protocol
 
 from mcsa.errors import Rejected
 from mcsa.shell.local_frames import FrameClient, FrameServer, IncomingFrame, OutgoingFrame, parse_outgoing
-from services.msm.engine import BURST, POLL_FOR, GroupEngine
+from mcsa.v1.types_pb2 import GroupDescription
+from services.msm.engine import BURST, POLL_FOR
 from services.msm.path import Received
+
+
+class Speaker(Protocol):
+    """What sends to the group."""
+
+    @property
+    def group(self) -> GroupDescription: ...
+
+    @property
+    def counters(self) -> Counter[str]: ...
+
+    def say(self, payloads: Sequence[bytes], source_port: int, destination_port: int) -> None:
+        """From any thread; what can't be sent is counted."""
 
 
 class LocalOutlet:
     """Serves any number of applications of this host's user. Raises `Refused` where the socket can't be had."""
 
-    def __init__(self, folder: Path, engine: GroupEngine) -> None:
-        self._engine = engine
-        group = engine.path.group
+    def __init__(self, folder: Path, speaker: Speaker, connected: Callable[[], None] | None = None) -> None:
+        """`connected` is called, by a thread of this one's, when another application is there."""
+        self._speaker = speaker
+        self._connected = connected
+        group = speaker.group
         self._frames = FrameServer(folder / f"{group.group_id.hex()[:16]}.sock")
         self._stop_read, self._stop_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._closing = False
@@ -31,6 +49,11 @@ class LocalOutlet:
     def socket_path(self) -> str:
         """Where applications connect."""
         return str(self._frames.path)
+
+    @property
+    def is_used(self) -> bool:
+        """Whether an application is connected."""
+        return bool(self._frames.clients)
 
     def close(self) -> None:
         """Disconnects the applications, ends the thread. May be called twice."""
@@ -59,6 +82,8 @@ class LocalOutlet:
                     client = self._frames.accept()
                     if client is not None:
                         watch.register(client, selectors.EVENT_READ)
+                        if self._connected is not None:
+                            self._connected()
                 elif isinstance(key.fileobj, FrameClient):
                     self._send_from(key.fileobj, watch)
 
@@ -73,13 +98,13 @@ class LocalOutlet:
         if client.fileno() < 0:
             _unregister(watch, client, descriptor)
         for ports, alike in groupby(frames, _ports):
-            self._engine.say([frame.payload for frame in alike], *ports)
+            self._speaker.say([frame.payload for frame in alike], *ports)
 
     def _parsed(self, frame: bytes) -> list[OutgoingFrame]:
         try:
             return [parse_outgoing(frame)]
         except Rejected:
-            self._engine.path.counters["unsent.frame"] += 1
+            self._speaker.counters["unsent.frame"] += 1
             return []
 
 
