@@ -8,7 +8,8 @@ from mcsa.cli.showing import HostOption, JsonOption, plain, run, show_json, show
 from mcsa.sdk.conference import connect
 from mcsa.v1.msm_pb2 import GroupState
 
-_NO_LOSS = {"sent", "opened", "own", "held-then-opened", "relaying-sent"}  # counters that tell of no packet lost
+_NO_LOSS = {"sent", "opened", "own", "relaying-sent"}  # counters that tell of no packet lost
+_HELD = "held-"  # what became of packets that are counted as "unknown-epoch" already
 
 
 def groups(host: HostOption = None, json: JsonOption = False) -> None:
@@ -42,8 +43,11 @@ def _row(state: GroupState) -> tuple[object, ...]:
 
 
 def dropped(packets: Mapping[str, int]) -> str:
-    """Counters of what was not delivered or not sent, the most frequent first."""
-    lost = [(count, cause) for cause, count in packets.items() if cause not in _NO_LOSS and count]
+    """Counters of what was not delivered or not sent, the most frequent first; each packet under one cause."""
+    causes = {cause: n for cause, n in packets.items() if cause not in _NO_LOSS and not cause.startswith(_HELD)}
+    if "unknown-epoch" in causes:
+        causes["unknown-epoch"] -= packets.get("held-then-opened", 0)
+    lost = [(count, cause) for cause, count in causes.items() if count]
     return (
         ", ".join(f"{count} {cause}" for count, cause in sorted(lost, key=lambda each: (-each[0], each[1]))) or "none"
     )

@@ -26,6 +26,10 @@ __all__ = ["CAUSES", "InboundAssociations", "Opened", "OpenedBatch", "Run"]
 CAUSES = ("short", "own", "unknown-sender", "wrong-source", "unknown-epoch", "replay", "integrity", "inner")
 """Why a packet is dropped, in the order of the checks."""
 
+UNPROVEN_AT_MOST = 256
+"""SAs in an epoch that are kept though no packet has opened: deriving costs ten times what opening does, and whoever
+forges in the name of a sender that is silent would have us derive for each packet."""
+
 _MIN_PACKET = HEADER_SIZE + framed_size(0) + ICV_SIZE  # bytes: an empty payload
 _SENDER_ID_MASK = SENDER_ID_LIMIT - 1
 _HEADER = struct.Struct(">II8s")  # SPI, sequence number, IV
@@ -43,14 +47,18 @@ class Opened(NamedTuple):
 
 
 class _Epoch:
-    """An epoch that is installed, with the SAs of the senders heard in it. Dropping it drops them all."""
+    """An epoch that is installed, with the SAs of the senders heard in it. Dropping it drops them all.
 
-    __slots__ = ("associations", "key", "number")
+    `unproven` are SAs of senders in whose names packets came, none of which has opened.
+    """
+
+    __slots__ = ("associations", "key", "number", "unproven")
 
     def __init__(self, number: int, key: GroupKey) -> None:
         self.number = number
         self.key = key
         self.associations: dict[int, _Association] = {}
+        self.unproven: dict[int, _Association] = {}  # at most `UNPROVEN_AT_MOST`, the oldest first
 
 
 class _Association:
@@ -69,6 +77,7 @@ class _Association:
     def keep(self) -> None:
         """A packet has opened: the state is worth keeping, as long as the epoch is."""
         self.epoch.associations[self.sender_id] = self
+        self.epoch.unproven.pop(self.sender_id, None)
 
 
 class InboundAssociations:
@@ -252,11 +261,14 @@ class InboundAssociations:
         epoch = self._epochs.get(tag)
         if epoch is None:
             return "unknown-epoch"
-        return epoch.associations.get(sender_id) or self._derive(epoch, sender_id)
+        return epoch.associations.get(sender_id) or epoch.unproven.get(sender_id) or self._derive(epoch, sender_id)
 
     def _derive(self, epoch: _Epoch, sender_id: int) -> _Association:
         key = derive_traffic_key(epoch.key, self._domain, self._group_id, epoch.number, self._suite, sender_id)
-        return _Association(key, epoch, sender_id, self._window)
+        if len(epoch.unproven) == UNPROVEN_AT_MOST:
+            del epoch.unproven[next(iter(epoch.unproven))]
+        association = epoch.unproven[sender_id] = _Association(key, epoch, sender_id, self._window)
+        return association
 
     def _count(self, batch: OpenedBatch) -> None:
         counters = self._counters

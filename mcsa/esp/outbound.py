@@ -12,7 +12,7 @@ from itertools import count, groupby, islice
 from typing import NoReturn
 
 from mcsa.esp.derive import TrafficKey
-from mcsa.esp.inner import UDP_HEADER_SIZE, frame_for, framed_size
+from mcsa.esp.inner import ALIGNMENT, TRAILER_SIZE, UDP_HEADER_SIZE, frame_for, framed_size
 from mcsa.esp.slab import HEADER_SIZE, Slab
 from mcsa.esp.suite import ICV_SIZE
 
@@ -31,6 +31,12 @@ class SequenceExhausted(Exception):  # noqa: N818 - what is read at `raise Seque
 def packet_size(payload_size: int) -> int:
     """Bytes of the ESP packet, without IP and outer UDP, for a payload of so many bytes: 42 to 45 more."""
     return HEADER_SIZE + framed_size(payload_size) + ICV_SIZE
+
+
+def largest_payload(mtu: int, ip_header_size: int) -> int:
+    """Bytes of payload that a packet over a link with this MTU carries unfragmented, encapsulated in UDP."""
+    framed = mtu - ip_header_size - UDP_HEADER_SIZE - HEADER_SIZE - ICV_SIZE
+    return framed - framed % ALIGNMENT - UDP_HEADER_SIZE - TRAILER_SIZE
 
 
 def batch_limit(payload_size: int) -> int:

@@ -16,6 +16,7 @@ import struct
 from typing import NamedTuple
 
 from mcsa.esp.slab import SLAB_SIZE, Slab
+from mcsa.shell.marking import CONTROL_SIZE, UNMARKED, ask_for_markings, read_marking
 from mcsa.shell.multicast_families import Ancillary, SocketAddress
 
 SOL_UDP = 17
@@ -42,24 +43,25 @@ class BatchSender:
         self.offloaded = _probe(door, UDP_SEGMENT, 0)
         """False where each packet takes a call of its own."""
 
-    def send(self, packets: memoryview, segment_size: int) -> None:
-        """Sends what lies in the buffer: datagrams of `segment_size`, the last one perhaps shorter. `OSError`."""
+    def send(self, packets: memoryview, segment_size: int, control: Ancillary = ()) -> None:
+        """Sends what lies in the buffer: datagrams of `segment_size`, the last one perhaps shorter, each with these
+        control messages. `OSError`."""
         if len(packets) <= segment_size:
-            self._send_one(packets)
-        elif not self.offloaded or not self._send_offloaded(packets, segment_size):
+            self._send_one(packets, control)
+        elif not self.offloaded or not self._send_offloaded(packets, segment_size, control):
             for start in range(0, len(packets), segment_size):
-                self._send_one(packets[start : start + segment_size])
+                self._send_one(packets[start : start + segment_size], control)
 
-    def _send_one(self, packet: memoryview) -> None:
-        if self._ancillary:
-            self._door.sendmsg((packet,), self._ancillary, 0, self._destination)
+    def _send_one(self, packet: memoryview, control: Ancillary) -> None:
+        if control or self._ancillary:
+            self._door.sendmsg((packet,), (*self._ancillary, *control), 0, self._destination)
         else:
             self._door.sendto(packet, self._destination)
 
-    def _send_offloaded(self, packets: memoryview, segment_size: int) -> bool:
-        control = (SOL_UDP, UDP_SEGMENT, _SEGMENT_SIZE.pack(segment_size))
+    def _send_offloaded(self, packets: memoryview, segment_size: int, control: Ancillary) -> bool:
+        cut = (SOL_UDP, UDP_SEGMENT, _SEGMENT_SIZE.pack(segment_size))
         try:
-            self._door.sendmsg((packets,), (control, *self._ancillary), 0, self._destination)
+            self._door.sendmsg((packets,), (cut, *self._ancillary, *control), 0, self._destination)
         except OSError as error:
             if error.errno in _UNSUPPORTED:
                 self.offloaded = False
@@ -79,9 +81,12 @@ class Received(NamedTuple):
 
 
 class BatchReceiver:
-    """Receives into one slab, by UDP_GRO where the kernel has it. What is in the slab holds until the next receive."""
+    """Receives into one slab, by UDP_GRO where the kernel has it. What is in the slab holds until the next receive.
 
-    def __init__(self, door: socket.socket) -> None:
+    With `marked` it tells the marking of what it received last; what has another is never in one batch.
+    """
+
+    def __init__(self, door: socket.socket, *, marked: bool = False) -> None:
         self._door = door
         self.slab = Slab()
         self._buffers = (self.slab.view,)
@@ -90,16 +95,23 @@ class BatchReceiver:
         self.overflows = 0
         """Datagrams that the kernel dropped because this socket's buffer was full, as of the last receive."""
         door.setsockopt(socket.SOL_SOCKET, SO_RXQ_OVFL, 1)
+        self.marking = UNMARKED
+        self._marked = marked
+        self._ancillary_size = _ANCILLARY_SIZE + (CONTROL_SIZE if marked else 0)
+        if marked:
+            ask_for_markings(door)
 
     def receive(self) -> Received:
         """The next batch. Waits as the socket does: `BlockingIOError` or `TimeoutError` where it has enough."""
-        length, ancillary, _, source = self._door.recvmsg_into(self._buffers, _ANCILLARY_SIZE)
+        length, ancillary, _, source = self._door.recvmsg_into(self._buffers, self._ancillary_size)
         segment_size = length or SLAB_SIZE  # an empty datagram has no segments, and nothing divides by 0
         for level, kind, value in ancillary:
             if level == SOL_UDP and kind == UDP_GRO:
                 (segment_size,) = _INT.unpack(value)
             elif level == socket.SOL_SOCKET and kind == SO_RXQ_OVFL:
                 (self.overflows,) = _OVERFLOWS.unpack(value)
+        if self._marked:
+            self.marking = read_marking(ancillary, self.marking)
         return Received(length, segment_size, source[0])
 
 

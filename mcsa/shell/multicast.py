@@ -16,7 +16,7 @@ from typing import Self
 from mcsa.addresses import check_group, parse_address
 from mcsa.errors import Refused
 from mcsa.shell.multicast_errors import CODE, RAW, Attempt
-from mcsa.shell.multicast_families import Interface, Membership, interface_with
+from mcsa.shell.multicast_families import Ancillary, Interface, Membership, interface_with
 
 SO_SNDBUFFORCE = 32  # asm-generic/socket.h; missing in `socket` of Python 3.11
 SO_RCVBUFFORCE = 33
@@ -117,10 +117,10 @@ class GroupSocket(_Closing):
         for earlier, source in enumerate(self.sources or ("",)):
             self._leave.append(self._interface.join(self.socket, self._attempt("join", source, earlier)))
 
-    def send(self, payload: bytes) -> None:
-        """Sends one datagram to the group."""
+    def send(self, payload: bytes | memoryview, control: Ancillary = ()) -> None:
+        """Sends one datagram to the group, with these control messages."""
         with self._attempt("send to").explained():
-            self.socket.sendmsg((payload,), self.ancillary, 0, self.destination)
+            self.socket.sendmsg((payload,), (*self.ancillary, *control), 0, self.destination)
 
     @property
     def receive_buffer(self) -> int:

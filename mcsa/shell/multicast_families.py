@@ -146,7 +146,8 @@ class Ipv6Interface:
         door.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, hops)
         door.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_LOOP, loop)
         door.setsockopt(socket.IPPROTO_IPV6, IPV6_MULTICAST_ALL, 0)
-        door.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # the port stays free for IPv4's listeners
+        if door.type != socket.SOCK_RAW:  # a raw socket has no port, and the kernel refuses it this option (EINVAL)
+            door.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # the port stays free for IPv4's listeners
 
     def keep_whole(self, door: socket.socket) -> None:
         door.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, _PMTUDISC_PROBE)

@@ -57,6 +57,8 @@ class MsmSettings(ServiceSettings):
     """Folder of the local sockets, 0700."""
     driver: str = "relay"
     """What carries the packets: "relay" (applications use local sockets), or another in `services/msm/drivers`."""
+    interface: str = "mcsa0"
+    """Name of the TUN interface, where the driver is "tun"."""
     loopback: list[LoopbackSettings] = Field(default_factory=list)
     """Groups that are also on UDP ports of loopback. None unless said."""
     offload: bool = True

@@ -9,6 +9,7 @@ at once. It doesn't touch the event loop, but to hand over an update or a hint.
 
 from __future__ import annotations
 
+import errno
 import os
 import selectors
 import threading
@@ -17,7 +18,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from mcsa.errors import Refused
+from mcsa.esp.outbound import SealedBatch
 from mcsa.shell.clock import system_now
+from mcsa.shell.marking import Marking
 from mcsa.updates import PORT as UPDATE_PORT
 from mcsa.v1.types_pb2 import GroupDescription
 from services.msm.path import GroupPath, Received
@@ -56,6 +59,11 @@ class GroupEngine:
     def counters(self) -> Counter[str]:
         """Likewise."""
         return self.path.counters
+
+    @property
+    def marking(self) -> Marking:
+        """Of what was received last, where the wire is transparent. For outlets, while they are given it."""
+        return self._wire.marking
 
     def start(self) -> None:
         """Packets pass from now on. Outlets are set before."""
@@ -124,41 +132,64 @@ class GroupEngine:
 
     # ---- applications to network
 
-    def say(self, payloads: Sequence[bytes], source_port: int, destination_port: int) -> None:
-        """Sends payloads with one inner header: what came together leaves together. From any thread.
+    def say(
+        self, payloads: Sequence[bytes], source_port: int, destination_port: int, marking: Marking | None = None
+    ) -> None:
+        """Sends payloads with one inner header: what came together leaves together, with that marking if there is one.
+        From any thread.
 
         Not to the port where members believe the Authorizer speaks: that is counted, and not sent.
         """
         if destination_port == UPDATE_PORT:
             self.path.counters["unsent.port"] += len(payloads)
             return
-        try:
-            with self._sealing:
-                self._seal_and_send(payloads, source_port, destination_port)
-        except (Refused, OSError):  # the network is down, or its buffer full: lost, as on any network
-            self.path.counters["unsent.network"] += 1
+        with self._sealing:
+            self._seal_and_send(payloads, source_port, destination_port, marking)
         self._tell_sequence_low()
 
-    def _seal_and_send(self, payloads: Sequence[bytes], source_port: int, destination_port: int) -> None:
+    def _seal_and_send(
+        self, payloads: Sequence[bytes], source_port: int, destination_port: int, marking: Marking | None
+    ) -> None:
         if self.said is not None:
-            self._send_and_hear(payloads, source_port, destination_port, self.said)
+            self._send_and_hear(payloads, source_port, destination_port, marking, self.said)
         elif len(payloads) == 1:
             packet = self.path.seal(payloads[0], source_port, destination_port)
             if packet is not None:
-                self._wire.send(packet)
+                self._send(packet, marking)
         else:
             for batch in self.path.seal_batches(payloads, source_port, destination_port):
-                self._wire.send_batch(batch.view, batch.segment_size)
+                self._send_batch(batch, marking)
 
-    def _send_and_hear(self, payloads: Sequence[bytes], source_port: int, destination_port: int, said: Outlet) -> None:
+    def _send_and_hear(
+        self,
+        payloads: Sequence[bytes],
+        source_port: int,
+        destination_port: int,
+        marking: Marking | None,
+        said: Outlet,
+    ) -> None:
         """As a relaying agent, which has to carry on what it says itself."""
         heard = []
         for payload in payloads:
             sealed = self.path.seal_and_hear(payload, source_port, destination_port)
             if sealed is not None:
-                self._wire.send(sealed[0])
+                self._send(sealed[0], marking)
                 heard.append(sealed[1])
         said(heard)
+
+    def _send(self, packet: bytes, marking: Marking | None) -> None:
+        """What can't be sent is lost, as on any network that is down or has no room; that is counted."""
+        try:
+            self._wire.send(packet, marking)
+        except (Refused, OSError) as error:
+            self.path.counters[f"unsent.{_cause(error)}"] += 1
+
+    def _send_batch(self, batch: SealedBatch, marking: Marking | None) -> None:
+        """Likewise."""
+        try:
+            self._wire.send_batch(batch.view, batch.segment_size, marking)
+        except (Refused, OSError) as error:
+            self.path.counters[f"unsent.{_cause(error)}"] += -(-len(batch.view) // batch.segment_size)
 
     def send_relayed(self, relayed: Relayed) -> None:
         """Carries others' packets into this group. By one thread at a time."""
@@ -172,3 +203,9 @@ class GroupEngine:
     def _tell_sequence_low(self) -> None:
         for event in self.path.sequence_low():
             self._tell(event)
+
+
+def _cause(error: Exception) -> str:
+    """Of what was not sent: a wire that doesn't fragment says so of what is too large."""
+    found = error.__cause__ if isinstance(error, Refused) else error
+    return "too-large" if isinstance(found, OSError) and found.errno == errno.EMSGSIZE else "network"

@@ -126,6 +126,11 @@ class GroupPath:
         sending.switch(effect.epoch, effect.sender_id, key)
         self.is_paused = False
 
+    def address_of(self, packet: Received) -> str | None:
+        """Where it came from, as the roster says: its sender's address, or, of another subgroup's, the agent's."""
+        addresses = self._roster.addresses
+        return addresses.get(packet.sender_id) or addresses.get(-1 if packet.relay is None else packet.relay)
+
     def has_sender(self, sender_id: int) -> bool:
         """Whether this is a sender ID of this group's, whoever's: what it says need not be relayed into it."""
         return sender_id in self._roster.addresses

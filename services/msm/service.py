@@ -40,7 +40,14 @@ class MsmService:
     def __init__(self, settings: MsmSettings) -> None:
         self._settings = settings
         loopback = {line.group: (line.send, line.deliver) for line in settings.loopback}
-        driver_settings = DriverSettings(settings.address, settings.sockets, self.make_path, settings.offload, loopback)
+        driver_settings = DriverSettings(
+            settings.address,
+            settings.sockets,
+            self.make_path,
+            offload=settings.offload,
+            interface=settings.interface,
+            loopback=loopback,
+        )
         self._driver = driver_named(settings.driver)(driver_settings)
         self._assembly = Assembly("msm", settings)
         self._groups: dict[bytes, GroupAtWork] = {}

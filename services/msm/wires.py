@@ -11,7 +11,9 @@ import socket
 from typing import Any, Protocol
 
 from mcsa.shell.batches import BatchReceiver, BatchSender
+from mcsa.shell.marking import CONTROL_SIZE, UNMARKED, Marking, ask_for_markings, read_marking, write_marking
 from mcsa.shell.multicast import ESP_PORT, GroupSocket
+from mcsa.shell.multicast_families import Ancillary
 from mcsa.v1.types_pb2 import GroupDescription
 from services.msm.path import GroupPath
 
@@ -26,69 +28,95 @@ class Wire(Protocol):
     def overruns(self) -> int:
         """Datagrams that the kernel dropped because the socket's buffer was full."""
 
+    @property
+    def marking(self) -> Marking:
+        """Of what was received last, where the wire is transparent."""
+
     def fileno(self) -> int:
         """Readable when something waits."""
 
     def receive(self, path: GroupPath, now: float) -> list[Any]:
         """Opens what waits, at least one packet; `OSError` where none does."""
 
-    def send(self, packet: bytes) -> None:
-        """One ESP packet to the group. `OSError`, `Refused`."""
+    def send(self, packet: bytes, marking: Marking | None = None) -> None:
+        """One ESP packet to the group, with the group's own TTL unless a marking says another. `OSError`, `Refused`."""
 
-    def send_batch(self, packets: memoryview, segment_size: int) -> None:
+    def send_batch(self, packets: memoryview, segment_size: int, marking: Marking | None = None) -> None:
         """Packets one after another, all of `segment_size`, the last one perhaps shorter. Likewise."""
 
     def close(self) -> None:
         """Leaves the group. May be called twice."""
 
 
-def open_wire(group: GroupDescription, address: str, *, offload: bool = True) -> Wire:
+def open_wire(group: GroupDescription, address: str, *, offload: bool = True, transparent: bool = False) -> Wire:
     """The group's wire in the form that its policy says, on the interface that has `address`. Raises `Refused`.
 
     On loopback several MSMs have the group's address on one machine; elsewhere a second one is refused. Without
-    `offload` each datagram is sent and received by a call of its own.
+    `offload` each datagram is sent and received by a call of its own. A `transparent` wire tells the marking of what it
+    receives, and never fragments: what doesn't fit is an `OSError`, EMSGSIZE.
     """
     shared = ipaddress.ip_address(address).is_loopback
     if group.policy.wire == "esp":
-        return EspWire(group, address, shared=shared)
-    return UdpWire(group, address, shared=shared, offload=offload)
+        return EspWire(group, address, shared=shared, transparent=transparent)
+    return UdpWire(group, address, shared=shared, offload=offload, transparent=transparent)
 
 
 class UdpWire:
     """ESP in UDP, in batches where the kernel has them."""
 
-    def __init__(self, group: GroupDescription, address: str, *, shared: bool = False, offload: bool = True) -> None:
+    def __init__(
+        self,
+        group: GroupDescription,
+        address: str,
+        *,
+        shared: bool = False,
+        offload: bool = True,
+        transparent: bool = False,
+    ) -> None:
         self._socket = GroupSocket(
-            group.address, ESP_PORT, address, group.sources, ttl=group.ttl or 1, shared=shared, loop=shared
+            group.address,
+            ESP_PORT,
+            address,
+            group.sources,
+            ttl=group.ttl or 1,
+            shared=shared,
+            loop=shared,
+            fragment=not transparent,
         )
         door = self._socket.socket
         door.setblocking(False)
-        self._receiver = BatchReceiver(door) if offload else None
+        self._control = _Control(door, transparent)
+        self._receiver = BatchReceiver(door, marked=transparent) if offload else None
         self._sender = BatchSender(door, self._socket.destination, self._socket.ancillary) if offload else None
 
     @property
     def overruns(self) -> int:
         return self._receiver.overflows if self._receiver is not None else 0
 
+    @property
+    def marking(self) -> Marking:
+        return self._control.marking if self._receiver is None else self._receiver.marking
+
     def fileno(self) -> int:
         return self._socket.fileno()
 
     def receive(self, path: GroupPath, now: float) -> list[Any]:
         if self._receiver is None:
-            datagram, source = self._socket.socket.recvfrom(LARGEST_DATAGRAM)
-            return path.open(datagram, source[0], now)
+            datagram, source = self._control.receive()
+            return path.open(datagram, source, now)
         received = self._receiver.receive()
         return path.open_batch(self._receiver.slab, *received, now)
 
-    def send(self, packet: bytes) -> None:
-        self._socket.send(packet)
+    def send(self, packet: bytes, marking: Marking | None = None) -> None:
+        self._socket.send(packet, self._control.of(marking))
 
-    def send_batch(self, packets: memoryview, segment_size: int) -> None:
+    def send_batch(self, packets: memoryview, segment_size: int, marking: Marking | None = None) -> None:
+        control = self._control.of(marking)
         if self._sender is not None:
-            self._sender.send(packets, segment_size)
+            self._sender.send(packets, segment_size, control)
             return
         for start in range(0, len(packets), segment_size):
-            self._socket.send(bytes(packets[start : start + segment_size]))
+            self._socket.send(packets[start : start + segment_size], control)
 
     def close(self) -> None:
         self._socket.close()
@@ -97,11 +125,22 @@ class UdpWire:
 class EspWire:
     """ESP as IP protocol 50, by a raw socket; needs CAP_NET_RAW. The kernel writes the IP headers."""
 
-    def __init__(self, group: GroupDescription, address: str, *, shared: bool = False) -> None:
+    def __init__(
+        self, group: GroupDescription, address: str, *, shared: bool = False, transparent: bool = False
+    ) -> None:
         self._socket = GroupSocket(
-            group.address, 0, address, group.sources, ttl=group.ttl or 1, shared=shared, loop=shared, raw_esp=True
+            group.address,
+            0,
+            address,
+            group.sources,
+            ttl=group.ttl or 1,
+            shared=shared,
+            loop=shared,
+            raw_esp=True,
+            fragment=not transparent,
         )
         self._socket.socket.setblocking(False)
+        self._control = _Control(self._socket.socket, transparent)
         # A raw socket shows the IP header over IPv4, and not over IPv6 (raw(7), ipv6(7)).
         self._has_header = self._socket.socket.family == socket.AF_INET
         self.overruns = 0
@@ -109,19 +148,53 @@ class EspWire:
     def fileno(self) -> int:
         return self._socket.fileno()
 
+    @property
+    def marking(self) -> Marking:
+        return self._control.marking
+
     def receive(self, path: GroupPath, now: float) -> list[Any]:
-        datagram, source = self._socket.socket.recvfrom(LARGEST_DATAGRAM)
-        return path.open(_without_header(datagram) if self._has_header else datagram, source[0], now)
+        datagram, source = self._control.receive()
+        return path.open(_without_header(datagram) if self._has_header else datagram, source, now)
 
-    def send(self, packet: bytes) -> None:
-        self._socket.send(packet)
+    def send(self, packet: bytes, marking: Marking | None = None) -> None:
+        self._socket.send(packet, self._control.of(marking))
 
-    def send_batch(self, packets: memoryview, segment_size: int) -> None:
+    def send_batch(self, packets: memoryview, segment_size: int, marking: Marking | None = None) -> None:
+        control = self._control.of(marking)
         for start in range(0, len(packets), segment_size):
-            self._socket.send(bytes(packets[start : start + segment_size]))
+            self._socket.send(packets[start : start + segment_size], control)
 
     def close(self) -> None:
         self._socket.close()
+
+
+class _Control:
+    """The control messages of one socket: markings out and in."""
+
+    def __init__(self, door: socket.socket, transparent: bool) -> None:
+        self._door = door
+        self._size = CONTROL_SIZE if transparent else 0
+        self.marking = UNMARKED
+        self._written: tuple[Marking | None, Ancillary] = (None, ())
+        if transparent:
+            ask_for_markings(door)
+
+    def of(self, marking: Marking | None) -> Ancillary:
+        """To send with. Streams keep their marking, so the last one is kept."""
+        before, written = self._written
+        if marking != before:
+            written = () if marking is None else write_marking(marking, self._door.family)
+            self._written = marking, written
+        return written
+
+    def receive(self) -> tuple[bytes, str]:
+        """A datagram and its source; its marking is kept."""
+        if not self._size:
+            datagram, source = self._door.recvfrom(LARGEST_DATAGRAM)
+            return datagram, source[0]
+        datagram, ancillary, _, source = self._door.recvmsg(LARGEST_DATAGRAM, self._size)
+        self.marking = read_marking(ancillary, self.marking)
+        return datagram, source[0]
 
 
 def _without_header(datagram: bytes) -> bytes:

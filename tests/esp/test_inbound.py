@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mcsa.errors import Rejected
-from mcsa.esp.derive import TrafficKey
-from mcsa.esp.inbound import CAUSES, InboundAssociations, Run
+from mcsa.esp import inbound as opening
+from mcsa.esp.derive import TrafficKey, derive_traffic_key
+from mcsa.esp.inbound import CAUSES, UNPROVEN_AT_MOST, InboundAssociations, Run
 from mcsa.esp.spi import EPOCH_TAGS, SENDER_ID_LIMIT
 from mcsa.esp.suite import suite_named
 from tests.esp.parts import (
@@ -349,6 +350,42 @@ def test_a_forged_packet_leaves_no_state() -> None:
     assert derived(receiver) == 0
     receiver.open(PACKET, SOURCE)
     assert derived(receiver) == 1
+
+
+def forged(sender: int, sequence: int) -> bytes:
+    """What anybody can make who has heard one packet of the epoch: the SPI is right, and nothing else."""
+    return traffic_key(sender=sender).spi.to_bytes(4, "big") + sequence.to_bytes(4, "big") + bytes(60)
+
+
+def test_who_forges_in_the_name_of_a_silent_sender_has_us_derive_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    derived_for: list[int] = []
+
+    def derive(*arguments: object) -> TrafficKey:
+        derived_for.append(arguments[-1])  # type: ignore[arg-type]
+        return derive_traffic_key(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(opening, "derive_traffic_key", derive)
+    receiver = inbound()
+    for sequence in (2**32 - 1, 7, *range(3, 400, 3)):
+        cause_of(receiver, forged(SENDER, sequence))
+        open_together(receiver, [forged(SENDER, sequence - n) for n in (2, 1, 0, 2)])
+    assert derived_for == [SENDER]
+    assert derived(receiver) == 0
+    assert receiver.open(PACKET, SOURCE).sequence == 1  # and no forged number counts
+    assert derived_for == [SENDER]
+
+
+def test_what_is_derived_for_packets_that_do_not_open_is_bounded() -> None:
+    receiver = inbound()
+    receiver.set_roster(dict.fromkeys(range(2 * UNPROVEN_AT_MOST), SOURCE))
+    for sender in range(2 * UNPROVEN_AT_MOST):
+        cause_of(receiver, forged(sender, 1))
+    [epoch] = receiver._epochs.values()
+    assert [*epoch.unproven] == [*range(UNPROVEN_AT_MOST, 2 * UNPROVEN_AT_MOST)]
+    for sender in (0, 2 * UNPROVEN_AT_MOST - 1):
+        assert receiver.open(outbound(sender=sender).seal(b"", 1, 2), SOURCE).sender_id == sender
+    assert len(epoch.unproven) == UNPROVEN_AT_MOST - 2
+    assert derived(receiver) == 2
 
 
 # ---- epochs and roster

@@ -32,6 +32,7 @@ class DriverSettings:
     sockets: Path  # folder of the local sockets
     make_path: Callable[[str, GroupDescription], GroupPath] = GroupPath
     offload: bool = True
+    interface: str = "mcsa0"  # name of the TUN interface
     loopback: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # by group name: see `loopback.py`
 
 

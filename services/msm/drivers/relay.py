@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import Any
 
 from mcsa.v1.types_pb2 import GroupDescription
 from services.msm.drivers.interface import DriverSettings, Tell
-from services.msm.engine import GroupEngine
+from services.msm.engine import GroupEngine, Outlet
 from services.msm.local_outlet import LocalOutlet
 from services.msm.loopback_outlet import LoopbackOutlet
 from services.msm.wires import open_wire
@@ -17,15 +17,27 @@ from services.msm.wires import open_wire
 class RelayedGroup:
     """One group: its engine, its local socket, and UDP on loopback where that is asked for."""
 
-    def __init__(self, settings: DriverSettings, domain: str, group: GroupDescription, tell: Tell) -> None:
+    def __init__(
+        self,
+        settings: DriverSettings,
+        domain: str,
+        group: GroupDescription,
+        tell: Tell,
+        *,
+        transparent: bool = False,
+        outlet: Callable[[GroupEngine], Outlet] | None = None,
+    ) -> None:
+        """`transparent`: the wire's. `outlet` is made for the engine, and delivers beside the local socket."""
         with ExitStack() as opened:
-            wire = open_wire(group, settings.address, offload=settings.offload)
+            wire = open_wire(group, settings.address, offload=settings.offload, transparent=transparent)
             opened.callback(wire.close)
             self.engine = GroupEngine(settings.make_path(domain, group), wire, tell)
             opened.callback(self.engine.close)
             self._local = LocalOutlet(settings.sockets, self.engine)
             opened.callback(self._local.close)
-            outlets = [self._local.deliver]
+            outlets: list[Outlet] = [self._local.deliver]
+            if outlet is not None:
+                outlets.append(outlet(self.engine))
             if group.name in settings.loopback:
                 loopback = LoopbackOutlet(self.engine, *settings.loopback[group.name])
                 opened.callback(loopback.close)

@@ -1,0 +1,201 @@
+"""The `tun` driver: applications use the groups' own addresses, unmodified, through a TUN interface.
+
+    application --route--> TUN interface --reader thread--> the group with that address --engine--> network
+    network --engine--> TUN interface, from the sender's address --> applications that joined the group
+
+The local sockets of `relay` are there too, for the CSM and applications that use them. Only groups of media are routed:
+the control group is the CSM's, and what an application sends to its address, or to the port where the Authorizer speaks
+in any group, goes nowhere. Traffic class and hop limit pass through, the latter no further than the group's own.
+Nothing is fragmented: who sends more than fits is told by its own kernel.
+
+Rules (`mcsa.shell.nftables`) keep plaintext for a group off all other interfaces, both ways, from before it is joined
+until this driver closes, also after the group has closed: who goes on talking is not heard in the clear.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from functools import lru_cache
+from ipaddress import ip_address
+from itertools import groupby
+from operator import attrgetter
+from typing import Any
+
+from mcsa.errors import Refused
+from mcsa.esp.ip import UDP_HEADER_SIZE, headers_size
+from mcsa.esp.outbound import largest_payload
+from mcsa.esp.relayed import ORIGIN_SIZE
+from mcsa.gkm import scheme_named
+from mcsa.shell.marking import Marking
+from mcsa.shell.nftables import GroupFirewall
+from mcsa.shell.tun import ADDRESS, ADDRESS_6, Outgoing, TunInterface, physical_mtu
+from mcsa.v1.types_pb2 import GroupDescription
+from services.msm.drivers.interface import DriverSettings, Tell
+from services.msm.drivers.relay import RelayedGroup
+from services.msm.engine import GroupEngine, Outlet
+from services.msm.path import Received
+
+CONTROL_GROUP = "control"  # the name that CSMs know it by
+CHECK_RULES_EVERY = 5.0  # seconds; who flushes a host's rules flushes ours
+
+
+class TunnelledGroup:
+    """One group: what `relay` has, and applications at the TUN interface."""
+
+    def __init__(
+        self, settings: DriverSettings, domain: str, group: GroupDescription, tell: Tell, interface: TunInterface
+    ) -> None:
+        self.address = group.address
+        self.destination = _packed(group.address)
+        self._hop_limit = group.ttl or 1
+        self._interface = interface
+        self._relayed = RelayedGroup(settings, domain, group, tell, transparent=True, outlet=self._outlet)
+        self.engine = self._relayed.engine
+        self.before_closing: Callable[[TunnelledGroup], None] = lambda _: None
+
+    @property
+    def socket_path(self) -> str:
+        return self._relayed.socket_path
+
+    def counters(self) -> Mapping[str, int]:
+        """The group's, and with `tun.` in front those that all groups of the interface share."""
+        shared = {**self._interface.counters, "overrun": self._interface.dropped()}
+        return {**self._relayed.counters(), **{f"tun.{cause}": count for cause, count in shared.items() if count}}
+
+    def control(self, effect: Any) -> None:
+        self._relayed.control(effect)
+
+    def close(self) -> None:
+        self.before_closing(self)
+        self._relayed.close()
+
+    def say(self, outgoing: Outgoing) -> None:
+        """What an application sent to this group."""
+        datagram = outgoing.datagram
+        if not datagram.hop_limit:  # "not beyond this host": its kernel has shown it to others here
+            self.engine.path.counters["unsent.ttl"] += len(outgoing.payloads)
+            return
+        marking = Marking(datagram.traffic_class, min(datagram.hop_limit, self._hop_limit))
+        self.engine.say(outgoing.payloads, datagram.source_port, datagram.destination_port, marking)
+
+    def _outlet(self, engine: GroupEngine) -> Outlet:
+        def deliver(found: Sequence[Received]) -> None:
+            """To the applications that joined, as what it was when its sender sent it."""
+            marking = engine.marking
+            for (_, source_port, destination_port, _), packets in groupby(found, _stream):
+                together = list(packets)
+                source = engine.path.address_of(together[0])
+                if source is None:  # who was taken off the roster meanwhile
+                    engine.path.counters["undelivered.source"] += len(together)
+                    continue
+                payloads = [packet.payload for packet in together]
+                ports = source_port, destination_port
+                self._interface.write(_packed(source), self.destination, *ports, payloads, *marking)
+
+        return deliver
+
+
+class TunDriver:
+    """See the module. Raises `Refused` where there can be no TUN interface, or no rules."""
+
+    def __init__(self, settings: DriverSettings) -> None:
+        own = ip_address(settings.address)
+        if own.is_loopback:
+            raise Refused("driver", "tun", 'hosts on loopback have no interface to route: choose driver = "relay"')
+        self._settings = settings
+        self._sources = {_packed(each) for each in (settings.address, ADDRESS, ADDRESS_6)}
+        self._groups: Mapping[bytes, TunnelledGroup] = {}  # by destination; replaced, never changed
+        self._protected: frozenset[str] = frozenset()  # replaced, likewise
+        self._closing = threading.Event()
+        headers = headers_size(own.packed)
+        self._mtu = headers + largest_payload(physical_mtu(settings.address), headers - UDP_HEADER_SIZE)
+        with ExitStack() as opened:
+            self._interface = TunInterface(settings.interface, self._mtu, offload=settings.offload)
+            opened.callback(self._interface.close)
+            self.firewall = GroupFirewall(settings.interface)
+            opened.callback(self.firewall.close)
+            self._opened = opened.pop_all()
+        self._stop_read, self._stop_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._threads = [
+            threading.Thread(target=self._read, name="tun reader", daemon=True),
+            threading.Thread(target=self._watch_rules, name="tun rules", daemon=True),
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def open(self, domain: str, group: GroupDescription, tell: Tell) -> TunnelledGroup:
+        self.firewall.protect([group.address])
+        self._protected |= {group.address}
+        opened = TunnelledGroup(self._settings, domain, group, tell, self._interface)
+        if group.name == CONTROL_GROUP:
+            return opened
+        try:
+            self._interface.route(group.address, self._mtu - _taken(group))
+        except BaseException:
+            opened.close()
+            raise
+        opened.before_closing = self._close_to_applications
+        self._groups = {**self._groups, opened.destination: opened}
+        return opened
+
+    def _close_to_applications(self, group: TunnelledGroup) -> None:
+        """Applications reach it no longer; the rules stay."""
+        if self._groups.get(group.destination) is group:
+            self._groups = {to: each for to, each in self._groups.items() if each is not group}
+            self._interface.unroute(group.address)
+
+    def close(self) -> None:
+        if self._closing.is_set():
+            return
+        self._closing.set()
+        os.write(self._stop_write, b"\0")
+        for thread in self._threads:
+            thread.join()
+        self._opened.close()
+        for end in (self._stop_read, self._stop_write):
+            os.close(end)
+
+    def _read(self) -> None:
+        watch = selectors.DefaultSelector()
+        watch.register(self._interface, selectors.EVENT_READ)
+        watch.register(self._stop_read, selectors.EVENT_READ)
+        while not self._closing.is_set():
+            watch.select()
+            for outgoing in self._interface.read():
+                self._send(outgoing)
+
+    def _send(self, outgoing: Outgoing) -> None:
+        group = self._groups.get(outgoing.datagram.destination)
+        if group is None:  # not open any more; or mDNS and others that speak on every interface
+            self._interface.counters["no-group"] += len(outgoing.payloads)
+        elif outgoing.datagram.source not in self._sources:
+            self._interface.counters["foreign-source"] += len(outgoing.payloads)
+        else:
+            group.say(outgoing)
+
+    def _watch_rules(self) -> None:
+        while not self._closing.wait(CHECK_RULES_EVERY):
+            try:
+                if self.firewall.restore(self._protected):
+                    self._interface.counters["rules-restored"] += 1
+            except Refused:  # until they are there again: what can be done is to say so, and to go on trying
+                self._interface.counters["rules-missing"] += 1
+
+
+def _taken(group: GroupDescription) -> int:
+    """Bytes that this group's packets have inside beside the application's payload."""
+    return ORIGIN_SIZE if scheme_named(group.policy.gkm).subgroups else 0
+
+
+@lru_cache(maxsize=4096)
+def _packed(address: str) -> bytes:
+    return ip_address(address).packed
+
+
+_stream = attrgetter("sender_id", "source_port", "destination_port", "relay")
+
+DRIVER = TunDriver
