@@ -16,7 +16,7 @@ from mcsa.laboratory.namespaces import Laboratory
 from mcsa.shell.multicast import ESP_PORT, GroupSocket
 
 _WITHIN = 20.0  # seconds that one measurement may take
-_SILENCE = 0.2  # seconds without a packet after which the sender is taken to be done
+SILENCE = 0.2  # seconds without a packet after which the sender is taken to be done
 
 Fork = multiprocessing.get_context("fork")
 
@@ -25,11 +25,16 @@ Fork = multiprocessing.get_context("fork")
 class Link:
     """Where a sender's packets go and where they arrive. Sockets are opened in the parent and used in the children."""
 
-    kind: str
+    laboratory: Laboratory
     group: str
     source: str
     sending: socket.socket
     receiving: socket.socket
+
+    @property
+    def kind(self) -> str:
+        """The kind of network: namespaces or loopback."""
+        return self.laboratory.kind
 
     @property
     def destination(self) -> tuple[str, int]:
@@ -50,27 +55,31 @@ def two_hosts() -> Iterator[Link]:
         with out, into:
             laboratory.await_membership(receiver, group)
             # The kernel's own timeout: Python's would cost a poll(2) for each packet.
-            into.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 0, int(_SILENCE * 1e6)))
-            yield Link(laboratory.kind, group, sender.address, out.socket, into.socket)
+            into.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 0, int(SILENCE * 1e6)))
+            yield Link(laboratory, group, sender.address, out.socket, into.socket)
+
+
+def cores() -> list[int]:
+    """Those that may be used: the sender has the first, the receiver the last."""
+    return sorted(os.sched_getaffinity(0))
 
 
 def in_two_processes(send: Callable[[], Any], receive: Callable[[Callable[[], None]], Any]) -> tuple[Any, Any]:
     """Runs both and gives what they return. `receive` calls what it is handed when the sender may start."""
-    cores = sorted(os.sched_getaffinity(0))
     ready_out, ready_in = Fork.Pipe(duplex=False)
 
     def wait_and_send() -> Any:
         ready_out.recv()
         return send()
 
-    receiver = _start(lambda: receive(lambda: ready_in.send(True)), cores[-1])
-    sender = _start(wait_and_send, cores[0])
+    receiver = _start(lambda: receive(lambda: ready_in.send(True)), cores()[-1])
+    sender = _start(wait_and_send, cores()[0])
     return _finish(*sender), _finish(*receiver)
 
 
 def in_one_process(work: Callable[[], Any]) -> Any:
     """Runs it alone in a child on the sender's core."""
-    return _finish(*_start(work, min(os.sched_getaffinity(0))))
+    return _finish(*_start(work, cores()[0]))
 
 
 def _start(work: Callable[[], Any], core: int) -> tuple[multiprocessing.process.BaseProcess, Connection]:

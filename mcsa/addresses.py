@@ -38,6 +38,12 @@ def is_canonical(text: str) -> bool:
         return False
 
 
+def check_text(group: str, code: str) -> None:
+    """`Refused(code, ...)` where it isn't a multicast address in its one text form: for who hands it to a program."""
+    if not is_canonical(group) or not parse_address(group).is_multicast:
+        raise Refused(code, "malformed", f"'{group[:60]}' is no multicast address, or is not written as RFC 5952 says.")
+
+
 def is_source_specific(address: IpAddress) -> bool:
     """A multicast address that has sources, RFC 4607 section 1: in 232/8 or FF3x::/32."""
     if isinstance(address, ipaddress.IPv4Address):

@@ -209,7 +209,7 @@ class Membership:
         )
         if not same:
             raise Rejected("association", "of another group, address or conference than was announced")
-        if _home_of(gsa) != self.home:
+        if home_of(gsa.description) != self.home:
             raise Rejected("association", "of a conference that is at home at another Authorizer than was announced")
         if gsa.epoch <= self.epoch and gsa.group.group_id == self.group.group_id:
             raise Rejected("association", "an older epoch")
@@ -483,8 +483,9 @@ class Membership:
         return self._heard_at + self.group.policy.beacon_silence_ms / 1000
 
 
-def _home_of(gsa: GroupSecurityAssociation) -> str:
+def home_of(description: SignedStatement) -> str:
+    """The Authorizer that a Coordinator's signed description names; `Rejected("association")` where it is none."""
     try:
-        return ConferenceDescription.FromString(gsa.description.statement).authorizer
+        return ConferenceDescription.FromString(description.statement).authorizer
     except DecodeError:
         raise Rejected("association", "without the Coordinator's description") from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from mcsa.esp.derive import TrafficKey
 from mcsa.keys import GroupKey
 
 
@@ -49,8 +50,18 @@ class SwitchSending:
 
 
 @dataclass(frozen=True, slots=True)
+class SendUnder:
+    """Likewise where the key of our own packets is all that there is: of a host that sends and is no member."""
+
+    group_id: bytes
+    epoch: int
+    sender_id: int
+    key: TrafficKey
+
+
+@dataclass(frozen=True, slots=True)
 class PauseSending:
-    """Send nothing until `ResumeSending` or `SwitchSending`."""
+    """Send nothing until `ResumeSending`, `SwitchSending` or `SendUnder`."""
 
     group_id: bytes
 

@@ -3,6 +3,8 @@
 The member sends a fresh HPKE public key, signed by its host (the envelope), and a statement signed by the *user* over
 host, key, group, Authorizer, nonce and expiry: a host can't claim a user, a user's certificate alone is worth nothing.
 The answer is the group's security association, sealed to that key and bound to the hash of the request.
+
+A host that is to send only, without being a member, registers in the same way; what it gets is a `SendingAssociation`.
 """
 
 from __future__ import annotations
@@ -15,10 +17,17 @@ from mcsa.errors import Refused, Rejected
 from mcsa.identity import Credentials, Identity
 from mcsa.sealing import SealingKey, seal_to
 from mcsa.trust import Trust
-from mcsa.v1.authorizer_pb2 import GroupSecurityAssociation, RegisterRequest, UserStatement
+from mcsa.v1.authorizer_pb2 import (
+    GroupSecurityAssociation,
+    RegisterRequest,
+    RegisterSenderRequest,
+    SendingAssociation,
+    UserStatement,
+)
 from mcsa.v1.types_pb2 import SignedStatement
 
 LABEL = "mcsa registration v1"
+SENDING_LABEL = "mcsa sending association v1"
 USER_STATEMENT_LABEL = "mcsa user statement v1"
 
 
@@ -43,19 +52,34 @@ def open_association(key: SealingKey, request_hash: bytes, sealed: bytes) -> Gro
         raise Rejected("sealing", "malformed") from None
 
 
+def seal_sending(suite: str, public_key: bytes, request_hash: bytes, association: SendingAssociation) -> bytes:
+    """What a send-only host gets, for the one that made this very request; `Rejected("suite")` for a malformed key."""
+    return seal_to(suite, public_key, association.SerializeToString(), encode_parts(SENDING_LABEL, request_hash))
+
+
+def open_sending(key: SealingKey, request_hash: bytes, sealed: bytes) -> SendingAssociation:
+    """The other way; `Rejected("sealing")` where it was sealed to another key or for another request."""
+    plaintext = key.open(sealed, encode_parts(SENDING_LABEL, request_hash))
+    try:
+        return SendingAssociation.FromString(plaintext)
+    except DecodeError:
+        raise Rejected("sealing", "malformed") from None
+
+
 def sign_user_statement(user: Credentials, statement: bytes) -> SignedStatement:
     """The user's word for its host; the bytes come from the MSM (`PrepareJoinResponse`)."""
     return user.sign_statement(USER_STATEMENT_LABEL, statement)
 
 
 def verify_user_statement(
-    request: RegisterRequest, host: Identity, authorizer: str, trust: Trust, now: float
+    request: RegisterRequest | RegisterSenderRequest, host: Identity, authorizer: str, trust: Trust, now: float
 ) -> Identity:
     """The user that speaks in a registration, of this domain or of a peer; `authorizer` is the one that the conference
     is at home at, which the user knows of.
 
     Raises `Refused("user-statement")`, with what is wrong in the rule, where the statement is not the user's, not in
-    time, or about something else than this request: another host, key, group or Authorizer.
+    time, or about something else than this request: another host, key, group or Authorizer, or membership where it is
+    about sending only, or the other way round.
     """
     signed = request.user_statement
     try:
@@ -70,6 +94,7 @@ def verify_user_statement(
         ("hpke-key", statement.hpke_public_key, request.hpke_public_key),
         ("group", statement.group_id, request.group_id),
         ("authorizer", statement.authorizer, authorizer),
+        ("purpose", statement.send_only, isinstance(request, RegisterSenderRequest)),
     ):
         if said != needed:
             raise _refused(field, f"the statement of {user.id} is for another {field}: a host can't reuse it")

@@ -33,6 +33,9 @@ class Facts:
     namespaces_reason: str
     clock_synchronised: bool | None
     clock_year: int
+    tun_device: bool
+    nft_program: bool
+    net_admin: bool
     broker_program: str
     broker_reachable: bool | None
     broker: str
@@ -118,6 +121,20 @@ def check_privileges(facts: Facts) -> Finding:
     return Finding("privileges", OK, f"hosts can be {facts.namespaces.replace('-', ' ')}: {facts.namespaces_reason}")
 
 
+def check_tun(facts: Facts) -> Finding:
+    """What the driver `tun` needs, by which unmodified applications take part; `relay` needs none of it."""
+    name, without = "driver tun", 'so driver = "relay" only'
+    if not facts.tun_device:
+        what = f"/dev/net/tun can't be opened, {without}"
+        return Finding(name, WARN, what, "modprobe tun    # in a container: hand it the device")
+    if not facts.nft_program:
+        return Finding(name, WARN, f"nft is missing, {without}", "apt-get install nftables")
+    if not facts.net_admin:
+        mend = "setpriv --inh-caps +net_admin --ambient-caps +net_admin python -m services.msm --config msm.toml"
+        return Finding(name, WARN, f"no CAP_NET_ADMIN here, {without} unless the MSM has it", mend)
+    return Finding(name, OK, "/dev/net/tun, nft and CAP_NET_ADMIN are there")
+
+
 def check_clock(facts: Facts) -> Finding:
     """Envelopes more than 30 s off are dropped."""
     mend = "timedatectl set-ntp true    # or: apt-get install chrony"
@@ -154,6 +171,7 @@ CHECKS: tuple[Callable[[Facts], Finding], ...] = (
     check_receive_buffer,
     check_send_buffer,
     check_privileges,
+    check_tun,
     check_clock,
     check_broker,
 )

@@ -65,6 +65,10 @@ def start(
     accept: Annotated[
         list[str] | None, typer.Option("--accept", "-a", help="User that may join; give it several times.")
     ] = None,
+    accept_sender: Annotated[
+        list[str] | None,
+        typer.Option(help="User that may send to the media groups without joining; give it several times."),
+    ] = None,
     user: UserOption = None,
     host: HostOption = None,
     passphrase: PassphraseOption = "",
@@ -84,10 +88,12 @@ def start(
     async def work() -> ConferenceState:
         async with connect(host=host, user=user, passphrase=passphrase) as me:
             media = [GroupDescription(name="audio", media="audio", format="96", port=audio)] if audio else []
-            accepted = [_user_id(me.user, name) for name in accept or ()]
+            accepted = [user_id(me.user, name) for name in accept or ()]
+            senders = [user_id(me.user, name) for name in accept_sender or ()]
             conference = await me.convene(
                 title,
                 acceptable_users=accepted,
+                acceptable_senders=senders,
                 media=media,
                 wait=wait,
                 open_to_all=open_to_all,
@@ -224,7 +230,7 @@ def eject(
         async with connect(host=host, user=user, passphrase=passphrase) as me:
             conference = await _attach(me, which, host)
             began_at = time.monotonic()
-            await conference.eject(_user_id(me.user, subject), reason)
+            await conference.eject(user_id(me.user, subject), reason)
             out.print(f"{subject} is out; group keys replaced after {time.monotonic() - began_at:.2f} s", markup=False)
 
     run(work())
@@ -299,7 +305,7 @@ def _lines(text: str, file: Path | None) -> list[str]:
     return [line.rstrip("\n") for line in sys.stdin if line.strip()] if text == "-" else [text]
 
 
-def _user_id(own: str, name: str) -> str:
+def user_id(own: str, name: str) -> str:
     """A name as people say it is a user of one's own domain."""
     return name if name.startswith("spiffe://") else f"{own.rsplit('/', 1)[0]}/{name}"
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from mcsa.cli.schemes import Driver
 from mcsa.cli.showing import JsonOption, out, show_json, show_table
 from mcsa.domain.files import DomainFiles
 from mcsa.domain.processes import INFRASTRUCTURE, DomainProcesses
@@ -30,6 +31,7 @@ def up(
     hosts: Annotated[str, typer.Option(help="Names of the hosts, with commas.")] = "alpha,beta,gamma",
     folder: Annotated[Path | None, typer.Option(help="Keys, configurations, state and logs; kept.")] = None,
     domain: Annotated[str, typer.Option(help="The part of names that the authority speaks for.")] = "mcsa.example",
+    driver: Driver = "relay",
 ) -> None:
     """Run a domain in the foreground: broker, Authorizer, SD, an MSM and a CSM on each host. Ctrl-C ends it."""
     reexec_in_user_namespace()
@@ -43,7 +45,9 @@ def up(
     files = DomainFiles(where, domain)
     users = {name: files.credentials_path("user", name) for name in USERS}
     laboratory = Laboratory([*names, INFRASTRUCTURE], (INFRASTRUCTURE,))
-    processes = DomainProcesses(laboratory, files, names, sd_options={"interval_floor": 2.0})
+    processes = DomainProcesses(
+        laboratory, files, names, sd_options={"interval_floor": 2.0}, msm_options={"driver": driver}
+    )
     out.print(f"hosts are {kind().name.replace('-', ' ')}: {kind().reason}", markup=False)
     for line in laboratory.not_shown:
         out.print(f"not shown here: {line}", markup=False)

@@ -19,10 +19,12 @@ from mcsa.laboratory.programs import program
 from mcsa.shell.broker_process import find_server
 from mcsa.shell.interfaces import interface_addresses
 from mcsa.shell.multicast import GroupSocket
+from mcsa.shell.programs import find_program
 
 TEST_GROUP, TEST_PORT = "239.255.255.254", 49_321  # local scope; a port of the dynamic range
 HEARD_WITHIN = 1.0  # seconds
 _IFF_UP, _IFF_MULTICAST = 0x1, 0x1000  # linux/if.h
+_CAP_NET_ADMIN = 12  # linux/capability.h
 _STA_UNSYNC = 0x40  # linux/timex.h
 
 
@@ -49,6 +51,9 @@ def read_facts(interface: str, broker: str) -> Facts:
         namespaces_reason=place.reason,
         clock_synchronised=_synchronised(),
         clock_year=datetime.now(UTC).year,
+        tun_device=_opens("/dev/net/tun"),
+        nft_program=find_program("nft") is not None,
+        net_admin=_has_capability(_CAP_NET_ADMIN),
         broker_program=_broker_program(),
         broker_reachable=_reachable(broker) if broker else None,
         broker=broker,
@@ -60,6 +65,20 @@ def _read(path: str) -> str:
         return Path(path).read_text().strip()
     except OSError:
         return ""
+
+
+def _opens(path: str) -> bool:
+    try:
+        os.close(os.open(path, os.O_RDWR))
+    except OSError:
+        return False
+    return True
+
+
+def _has_capability(number: int) -> bool:
+    """Whether it is in this process's effective set, proc(5)."""
+    lines = (line.split() for line in _read("/proc/self/status").splitlines() if line.startswith("CapEff:"))
+    return any(int(words[1], 16) >> number & 1 for words in lines)
 
 
 def _number(path: str) -> int | None:

@@ -23,7 +23,18 @@ def groups(host: HostOption = None, json: JsonOption = False) -> None:
     if json:
         show_json([plain(state) for state in found])
         return
-    columns = ("group", "address", "wire", "state", "epoch", "senders", "sent", "opened", "dropped, by cause")
+    columns = (
+        "group",
+        "address",
+        "wire",
+        "largest payload",
+        "state",
+        "epoch",
+        "senders",
+        "sent",
+        "opened",
+        "dropped, by cause",
+    )
     show_table(columns, map(_row, found), "this host is in no group; join a conference first")
 
 
@@ -33,6 +44,7 @@ def _row(state: GroupState) -> tuple[object, ...]:
         group.name,
         f"{group.address}:{group.port}",
         group.policy.wire,
+        state.largest_payload or "-",
         state.state,
         state.epoch,
         len(state.roster),

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from mcsa import __version__
-from mcsa.cli import ca, conference, doctor, domain, groups, record, store
-from mcsa.cli.schemes import Ckgds, Gkm, Policy
+from mcsa.cli import ca, conference, doctor, domain, groups, record, send_only, store
+from mcsa.cli.schemes import Ckgds, Driver, Gkm, Policy
 from mcsa.cli.showing import complaints, refuse
 from mcsa.errors import Refused, Rejected
 
@@ -27,6 +27,7 @@ app.add_typer(conference.app, name="conference")
 app.add_typer(record.app, name="record")
 app.add_typer(store.app, name="store")
 app.command("sessions")(conference.sessions)
+app.command("send-only")(send_only.send_only)
 app.command("groups")(groups.groups)
 app.command("doctor")(doctor.doctor)
 app.command("up")(domain.up)
@@ -56,12 +57,17 @@ def demo(
     audio: Annotated[Path | None, typer.Option(help="16-bit PCM WAV file to play.", exists=True)] = None,
     lines: Annotated[str, typer.Option(help='File of lines to say, or "-" for standard input.')] = "",
     policy: Policy = None,
+    driver: Driver = "relay",
+    player: Annotated[str, typer.Option(help="Unmodified program that plays and records: ffmpeg; takes tun.")] = "",
 ) -> None:
     """Hold a conference on this machine, told step by step: hosts in network namespaces, every service a process."""
     from mcsa.demo.command import run_demo  # it needs the services, which other commands do without
     from mcsa.demo.options import Options
 
-    raise typer.Exit(run_demo(Options(hosts, gkm, ckgds, json, audio, lines, policy_texts=tuple(policy or ()))))
+    asked = Options(
+        hosts, gkm, ckgds, json, audio, lines, policy_texts=tuple(policy or ()), driver=driver, player=player
+    )
+    raise typer.Exit(run_demo(asked))
 
 
 def main() -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 import sys
 import time
 from pathlib import Path
 
 from mcsa.audio.format import AudioFormat
-from mcsa.audio.wav import tone, write_wav
+from mcsa.audio.wav import open_wav, tone, write_wav
 from mcsa.demo import memory
 from mcsa.demo.listening import AudioListener, same_samples
 from mcsa.demo.options import OWN_LINES
+from mcsa.demo.players import PlayerListener, play, play_command, samples_of
 from mcsa.demo.stage import Stage, until
 from mcsa.demo.telling import StepError, Telling
 from mcsa.subjects import AUTHORIZER
@@ -96,6 +98,9 @@ async def _sound(stage: Stage, tell: Telling) -> None:
         path = stage.folder / "tone.wav"
         audio_format = AudioFormat(48_000, 1)
         write_wav(path, audio_format, tone(audio_format, TONE_FOR))
+    if stage.options.player:
+        await _sound_by_player(stage, tell, path)
+        return
     listeners = [await AudioListener.begin(stage, player, "talk") for player in stage.receivers]
     sent = await AudioListener.play(stage, stage.coordinator, path)
     for listener in listeners:
@@ -107,3 +112,30 @@ async def _sound(stage: Stage, tell: Telling) -> None:
         if not same:
             raise StepError(f"{listener.player.user} did not receive the sound as it was sent")
     stage.figures["audio_packets"] = sent
+
+
+async def _sound_by_player(stage: Stage, tell: Telling, path: Path) -> None:
+    """The same by a program that knows nothing of MCSA, and addresses the group as anybody would."""
+    reading, audio_format = open_wav(path)
+    reading.close()
+    tell.say(f"{stage.options.player} as it is, on all hosts; the group's address is routed to the MSM's TUN interface")
+    listeners = []
+    for player in stage.receivers:
+        group = (await stage.groups(player))["audio"].group
+        listeners.append(await PlayerListener.begin(stage, player, group, audio_format))
+    tell.say(f"{listeners[0].player.user} runs  {listeners[0].command}")
+    coordinator = stage.coordinator
+    group = (await stage.groups(coordinator))["audio"].group
+    command = play_command(group, path)
+    tell.say(f"{coordinator.user} runs  {shlex.join(command)}")
+    await play(coordinator, command)
+    expected = samples_of(path)
+    for listener in listeners:
+        same = await listener.samples() == expected
+        verdict = "bit for bit what alice played" if same else "NOT what alice played"
+        tell.say(f"{listener.player.user}'s {stage.options.player} recorded {len(expected)} bytes: {verdict}")
+        if not same:
+            said = listener.complaint()
+            raise StepError(f"{listener.player.user} did not record the sound as it was played; ffmpeg said: {said}")
+    packets = {player.user: dict((await stage.groups(player))["audio"].packets) for player in stage.players.values()}
+    stage.figures["player"] = {"name": stage.options.player, "bytes": len(expected), "packets": packets}

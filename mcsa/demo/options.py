@@ -9,14 +9,18 @@ from mcsa import ckgds
 from mcsa.audio.wav import open_wav
 from mcsa.errors import Refused
 from mcsa.gkm import scheme_named
+from mcsa.laboratory.kind import kind
 from mcsa.policy import DEFAULTS, complete_policy, parse_policy
+from mcsa.shell.programs import program
 from mcsa.v1.types_pb2 import GroupPolicy
+from services.msm.drivers import driver_named
 
 HOSTS = ("alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa")
 USERS = ("alice", "bob", "carol", "dave", "erin", "frank", "grace", "heidi", "ivan", "judy")
 LEAST_IN_SUBGROUPS = 4  # two in each of two
 LEAST, MOST = 3, len(HOSTS)  # one convenes, one is thrown out, one is to notice neither
 
+PLAYERS = ("ffmpeg",)
 OWN_LINES = (
     "The network layer is secured first: every packet of this session is ESP.",
     "On top of that we hold a key that the Authorizer never had.",
@@ -39,8 +43,11 @@ class Options:
     lines: str = ""
     folder: Path | None = None
     policy_texts: tuple[str, ...] = ()  # "name=value", see `mcsa.policy`
+    driver: str = "relay"  # of all hosts' MSMs
+    player: str = ""  # the unmodified program that plays and records in place of our own
 
     def __post_init__(self) -> None:
+        self._check_driver()
         complete_policy(self.policy)
         if self.ckgds:
             ckgds.scheme_named(self.ckgds)
@@ -50,6 +57,21 @@ class Options:
             open_wav(self.audio)[0].close()
         if scheme_named(self.gkm_name).subgroups and self.hosts < LEAST_IN_SUBGROUPS:
             object.__setattr__(self, "hosts", LEAST_IN_SUBGROUPS)
+
+    def _check_driver(self) -> None:
+        driver_named(self.driver)
+        if self.driver == "tun" and kind().name == "loopback":
+            raise Refused("driver", "tun", f"the driver tun needs hosts in network namespaces: {kind().reason}")
+        if self.driver == "tun":
+            program("nft", "driver")
+        if not self.player:
+            return
+        if self.player not in PLAYERS:
+            raise Refused("player", "unknown", f"there is no player '{self.player}'; there are: {', '.join(PLAYERS)}")
+        if self.driver != "tun":
+            way_out = "add --driver tun"
+            raise Refused("player", "driver", f"{self.player} uses the group's own address, which takes tun: {way_out}")
+        program(self.player, "player")
 
     @property
     def gkm_name(self) -> str:

@@ -139,21 +139,21 @@ class DomainFiles:
         own = self._common(SD, DIRECTORY_NAME, "directory", DIRECTORY_NAME, bus)
         return self._write("sd", {**own, "address": address, **more})
 
-    def msm_config(self, host: str, bus: str, address: str) -> Path:
-        """`services.msm` of a host."""
+    def msm_config(self, host: str, bus: str, address: str, **more: Any) -> Path:
+        """`services.msm` of a host; `more` as its configuration has it (`driver = "tun"`)."""
         network = {"network": "239.0.0.0/8"}
         authorizer = f"spiffe://{self.domain}/authorizer/{AUTHORIZER_NAME}"
         accepts = [{"authorizer": f"spiffe://{self.domain}/authorizer/*", **network}]
         for domain in self._conferences_of:
             accepts.append({"authorizer": f"spiffe://{domain}/authorizer/*", "through": authorizer, **network})
         own = self._common(MSM, host, "host", host, bus)
-        more = {
+        values = {
             "address": address,
             "directory": f"spiffe://{self.domain}/directory/{DIRECTORY_NAME}",
             "accepts": accepts,
             "sockets": self.sockets(host),
         }
-        return self._write(f"msm-{host}", {**own, **more})
+        return self._write(f"msm-{host}", {**own, **values, **more})
 
     def csm_config(self, host: str, bus: str) -> Path:
         """`services.csm` of a host."""

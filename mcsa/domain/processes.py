@@ -103,6 +103,7 @@ class DomainProcesses:
         modules: dict[str, str] | None = None,
         trace: Path | None = None,
         sd_options: dict[str, Any] | None = None,
+        msm_options: dict[str, Any] | None = None,
         infrastructure: str = INFRASTRUCTURE,
         pool: str = "",
     ) -> None:
@@ -114,6 +115,7 @@ class DomainProcesses:
         self._kinds = services
         self._modules = modules or {}
         self._sd_options = sd_options or {}
+        self._msm_options = msm_options or {}
         self._environment = {"MCSA_TRACE_DIR": str(trace)} if trace else {}
         self._infrastructure = laboratory[infrastructure]
         self._pool = pool or str(laboratory.plan.groups)
@@ -139,7 +141,7 @@ class DomainProcesses:
         for name in self.host_names:
             host = self.laboratory[name]
             if "msm" in self._kinds:
-                self._add("msm", host, files.msm_config(name, bus, host.address))
+                self._add("msm", host, files.msm_config(name, bus, host.address, **self._msm_options))
             if "csm" in self._kinds:
                 self._add("csm", host, files.csm_config(name, bus))
         until = time.monotonic() + READY_WITHIN

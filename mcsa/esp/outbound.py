@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import struct
 import weakref
+from array import array
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count, groupby, islice
+from itertools import count, islice
 from typing import NoReturn
 
+from mcsa.equal_sizes import of_one_size
 from mcsa.esp.derive import TrafficKey
 from mcsa.esp.inner import ALIGNMENT, TRAILER_SIZE, UDP_HEADER_SIZE, frame_for, framed_size
 from mcsa.esp.slab import HEADER_SIZE, Slab
@@ -97,11 +99,10 @@ class OutboundAssociation:
         A batch is what one UDP_SEGMENT send takes: packets of equal size, at most 64, at most 65,507 bytes. One
         thread at a time, since the batches share a buffer. Raises `SequenceExhausted`.
         """
-        for size, equal in groupby(payloads, len):
-            while batch := list(islice(equal, batch_limit(size))):
-                yield self._seal_equal(batch, size, source_port, destination_port)
+        for size, equal in of_one_size(payloads, batch_limit):
+            yield self._seal_equal(equal, size, source_port, destination_port)
 
-    def _seal_equal(self, payloads: list[bytes], size: int, source_port: int, destination_port: int) -> SealedBatch:
+    def _seal_equal(self, payloads: Sequence[bytes], size: int, source_port: int, destination_port: int) -> SealedBatch:
         """The hot way out: nothing is done packet by packet but in C.
 
         One join lays all plaintexts out, with the trailer of each and the header of the next between two payloads; a
@@ -121,10 +122,13 @@ class OutboundAssociation:
         _exhaust(map(self._encrypt_into, nonces, layout.plaintexts, layout.associated, layout.bodies))
         return SealedBatch(slab.view[: amount * segment_size], segment_size)
 
-    def _take_numbers(self, amount: int) -> list[int]:
+    def _take_numbers(self, amount: int) -> array[int]:
         """So many sequence numbers that nobody else gets: `itertools.count` gives each once, whatever threads ask."""
-        numbers = list(islice(self._numbers, amount))
-        if numbers[-1] > LAST_SEQUENCE:
+        try:
+            numbers = array("I", islice(self._numbers, amount))
+        except OverflowError:
+            numbers = array("I")
+        if len(numbers) < amount:
             raise SequenceExhausted(f"no {amount} numbers left of {LAST_SEQUENCE}")
         self._last = numbers[-1]
         return numbers

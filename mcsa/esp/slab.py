@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from mcsa.esp.suite import ICV_SIZE, IV_SIZE, SALT_SIZE
 
@@ -83,7 +83,17 @@ class Slab:
     One thread's. What is in it holds until that thread's next batch.
     """
 
-    __slots__ = ("_layouts", "_nonce_buffer", "_nonce_words", "_salt", "buffer", "nonces", "plaintext", "view")
+    __slots__ = (
+        "_headed",
+        "_layouts",
+        "_nonce_buffer",
+        "_nonce_words",
+        "_salt",
+        "buffer",
+        "nonces",
+        "plaintext",
+        "view",
+    )
 
     def __init__(self) -> None:
         self.buffer = bytearray(SLAB_SIZE)
@@ -94,6 +104,7 @@ class Slab:
         self._nonce_words = self._nonce_buffer.cast("I")
         self._salt = bytes(SALT_SIZE)
         self._layouts: dict[int, Layout] = {}
+        self._headed: tuple[Layout | None, int, bytes, int] = None, 0, b"", 0  # whose headers are there, and how many
 
     def layout(self, segment_size: int, count: int) -> Layout:
         """Views of the first `count` packets of this size, or of more. The size is as `Layout` says."""
@@ -108,15 +119,22 @@ class Slab:
             self.nonces.append(self._nonce_buffer[start : start + _NONCE_SIZE])
         return layout
 
-    def write_headers(self, layout: Layout, spi: int, numbers: Sequence[int], salt: bytes) -> None:
-        """The headers of the first packets: their sequence numbers, which are their IVs too; and their nonces."""
+    def write_headers(self, layout: Layout, spi: int, numbers: array[int], salt: bytes) -> None:
+        """The headers of the first packets: their sequence numbers (32 bits), which are their IVs too; and the nonces.
+
+        What all have in common stays from batch to batch, unless another size was between.
+        """
         count = len(numbers)
-        sequences = _big_endian(numbers)
-        layout.spis[:count] = array("I", spi.to_bytes(WORD, "big") * count)
-        layout.sequences[:count] = sequences
-        layout.iv_highs[:count] = array("I", bytes(WORD * count))
-        layout.iv_lows[:count] = sequences
-        self.write_nonces(layout, 0, count, salt)
+        if self._headed[:3] != (layout, spi, salt) or self._headed[3] < count:
+            self._headed = layout, spi, salt, count
+            layout.spis[:count] = array("I", spi.to_bytes(WORD, "big") * count)
+            layout.iv_highs[:count] = array("I", bytes(WORD * count))
+            self.write_nonces(layout, 0, count, salt)
+        if LITTLE_ENDIAN:
+            numbers.byteswap()
+        layout.sequences[:count] = numbers
+        layout.iv_lows[:count] = numbers
+        self._nonce_words[2 : count * 3 : 3] = numbers
 
     def write_nonces(self, layout: Layout, start: int, end: int, salt: bytes) -> None:
         """The nonces of these packets, from the IVs that are in their headers."""
@@ -126,11 +144,3 @@ class Slab:
         words = self._nonce_words[start * 3 : end * 3]
         words[1::3] = layout.iv_highs[start:end]
         words[2::3] = layout.iv_lows[start:end]
-
-
-def _big_endian(numbers: Sequence[int]) -> array[int]:
-    """32-bit numbers as the bytes of this array are to be on the network."""
-    words = array("I", numbers)
-    if LITTLE_ENDIAN:
-        words.byteswap()
-    return words

@@ -171,6 +171,22 @@ class Conference:
         self._messages.put_nowait(None)
 
 
+@dataclass(frozen=True, slots=True)
+class SendOnly:
+    """A group that this host sends to and is no member of."""
+
+    _client: CsmClient
+    conference_id: bytes
+    group: GroupDescription
+    socket: Path  # plaintext goes in here (`mcsa.shell.local_frames`); nothing comes out
+    sender_id: int
+
+    async def end(self) -> None:
+        """Sends no more."""
+        asked = wire.EndSendOnlyRequest(conference_id=self.conference_id, group=self.group.name)
+        await self._client.ask("end-send-only", asked)
+
+
 class Connection:
     """A user on a host. An asynchronous context manager."""
 
@@ -231,6 +247,7 @@ class Connection:
         title: str,
         *,
         acceptable_users: Sequence[str] = (),
+        acceptable_senders: Sequence[str] = (),
         media: Sequence[GroupDescription] = (),
         expected: Sequence[str] | None = None,
         wait: float = 5.0,
@@ -239,12 +256,13 @@ class Connection:
         policy: GroupPolicy | None = None,
     ) -> Conference:
         """Convenes a conference; its Coordinator is this user. The call goes out when all `expected` users (all that
-        are acceptable, unless told) have joined, or after `wait` seconds, or with `Conference.call`."""
+        are acceptable, unless told) have joined, or after `wait` seconds, or with `Conference.call`. The
+        `acceptable_senders` may send to its media groups without joining; `open_to_all`, everybody may."""
         asked = wire.ConveneRequest(
             user=self._key,
             title=title,
             groups=media,
-            access=AccessControl(acceptable_users=acceptable_users),
+            access=AccessControl(acceptable_users=acceptable_users, acceptable_senders=acceptable_senders),
             policy_class=POLICY_CLASS_OPEN if open_to_all else POLICY_CLASS_CLOSED,
             ckgds=ckgds,
             wait_ms=round(wait * 1000),
@@ -259,6 +277,20 @@ class Connection:
         conference_id = which if isinstance(which, bytes) else await self._find(which)
         await self.client.ask("join", wire.JoinRequest(user=self._key, conference_id=conference_id))
         return await self.attach(conference_id)
+
+    async def send_only(self, which: str | bytes, group: str = "audio") -> SendOnly:
+        """Sends to a group of an announced session without joining it, or its conference: nothing is heard. Goes on
+        until `SendOnly.end`, also after this process."""
+        conference_id = which if isinstance(which, bytes) else await self._find(which)
+        asked = wire.SendOnlyRequest(user=self._key, conference_id=conference_id, group=group)
+        response: wire.SendOnlyResponse = await self.client.ask("send-only", asked)
+        path = Path(response.socket_path)
+        return SendOnly(self.client, conference_id, response.group, path, response.sender_id)
+
+    async def end_send_only(self, which: str | bytes, group: str = "audio") -> None:
+        """Ends what `send_only` began, whichever process it was in."""
+        conference_id = which if isinstance(which, bytes) else await self._find(which)
+        await self.client.ask("end-send-only", wire.EndSendOnlyRequest(conference_id=conference_id, group=group))
 
     async def attach(self, conference_id: bytes) -> Conference:
         """A conference that this user is in already, from this or another process."""

@@ -1,6 +1,6 @@
 """The relay's local socket: applications hand their MSM what to send to a group, and get what others sent.
 
-One message of a SOCK_SEQPACKET socket is one frame.
+One message of a SOCK_SEQPACKET socket is one frame, or many (`mcsa.shell.local_batches`).
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import socket
 import struct
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -74,6 +74,7 @@ class FrameClient:
         self.delivered = 0
         self.lost = 0
         self.lost_in_a_row = 0
+        self.takes_batches = False  # it asked for them: `mcsa.shell.local_batches`
 
     def fileno(self) -> int:
         return self.socket.fileno()
@@ -133,18 +134,22 @@ class FrameServer:
     def deliver(self, frame: bytes) -> None:
         """Gives a frame to every client. Who has no room loses it; who loses `PATIENCE` in a row is disconnected."""
         for client in self.clients:
-            try:
-                client.socket.send(frame, socket.MSG_NOSIGNAL)
-            except BlockingIOError:
-                client.lost += 1
-                client.lost_in_a_row += 1
-                if client.lost_in_a_row >= PATIENCE:
-                    self.drop(client)
-            except OSError:
+            self.deliver_to(client, (frame,))
+
+    def deliver_to(self, client: FrameClient, parts: Sequence[bytes], frames: int = 1) -> None:
+        """Gives one client a message that stands for so many frames. Likewise."""
+        try:
+            client.socket.sendmsg(parts, (), socket.MSG_NOSIGNAL)
+        except BlockingIOError:
+            client.lost += frames
+            client.lost_in_a_row += frames
+            if client.lost_in_a_row >= PATIENCE:
                 self.drop(client)
-            else:
-                client.delivered += 1
-                client.lost_in_a_row = 0
+        except OSError:
+            self.drop(client)
+        else:
+            client.delivered += frames
+            client.lost_in_a_row = 0
 
     def drop(self, client: FrameClient) -> None:
         """Disconnects a client. May be called twice."""

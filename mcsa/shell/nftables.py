@@ -2,7 +2,8 @@
 
 Whatever goes to a protected address by another interface, in either direction, is dropped, but for what is meant to be
 there: ESP (IP protocol 50), ESP in UDP port 4500, and the membership reports and queries (IGMP, MLD) that name a group.
-An application that picks the physical interface sends nothing, one that listens hears nothing that wasn't opened here.
+An application that picks the physical interface sends nothing, one that listens hears nothing that wasn't opened here,
+and a host that routes multicast carries nothing on from the TUN interface.
 
 The rules are a table of our own, named after the interface, so that nobody else's are touched. A killed process leaves
 it, and with it the groups closed; the next one with that interface, or any after the interface has gone, removes it.
@@ -11,10 +12,11 @@ it, and with it the groups closed; the next one with that interface, or any afte
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
+from mcsa.addresses import check_text
 from mcsa.errors import Refused
 from mcsa.shell.programs import run_program
 
@@ -56,6 +58,12 @@ table inet {table} {{
     ip daddr @groups4 goto out_plain
     ip6 daddr @groups6 goto out_plain
   }}
+  chain through {{
+    type filter hook forward priority {priority}; policy accept;
+    oifname "{interface}" accept
+    ip daddr @groups4 goto out_plain
+    ip6 daddr @groups6 goto out_plain
+  }}
 }}
 """
 
@@ -75,8 +83,10 @@ class GroupFirewall:
         remove_leftovers()
         self._nft(self._table)
 
-    def protect(self, groups: Iterable[str]) -> None:
-        """From now on, until `close`. An address that is protected already stays so."""
+    def protect(self, groups: Collection[str]) -> None:
+        """From now on, until `close`. An address that is protected already stays so. `Refused` where one is none."""
+        for group in groups:
+            check_text(group, CODE)
         commands = [f"add element inet {self.table} groups{6 if ':' in g else 4} {{ {g} }}\n" for g in groups]
         self._nft("".join(commands))
 

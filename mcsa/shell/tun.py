@@ -19,6 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from mcsa.addresses import check_text
 from mcsa.errors import Refused, Rejected
 from mcsa.esp.ip import Alike, Datagram, alike, parse_datagram, too_big
 from mcsa.esp.super_packets import VNET_HEADER, VNET_HEADER_SIZE, most_segments, split, write_super_headers
@@ -113,6 +114,7 @@ class TunInterface:
         """What applications send to this address comes here, and they join it here unless they choose an interface;
         `mtu` where it is less than the interface's. Who joined it elsewhere before is shown what is written here too,
         as Linux does unless asked not to (IP_MULTICAST_ALL). `Refused`."""
+        check_text(group, CODE)
         limit = f" mtu {mtu}" if mtu and mtu < self.mtu else ""
         if ":" in group:
             self._ip(f"route replace multicast {group}/128 dev {self.name} table local{limit}")

@@ -192,6 +192,7 @@ class GroupSnapshot(_message.Message):
     UPDATES_FIELD_NUMBER: _builtins.int
     ADMISSIONS_FIELD_NUMBER: _builtins.int
     BLOCKS_FIELD_NUMBER: _builtins.int
+    SEND_ONLY_FIELD_NUMBER: _builtins.int
     gkm: _builtins.bytes
     """Snapshot of the GKM plug-in's authority half."""
     members: _builtins.bytes
@@ -212,6 +213,10 @@ class GroupSnapshot(_message.Message):
     def blocks(self) -> _containers.RepeatedCompositeFieldContainer[Global___DistributionBlock]:
         """Sender IDs in the hands of distributors."""
 
+    @_builtins.property
+    def send_only(self) -> _containers.RepeatedCompositeFieldContainer[Global___MemberRecord]:
+        """Hosts that send and are no members."""
+
     def __init__(
         self,
         *,
@@ -221,10 +226,11 @@ class GroupSnapshot(_message.Message):
         updates: _abc.Iterable[Global___KeptUpdate] | None = ...,
         admissions: _abc.Iterable[Global___Admission] | None = ...,
         blocks: _abc.Iterable[Global___DistributionBlock] | None = ...,
+        send_only: _abc.Iterable[Global___MemberRecord] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["counters", b"counters"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["admissions", b"admissions", "blocks", b"blocks", "counters", b"counters", "gkm", b"gkm", "members", b"members", "updates", b"updates"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["admissions", b"admissions", "blocks", b"blocks", "counters", b"counters", "gkm", b"gkm", "members", b"members", "send_only", b"send_only", "updates", b"updates"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -281,6 +287,8 @@ class GroupFlushed(_message.Message):
     ADOPTED_FIELD_NUMBER: _builtins.int
     FORFEITED_FIELD_NUMBER: _builtins.int
     BLOCKS_FIELD_NUMBER: _builtins.int
+    SEND_ONLY_ENDED_FIELD_NUMBER: _builtins.int
+    SEND_ONLY_FIELD_NUMBER: _builtins.int
     gkm: _builtins.bytes
     """Record of the GKM plug-in's authority half; empty where nothing changed in it."""
     update: _builtins.bytes
@@ -313,6 +321,14 @@ class GroupFlushed(_message.Message):
     def blocks(self) -> _containers.RepeatedCompositeFieldContainer[Global___DistributionBlock]:
         """Blocks that were given."""
 
+    @_builtins.property
+    def send_only_ended(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Hosts that sent without being members and do so no longer; they go first."""
+
+    @_builtins.property
+    def send_only(self) -> _containers.RepeatedCompositeFieldContainer[Global___MemberRecord]:
+        """Those that begin to, as they are now."""
+
     def __init__(
         self,
         *,
@@ -325,10 +341,12 @@ class GroupFlushed(_message.Message):
         adopted: _abc.Iterable[_builtins.bytes] | None = ...,
         forfeited: _abc.Iterable[_builtins.str] | None = ...,
         blocks: _abc.Iterable[Global___DistributionBlock] | None = ...,
+        send_only_ended: _abc.Iterable[_builtins.str] | None = ...,
+        send_only: _abc.Iterable[Global___MemberRecord] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["counters", b"counters"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["admissions", b"admissions", "adopted", b"adopted", "blocks", b"blocks", "changed", b"changed", "counters", b"counters", "forfeited", b"forfeited", "gkm", b"gkm", "removed", b"removed", "update", b"update"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["admissions", b"admissions", "adopted", b"adopted", "blocks", b"blocks", "changed", b"changed", "counters", b"counters", "forfeited", b"forfeited", "gkm", b"gkm", "removed", b"removed", "send_only", b"send_only", "send_only_ended", b"send_only_ended", "update", b"update"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

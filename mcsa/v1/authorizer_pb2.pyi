@@ -89,6 +89,7 @@ class UserStatement(_message.Message):
     AUTHORIZER_FIELD_NUMBER: _builtins.int
     NONCE_FIELD_NUMBER: _builtins.int
     EXPIRES_MS_FIELD_NUMBER: _builtins.int
+    SEND_ONLY_FIELD_NUMBER: _builtins.int
     host: _builtins.str
     """SPIFFE ID of the host it holds for."""
     hpke_public_key: _builtins.bytes
@@ -101,6 +102,8 @@ class UserStatement(_message.Message):
     """16 bytes."""
     expires_ms: _builtins.int
     """Milliseconds since 1970."""
+    send_only: _builtins.bool
+    """For sending without being a member: such a statement makes nobody a member, and no other one is good for it."""
     def __init__(
         self,
         *,
@@ -110,10 +113,11 @@ class UserStatement(_message.Message):
         authorizer: _builtins.str = ...,
         nonce: _builtins.bytes = ...,
         expires_ms: _builtins.int = ...,
+        send_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["authorizer", b"authorizer", "expires_ms", b"expires_ms", "group_id", b"group_id", "host", b"host", "hpke_public_key", b"hpke_public_key", "nonce", b"nonce"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authorizer", b"authorizer", "expires_ms", b"expires_ms", "group_id", b"group_id", "host", b"host", "hpke_public_key", b"hpke_public_key", "nonce", b"nonce", "send_only", b"send_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -296,6 +300,190 @@ class GroupSecurityAssociation(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__sender_id) -> _WhichOneofReturnType__sender_id | None: ...
 
 Global___GroupSecurityAssociation: _TypeAlias = GroupSecurityAssociation  # noqa: Y015
+
+@_typing.final
+class RegisterSenderRequest(_message.Message):
+    """RegisterSenderRequest asks to send to a group without being a member. Where the host is one, it is one no longer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUP_ID_FIELD_NUMBER: _builtins.int
+    HPKE_PUBLIC_KEY_FIELD_NUMBER: _builtins.int
+    HPKE_SUITE_FIELD_NUMBER: _builtins.int
+    USER_STATEMENT_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    LAST_BEACON_FIELD_NUMBER: _builtins.int
+    ASKED_MS_FIELD_NUMBER: _builtins.int
+    group_id: _builtins.bytes
+    """16 bytes."""
+    hpke_public_key: _builtins.bytes
+    """Fresh HPKE public key of the host, of the suite named next."""
+    hpke_suite: _builtins.str
+    """"x25519" or "x-wing"."""
+    address: _builtins.str
+    """Address that the host's packets will come from."""
+    last_beacon: _builtins.bytes
+    """As in RegisterRequest."""
+    asked_ms: _builtins.int
+    """Milliseconds since 1970 at the host."""
+    @_builtins.property
+    def user_statement(self) -> _types_pb2.SignedStatement:
+        """The user's statement with `send_only`; empty where a host sends for itself."""
+
+    def __init__(
+        self,
+        *,
+        group_id: _builtins.bytes = ...,
+        hpke_public_key: _builtins.bytes = ...,
+        hpke_suite: _builtins.str = ...,
+        user_statement: _types_pb2.SignedStatement | None = ...,
+        address: _builtins.str = ...,
+        last_beacon: _builtins.bytes = ...,
+        asked_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["user_statement", b"user_statement"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "asked_ms", b"asked_ms", "group_id", b"group_id", "hpke_public_key", b"hpke_public_key", "hpke_suite", b"hpke_suite", "last_beacon", b"last_beacon", "user_statement", b"user_statement"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RegisterSenderRequest: _TypeAlias = RegisterSenderRequest  # noqa: Y015
+
+@_typing.final
+class RegisterSenderResponse(_message.Message):
+    """RegisterSenderResponse carries what it may send under."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEALED_ASSOCIATION_FIELD_NUMBER: _builtins.int
+    sealed_association: _builtins.bytes
+    """HPKE encapsulated key and ciphertext of a SendingAssociation; info is the label "mcsa sending association v1" and
+    the SHA-256 of the request's payload.
+    """
+    def __init__(
+        self,
+        *,
+        sealed_association: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sealed_association", b"sealed_association"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RegisterSenderResponse: _TypeAlias = RegisterSenderResponse  # noqa: Y015
+
+@_typing.final
+class SendingAssociation(_message.Message):
+    """SendingAssociation is what a host has that sends and is no member: the key of its own packets in one epoch, from which
+    neither the group key nor another sender's key follows.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUP_FIELD_NUMBER: _builtins.int
+    CONFERENCE_ID_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    SENDER_ID_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    KEYMAT_FIELD_NUMBER: _builtins.int
+    ACTIVATION_MS_FIELD_NUMBER: _builtins.int
+    conference_id: _builtins.bytes
+    """16 bytes."""
+    sender_id: _builtins.int
+    """This host's, and nobody else's, ever."""
+    epoch: _builtins.int
+    """The newest epoch."""
+    keymat: _builtins.bytes
+    """KEYMAT of the SPI that epoch and sender ID make: cipher key and salt of the group's suite."""
+    activation_ms: _builtins.int
+    """Members switch to this epoch in so many milliseconds; 0 where they have."""
+    @_builtins.property
+    def group(self) -> _types_pb2.GroupDescription:
+        """The group."""
+
+    @_builtins.property
+    def description(self) -> _types_pb2.SignedStatement:
+        """The Coordinator's signed ConferenceDescription."""
+
+    def __init__(
+        self,
+        *,
+        group: _types_pb2.GroupDescription | None = ...,
+        conference_id: _builtins.bytes = ...,
+        description: _types_pb2.SignedStatement | None = ...,
+        sender_id: _builtins.int = ...,
+        epoch: _builtins.int = ...,
+        keymat: _builtins.bytes = ...,
+        activation_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "group", b"group"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activation_ms", b"activation_ms", "conference_id", b"conference_id", "description", b"description", "epoch", b"epoch", "group", b"group", "keymat", b"keymat", "sender_id", b"sender_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SendingAssociation: _TypeAlias = SendingAssociation  # noqa: Y015
+
+@_typing.final
+class RenewSenderRequest(_message.Message):
+    """RenewSenderRequest says that the host is still there, and which epoch it has a key of."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUP_ID_FIELD_NUMBER: _builtins.int
+    SENDER_ID_FIELD_NUMBER: _builtins.int
+    HAVE_EPOCH_FIELD_NUMBER: _builtins.int
+    HPKE_PUBLIC_KEY_FIELD_NUMBER: _builtins.int
+    group_id: _builtins.bytes
+    """16 bytes."""
+    sender_id: _builtins.int
+    """As it was given."""
+    have_epoch: _builtins.int
+    """The last one that it has a key of."""
+    hpke_public_key: _builtins.bytes
+    """Fresh HPKE public key of the host, of the group's suite."""
+    def __init__(
+        self,
+        *,
+        group_id: _builtins.bytes = ...,
+        sender_id: _builtins.int = ...,
+        have_epoch: _builtins.int = ...,
+        hpke_public_key: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["group_id", b"group_id", "have_epoch", b"have_epoch", "hpke_public_key", b"hpke_public_key", "sender_id", b"sender_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RenewSenderRequest: _TypeAlias = RenewSenderRequest  # noqa: Y015
+
+@_typing.final
+class RenewSenderResponse(_message.Message):
+    """RenewSenderResponse confirms."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REGISTER_AGAIN_FIELD_NUMBER: _builtins.int
+    SEALED_ASSOCIATION_FIELD_NUMBER: _builtins.int
+    register_again: _builtins.bool
+    """True where the host may not send under this sender ID, or no longer: register again."""
+    sealed_association: _builtins.bytes
+    """Where there is a newer epoch: a SendingAssociation, sealed as in RegisterSenderResponse."""
+    def __init__(
+        self,
+        *,
+        register_again: _builtins.bool = ...,
+        sealed_association: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["register_again", b"register_again", "sealed_association", b"sealed_association"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RenewSenderResponse: _TypeAlias = RenewSenderResponse  # noqa: Y015
 
 @_typing.final
 class DistributionRight(_message.Message):

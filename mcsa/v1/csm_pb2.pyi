@@ -279,6 +279,113 @@ class JoinResponse(_message.Message):
 Global___JoinResponse: _TypeAlias = JoinResponse  # noqa: Y015
 
 @_typing.final
+class SendOnlyRequest(_message.Message):
+    """SendOnlyRequest names a group of a session."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_FIELD_NUMBER: _builtins.int
+    CONFERENCE_ID_FIELD_NUMBER: _builtins.int
+    GROUP_FIELD_NUMBER: _builtins.int
+    conference_id: _builtins.bytes
+    """16 bytes."""
+    group: _builtins.str
+    """The group's name; not the control group's."""
+    @_builtins.property
+    def user(self) -> Global___UserKey:
+        """The user."""
+
+    def __init__(
+        self,
+        *,
+        user: Global___UserKey | None = ...,
+        conference_id: _builtins.bytes = ...,
+        group: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["user", b"user"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conference_id", b"conference_id", "group", b"group", "user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SendOnlyRequest: _TypeAlias = SendOnlyRequest  # noqa: Y015
+
+@_typing.final
+class SendOnlyResponse(_message.Message):
+    """SendOnlyResponse tells where to send to."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOCKET_PATH_FIELD_NUMBER: _builtins.int
+    SENDER_ID_FIELD_NUMBER: _builtins.int
+    GROUP_FIELD_NUMBER: _builtins.int
+    socket_path: _builtins.str
+    """Path of the local socket; what is written to it goes to the group, nothing comes out."""
+    sender_id: _builtins.int
+    """Under which the members hear this host."""
+    @_builtins.property
+    def group(self) -> _types_pb2.GroupDescription:
+        """As announced."""
+
+    def __init__(
+        self,
+        *,
+        socket_path: _builtins.str = ...,
+        sender_id: _builtins.int = ...,
+        group: _types_pb2.GroupDescription | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["group", b"group"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["group", b"group", "sender_id", b"sender_id", "socket_path", b"socket_path"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SendOnlyResponse: _TypeAlias = SendOnlyResponse  # noqa: Y015
+
+@_typing.final
+class EndSendOnlyRequest(_message.Message):
+    """EndSendOnlyRequest names the same."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONFERENCE_ID_FIELD_NUMBER: _builtins.int
+    GROUP_FIELD_NUMBER: _builtins.int
+    conference_id: _builtins.bytes
+    """16 bytes."""
+    group: _builtins.str
+    """The group's name."""
+    def __init__(
+        self,
+        *,
+        conference_id: _builtins.bytes = ...,
+        group: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conference_id", b"conference_id", "group", b"group"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EndSendOnlyRequest: _TypeAlias = EndSendOnlyRequest  # noqa: Y015
+
+@_typing.final
+class EndSendOnlyResponse(_message.Message):
+    """EndSendOnlyResponse confirms."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EndSendOnlyResponse: _TypeAlias = EndSendOnlyResponse  # noqa: Y015
+
+@_typing.final
 class ConferenceServiceCallRequest(_message.Message):
     """ConferenceServiceCallRequest names the conference."""
 

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from mcsa.v1 import types_pb2 as mcsa_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x11mcsa/v1/msm.proto\x12\x07mcsa.v1\x1a\x13mcsa/v1/types.proto\"\x15\n\x13ListSessionsRequest\"\xb4\x02\n\x07Session\x12\x32\n\x0c\x61nnouncement\x18\x01 \x01(\x0b\x32\x1c.mcsa.v1.SessionAnnouncement\x12\r\n\x05title\x18\x02 \x01(\t\x12\x15\n\rconference_id\x18\x03 \x01(\x0c\x12\x12\n\nauthorizer\x18\x04 \x01(\t\x12\x13\n\x0b\x63oordinator\x18\x05 \x01(\t\x12)\n\x06groups\x18\x06 \x03(\x0b\x32\x19.mcsa.v1.GroupDescription\x12*\n\x0cpolicy_class\x18\x07 \x01(\x0e\x32\x14.mcsa.v1.PolicyClass\x12\r\n\x05\x63kgds\x18\x08 \x03(\t\x12\x0f\n\x07start_s\x18\t \x01(\x04\x12\r\n\x05\x65nd_s\x18\n \x01(\x04\x12\x10\n\x08verified\x18\x0b \x01(\x08\x12\x0e\n\x06remark\x18\x0c \x01(\t\":\n\x14ListSessionsResponse\x12\"\n\x08sessions\x18\x01 \x03(\x0b\x32\x10.mcsa.v1.Session\"m\n\x14\x43reateSessionRequest\x12-\n\x0b\x64\x65scription\x18\x01 \x01(\x0b\x32\x18.mcsa.v1.SignedStatement\x12&\n\x06\x61\x63\x63\x65ss\x18\x02 \x01(\x0b\x32\x16.mcsa.v1.AccessControl\"o\n\x15\x43reateSessionResponse\x12\x15\n\rconference_id\x18\x01 \x01(\x0c\x12)\n\x06groups\x18\x02 \x03(\x0b\x32\x19.mcsa.v1.GroupDescription\x12\x14\n\x0cunsigned_sdp\x18\x03 \x01(\x0c\"]\n\x16\x41nnounceSessionRequest\x12\x14\n\x0cunsigned_sdp\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\x12\x1a\n\x12signer_fingerprint\x18\x03 \x01(\x0c\"\x19\n\x17\x41nnounceSessionResponse\"/\n\x16WithdrawSessionRequest\x12\x15\n\rconference_id\x18\x01 \x01(\x0c\"\x19\n\x17WithdrawSessionResponse\"N\n\x12PrepareJoinRequest\x12\x10\n\x08group_id\x18\x01 \x01(\x0c\x12\x12\n\nhpke_suite\x18\x02 \x01(\t\x12\x12\n\nauthorizer\x18\x03 \x01(\t\"(\n\x13PrepareJoinResponse\x12\x11\n\tstatement\x18\x01 \x01(\x0c\"\xa7\x01\n\x10JoinGroupRequest\x12(\n\x05group\x18\x01 \x01(\x0b\x32\x19.mcsa.v1.GroupDescription\x12\x12\n\nauthorizer\x18\x02 \x01(\t\x12\x15\n\rconference_id\x18\x03 \x01(\x0c\x12\x30\n\x0euser_statement\x18\x04 \x01(\x0b\x32\x18.mcsa.v1.SignedStatement\x12\x0c\n\x04user\x18\x05 \x01(\t\"\x9f\x01\n\x11JoinGroupResponse\x12\x13\n\x0bsocket_path\x18\x01 \x01(\t\x12\x11\n\tsender_id\x18\x02 \x01(\r\x12-\n\x0b\x64\x65scription\x18\x03 \x01(\x0b\x32\x18.mcsa.v1.SignedStatement\x12$\n\x06roster\x18\x04 \x03(\x0b\x32\x14.mcsa.v1.RosterEntry\x12\r\n\x05\x65poch\x18\x05 \x01(\x04\"3\n\x11LeaveGroupRequest\x12\x10\n\x08group_id\x18\x01 \x01(\x0c\x12\x0c\n\x04user\x18\x02 \x01(\t\"\x14\n\x12LeaveGroupResponse\"k\n\x12\x45victMemberRequest\x12\x15\n\rconference_id\x18\x01 \x01(\x0c\x12*\n\x08\x65viction\x18\x02 \x01(\x0b\x32\x18.mcsa.v1.SignedStatement\x12\x12\n\nauthorizer\x18\x03 \x01(\t\"%\n\x13\x45victMemberResponse\x12\x0e\n\x06\x65pochs\x18\x01 \x03(\x04\"D\n\x17\x46\x65tchCertificateRequest\x12\x15\n\rconference_id\x18\x01 \x01(\x0c\x12\x12\n\nauthorizer\x18\x02 \x01(\t\"O\n\x18\x46\x65tchCertificateResponse\x12\x18\n\x10\x61uthorizer_chain\x18\x01 \x03(\x0c\x12\x19\n\x11\x63oordinator_chain\x18\x02 \x03(\x0c\"S\n\x18\x43ountersignRecordRequest\x12\x15\n\rconference_id\x18\x01 \x01(\x0c\x12\x0c\n\x04head\x18\x02 \x01(\x0c\x12\x12\n\nauthorizer\x18\x03 \x01(\t\"O\n\x19\x43ountersignRecordResponse\x12\x32\n\x10\x63ountersignature\x18\x01 \x01(\x0b\x32\x18.mcsa.v1.SignedStatement\"\x17\n\x15\x44\x65scribeGroupsRequest\"\x95\x02\n\nGroupState\x12(\n\x05group\x18\x01 \x01(\x0b\x32\x19.mcsa.v1.GroupDescription\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x11\n\tsender_id\x18\x03 \x01(\r\x12$\n\x06roster\x18\x04 \x03(\x0b\x32\x14.mcsa.v1.RosterEntry\x12\x31\n\x07packets\x18\x05 \x03(\x0b\x32 .mcsa.v1.GroupState.PacketsEntry\x12\r\n\x05state\x18\x06 \x01(\t\x12\x0e\n\x06\x65pochs\x18\x07 \x03(\x04\x12\x13\n\x0bswitched_ms\x18\x08 \x01(\x04\x1a.\n\x0cPacketsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"=\n\x16\x44\x65scribeGroupsResponse\x12#\n\x06groups\x18\x01 \x03(\x0b\x32\x13.mcsa.v1.GroupState\"\xb6\x01\n\x0cGroupChanged\x12\x10\n\x08group_id\x18\x01 \x01(\x0c\x12\x0e\n\x06\x63hange\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\x04\x12$\n\x06roster\x18\x04 \x03(\x0b\x32\x14.mcsa.v1.RosterEntry\x12\x0e\n\x06remark\x18\x05 \x01(\t\x12\x15\n\rupdate_number\x18\x06 \x01(\x04\x12\x13\n\x0btraceparent\x18\x07 \x01(\t\x12\x13\n\x0bswitched_ms\x18\x08 \x01(\x04\x32\x89\x07\n\x17MulticastSessionService\x12K\n\x0cListSessions\x12\x1c.mcsa.v1.ListSessionsRequest\x1a\x1d.mcsa.v1.ListSessionsResponse\x12N\n\rCreateSession\x12\x1d.mcsa.v1.CreateSessionRequest\x1a\x1e.mcsa.v1.CreateSessionResponse\x12T\n\x0f\x41nnounceSession\x12\x1f.mcsa.v1.AnnounceSessionRequest\x1a .mcsa.v1.AnnounceSessionResponse\x12T\n\x0fWithdrawSession\x12\x1f.mcsa.v1.WithdrawSessionRequest\x1a .mcsa.v1.WithdrawSessionResponse\x12H\n\x0bPrepareJoin\x12\x1b.mcsa.v1.PrepareJoinRequest\x1a\x1c.mcsa.v1.PrepareJoinResponse\x12\x42\n\tJoinGroup\x12\x19.mcsa.v1.JoinGroupRequest\x1a\x1a.mcsa.v1.JoinGroupResponse\x12\x45\n\nLeaveGroup\x12\x1a.mcsa.v1.LeaveGroupRequest\x1a\x1b.mcsa.v1.LeaveGroupResponse\x12H\n\x0b\x45victMember\x12\x1b.mcsa.v1.EvictMemberRequest\x1a\x1c.mcsa.v1.EvictMemberResponse\x12W\n\x10\x46\x65tchCertificate\x12 .mcsa.v1.FetchCertificateRequest\x1a!.mcsa.v1.FetchCertificateResponse\x12Z\n\x11\x43ountersignRecord\x12!.mcsa.v1.CountersignRecordRequest\x1a\".mcsa.v1.CountersignRecordResponse\x12Q\n\x0e\x44\x65scribeGroups\x12\x1e.mcsa.v1.DescribeGroupsRequest\x1a\x1f.mcsa.v1.DescribeGroupsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x11mcsa/v1/msm.proto\x12\x07mcsa.v1\x1a\x13mcsa/v1/types.proto\"\x15\n\x13ListSessionsRequest\"\xb4\x02\n\x07Session\x12\x32\n\x0c\x61nnouncement\x18\x01 \x01(\x0b\x32\x1c.mcsa.v1.SessionAnnouncement\x12\r\n\x05title\x18\x02 \x01(\t\x12\x15\n\rconference_id\x18\x03 \x01(\x0c\x12\x12\n\nauthorizer\x18\x04 \x01(\t\x12\x13\n\x0b\x63oordinator\x18\x05 \x01(\t\x12)\n\x06groups\x18\x06 \x03(\x0b\x32\x19.mcsa.v1.GroupDescription\x12*\n\x0cpolicy_class\x18\x07 \x01(\x0e\x32\x14.mcsa.v1.PolicyClass\x12\r\n\x05\x63kgds\x18\x08 \x03(\t\x12\x0f\n\x07start_s\x18\t \x01(\x04\x12\r\n\x05\x65nd_s\x18\n \x01(\x04\x12\x10\n\x08verified\x18\x0b \x01(\x08\x12\x0e\n\x06remark\x18\x0c \x01(\t\":\n\x14ListSessionsResponse\x12\"\n\x08sessions\x18\x01 \x03(\x0b\x32\x10.mcsa.v1.Session\"m\n\x14\x43reateSessionRequest\x12-\n\x0b\x64\x65scription\x18\x01 \x01(\x0b\x32\x18.mcsa.v1.SignedStatement\x12&\n\x06\x61\x63\x63\x65ss\x18\x02 \x01(\x0b\x32\x16.mcsa.v1.AccessControl\"o\n\x15\x43reateSessionResponse\x12\x15\n\rconference_id\x18\x01 \x01(\x0c\x12)\n\x06groups\x18\x02 \x03(\x0b\x32\x19.mcsa.v1.GroupDescription\x12\x14\n\x0cunsigned_sdp\x18\x03 \x01(\x0c\"]\n\x16\x41nnounceSessionRequest\x12\x14\n\x0cunsigned_sdp\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\x12\x1a\n\x12signer_fingerprint\x18\x03 \x01(\x0c\"\x19\n\x17\x41nnounceSessionResponse\"/\n\x16WithdrawSessionRequest\x12\x15\n\rconference_id\x18\x01 \x01(\x0c\"\x19\n\x17WithdrawSessionResponse\"a\n\x12PrepareJoinRequest\x12\x10\n\x08group_id\x18\x01 \x01(\x0c\x12\x12\n\nhpke_suite\x18\x02 \x01(\t\x12\x12\n\nauthorizer\x18\x03 \x01(\t\x12\x11\n\tsend_only\x18\x04 \x01(\x08\"(\n\x13PrepareJoinResponse\x12\x11\n\tstatement\x18\x01 \x01(\x0c\"\xa7\x01\n\x10JoinGroupRequest\x12(\n\x05group\x18\x01 \x01(\x0b\x32\x19.mcsa.v1.GroupDescription\x12\x12\n\nauthorizer\x18\x02 \x01(\t\x12\x15\n\rconference_id\x18\x03 \x01(\x0c\x12\x30\n\x0euser_statement\x18\x04 \x01(\x0b\x32\x18.mcsa.v1.SignedStatement\x12\x0c\n\x04user\x18\x05 \x01(\t\"\x9f\x01\n\x11JoinGroupResponse\x12\x13\n\x0bsocket_path\x18\x01 \x01(\t\x12\x11\n\tsender_id\x18\x02 \x01(\r\x12-\n\x0b\x64\x65scription\x18\x03 \x01(\x0b\x32\x18.mcsa.v1.SignedStatement\x12$\n\x06roster\x18\x04 \x03(\x0b\x32\x14.mcsa.v1.RosterEntry\x12\r\n\x05\x65poch\x18\x05 \x01(\x04\"\xa9\x01\n\x12OpenSendingRequest\x12(\n\x05group\x18\x01 \x01(\x0b\x32\x19.mcsa.v1.GroupDescription\x12\x12\n\nauthorizer\x18\x02 \x01(\t\x12\x15\n\rconference_id\x18\x03 \x01(\x0c\x12\x30\n\x0euser_statement\x18\x04 \x01(\x0b\x32\x18.mcsa.v1.SignedStatement\x12\x0c\n\x04user\x18\x05 \x01(\t\"{\n\x13OpenSendingResponse\x12\x13\n\x0bsocket_path\x18\x01 \x01(\t\x12\x11\n\tsender_id\x18\x02 \x01(\r\x12-\n\x0b\x64\x65scription\x18\x03 \x01(\x0b\x32\x18.mcsa.v1.SignedStatement\x12\r\n\x05\x65poch\x18\x04 \x01(\x04\"%\n\x11\x45ndSendingRequest\x12\x10\n\x08group_id\x18\x01 \x01(\x0c\"\x14\n\x12\x45ndSendingResponse\"3\n\x11LeaveGroupRequest\x12\x10\n\x08group_id\x18\x01 \x01(\x0c\x12\x0c\n\x04user\x18\x02 \x01(\t\"\x14\n\x12LeaveGroupResponse\"k\n\x12\x45victMemberRequest\x12\x15\n\rconference_id\x18\x01 \x01(\x0c\x12*\n\x08\x65viction\x18\x02 \x01(\x0b\x32\x18.mcsa.v1.SignedStatement\x12\x12\n\nauthorizer\x18\x03 \x01(\t\"%\n\x13\x45victMemberResponse\x12\x0e\n\x06\x65pochs\x18\x01 \x03(\x04\"D\n\x17\x46\x65tchCertificateRequest\x12\x15\n\rconference_id\x18\x01 \x01(\x0c\x12\x12\n\nauthorizer\x18\x02 \x01(\t\"O\n\x18\x46\x65tchCertificateResponse\x12\x18\n\x10\x61uthorizer_chain\x18\x01 \x03(\x0c\x12\x19\n\x11\x63oordinator_chain\x18\x02 \x03(\x0c\"S\n\x18\x43ountersignRecordRequest\x12\x15\n\rconference_id\x18\x01 \x01(\x0c\x12\x0c\n\x04head\x18\x02 \x01(\x0c\x12\x12\n\nauthorizer\x18\x03 \x01(\t\"O\n\x19\x43ountersignRecordResponse\x12\x32\n\x10\x63ountersignature\x18\x01 \x01(\x0b\x32\x18.mcsa.v1.SignedStatement\"\x17\n\x15\x44\x65scribeGroupsRequest\"\xae\x02\n\nGroupState\x12(\n\x05group\x18\x01 \x01(\x0b\x32\x19.mcsa.v1.GroupDescription\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x11\n\tsender_id\x18\x03 \x01(\r\x12$\n\x06roster\x18\x04 \x03(\x0b\x32\x14.mcsa.v1.RosterEntry\x12\x31\n\x07packets\x18\x05 \x03(\x0b\x32 .mcsa.v1.GroupState.PacketsEntry\x12\r\n\x05state\x18\x06 \x01(\t\x12\x0e\n\x06\x65pochs\x18\x07 \x03(\x04\x12\x13\n\x0bswitched_ms\x18\x08 \x01(\x04\x12\x17\n\x0flargest_payload\x18\t \x01(\r\x1a.\n\x0cPacketsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"=\n\x16\x44\x65scribeGroupsResponse\x12#\n\x06groups\x18\x01 \x03(\x0b\x32\x13.mcsa.v1.GroupState\"\xcf\x01\n\x0cGroupChanged\x12\x10\n\x08group_id\x18\x01 \x01(\x0c\x12\x0e\n\x06\x63hange\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\x04\x12$\n\x06roster\x18\x04 \x03(\x0b\x32\x14.mcsa.v1.RosterEntry\x12\x0e\n\x06remark\x18\x05 \x01(\t\x12\x15\n\rupdate_number\x18\x06 \x01(\x04\x12\x13\n\x0btraceparent\x18\x07 \x01(\t\x12\x13\n\x0bswitched_ms\x18\x08 \x01(\x04\x12\x17\n\x0flargest_payload\x18\t \x01(\r2\x9a\x08\n\x17MulticastSessionService\x12K\n\x0cListSessions\x12\x1c.mcsa.v1.ListSessionsRequest\x1a\x1d.mcsa.v1.ListSessionsResponse\x12N\n\rCreateSession\x12\x1d.mcsa.v1.CreateSessionRequest\x1a\x1e.mcsa.v1.CreateSessionResponse\x12T\n\x0f\x41nnounceSession\x12\x1f.mcsa.v1.AnnounceSessionRequest\x1a .mcsa.v1.AnnounceSessionResponse\x12T\n\x0fWithdrawSession\x12\x1f.mcsa.v1.WithdrawSessionRequest\x1a .mcsa.v1.WithdrawSessionResponse\x12H\n\x0bPrepareJoin\x12\x1b.mcsa.v1.PrepareJoinRequest\x1a\x1c.mcsa.v1.PrepareJoinResponse\x12\x42\n\tJoinGroup\x12\x19.mcsa.v1.JoinGroupRequest\x1a\x1a.mcsa.v1.JoinGroupResponse\x12H\n\x0bOpenSending\x12\x1b.mcsa.v1.OpenSendingRequest\x1a\x1c.mcsa.v1.OpenSendingResponse\x12\x45\n\nEndSending\x12\x1a.mcsa.v1.EndSendingRequest\x1a\x1b.mcsa.v1.EndSendingResponse\x12\x45\n\nLeaveGroup\x12\x1a.mcsa.v1.LeaveGroupRequest\x1a\x1b.mcsa.v1.LeaveGroupResponse\x12H\n\x0b\x45victMember\x12\x1b.mcsa.v1.EvictMemberRequest\x1a\x1c.mcsa.v1.EvictMemberResponse\x12W\n\x10\x46\x65tchCertificate\x12 .mcsa.v1.FetchCertificateRequest\x1a!.mcsa.v1.FetchCertificateResponse\x12Z\n\x11\x43ountersignRecord\x12!.mcsa.v1.CountersignRecordRequest\x1a\".mcsa.v1.CountersignRecordResponse\x12Q\n\x0e\x44\x65scribeGroups\x12\x1e.mcsa.v1.DescribeGroupsRequest\x1a\x1f.mcsa.v1.DescribeGroupsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -53,39 +53,47 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WITHDRAWSESSIONRESPONSE']._serialized_start=840
   _globals['_WITHDRAWSESSIONRESPONSE']._serialized_end=865
   _globals['_PREPAREJOINREQUEST']._serialized_start=867
-  _globals['_PREPAREJOINREQUEST']._serialized_end=945
-  _globals['_PREPAREJOINRESPONSE']._serialized_start=947
-  _globals['_PREPAREJOINRESPONSE']._serialized_end=987
-  _globals['_JOINGROUPREQUEST']._serialized_start=990
-  _globals['_JOINGROUPREQUEST']._serialized_end=1157
-  _globals['_JOINGROUPRESPONSE']._serialized_start=1160
-  _globals['_JOINGROUPRESPONSE']._serialized_end=1319
-  _globals['_LEAVEGROUPREQUEST']._serialized_start=1321
-  _globals['_LEAVEGROUPREQUEST']._serialized_end=1372
-  _globals['_LEAVEGROUPRESPONSE']._serialized_start=1374
-  _globals['_LEAVEGROUPRESPONSE']._serialized_end=1394
-  _globals['_EVICTMEMBERREQUEST']._serialized_start=1396
-  _globals['_EVICTMEMBERREQUEST']._serialized_end=1503
-  _globals['_EVICTMEMBERRESPONSE']._serialized_start=1505
-  _globals['_EVICTMEMBERRESPONSE']._serialized_end=1542
-  _globals['_FETCHCERTIFICATEREQUEST']._serialized_start=1544
-  _globals['_FETCHCERTIFICATEREQUEST']._serialized_end=1612
-  _globals['_FETCHCERTIFICATERESPONSE']._serialized_start=1614
-  _globals['_FETCHCERTIFICATERESPONSE']._serialized_end=1693
-  _globals['_COUNTERSIGNRECORDREQUEST']._serialized_start=1695
-  _globals['_COUNTERSIGNRECORDREQUEST']._serialized_end=1778
-  _globals['_COUNTERSIGNRECORDRESPONSE']._serialized_start=1780
-  _globals['_COUNTERSIGNRECORDRESPONSE']._serialized_end=1859
-  _globals['_DESCRIBEGROUPSREQUEST']._serialized_start=1861
-  _globals['_DESCRIBEGROUPSREQUEST']._serialized_end=1884
-  _globals['_GROUPSTATE']._serialized_start=1887
-  _globals['_GROUPSTATE']._serialized_end=2164
-  _globals['_GROUPSTATE_PACKETSENTRY']._serialized_start=2118
-  _globals['_GROUPSTATE_PACKETSENTRY']._serialized_end=2164
-  _globals['_DESCRIBEGROUPSRESPONSE']._serialized_start=2166
-  _globals['_DESCRIBEGROUPSRESPONSE']._serialized_end=2227
-  _globals['_GROUPCHANGED']._serialized_start=2230
-  _globals['_GROUPCHANGED']._serialized_end=2412
-  _globals['_MULTICASTSESSIONSERVICE']._serialized_start=2415
-  _globals['_MULTICASTSESSIONSERVICE']._serialized_end=3320
+  _globals['_PREPAREJOINREQUEST']._serialized_end=964
+  _globals['_PREPAREJOINRESPONSE']._serialized_start=966
+  _globals['_PREPAREJOINRESPONSE']._serialized_end=1006
+  _globals['_JOINGROUPREQUEST']._serialized_start=1009
+  _globals['_JOINGROUPREQUEST']._serialized_end=1176
+  _globals['_JOINGROUPRESPONSE']._serialized_start=1179
+  _globals['_JOINGROUPRESPONSE']._serialized_end=1338
+  _globals['_OPENSENDINGREQUEST']._serialized_start=1341
+  _globals['_OPENSENDINGREQUEST']._serialized_end=1510
+  _globals['_OPENSENDINGRESPONSE']._serialized_start=1512
+  _globals['_OPENSENDINGRESPONSE']._serialized_end=1635
+  _globals['_ENDSENDINGREQUEST']._serialized_start=1637
+  _globals['_ENDSENDINGREQUEST']._serialized_end=1674
+  _globals['_ENDSENDINGRESPONSE']._serialized_start=1676
+  _globals['_ENDSENDINGRESPONSE']._serialized_end=1696
+  _globals['_LEAVEGROUPREQUEST']._serialized_start=1698
+  _globals['_LEAVEGROUPREQUEST']._serialized_end=1749
+  _globals['_LEAVEGROUPRESPONSE']._serialized_start=1751
+  _globals['_LEAVEGROUPRESPONSE']._serialized_end=1771
+  _globals['_EVICTMEMBERREQUEST']._serialized_start=1773
+  _globals['_EVICTMEMBERREQUEST']._serialized_end=1880
+  _globals['_EVICTMEMBERRESPONSE']._serialized_start=1882
+  _globals['_EVICTMEMBERRESPONSE']._serialized_end=1919
+  _globals['_FETCHCERTIFICATEREQUEST']._serialized_start=1921
+  _globals['_FETCHCERTIFICATEREQUEST']._serialized_end=1989
+  _globals['_FETCHCERTIFICATERESPONSE']._serialized_start=1991
+  _globals['_FETCHCERTIFICATERESPONSE']._serialized_end=2070
+  _globals['_COUNTERSIGNRECORDREQUEST']._serialized_start=2072
+  _globals['_COUNTERSIGNRECORDREQUEST']._serialized_end=2155
+  _globals['_COUNTERSIGNRECORDRESPONSE']._serialized_start=2157
+  _globals['_COUNTERSIGNRECORDRESPONSE']._serialized_end=2236
+  _globals['_DESCRIBEGROUPSREQUEST']._serialized_start=2238
+  _globals['_DESCRIBEGROUPSREQUEST']._serialized_end=2261
+  _globals['_GROUPSTATE']._serialized_start=2264
+  _globals['_GROUPSTATE']._serialized_end=2566
+  _globals['_GROUPSTATE_PACKETSENTRY']._serialized_start=2520
+  _globals['_GROUPSTATE_PACKETSENTRY']._serialized_end=2566
+  _globals['_DESCRIBEGROUPSRESPONSE']._serialized_start=2568
+  _globals['_DESCRIBEGROUPSRESPONSE']._serialized_end=2629
+  _globals['_GROUPCHANGED']._serialized_start=2632
+  _globals['_GROUPCHANGED']._serialized_end=2839
+  _globals['_MULTICASTSESSIONSERVICE']._serialized_start=2842
+  _globals['_MULTICASTSESSIONSERVICE']._serialized_end=3892
 # @@protoc_insertion_point(module_scope)

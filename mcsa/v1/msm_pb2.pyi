@@ -291,22 +291,26 @@ class PrepareJoinRequest(_message.Message):
     GROUP_ID_FIELD_NUMBER: _builtins.int
     HPKE_SUITE_FIELD_NUMBER: _builtins.int
     AUTHORIZER_FIELD_NUMBER: _builtins.int
+    SEND_ONLY_FIELD_NUMBER: _builtins.int
     group_id: _builtins.bytes
     """16 bytes."""
     hpke_suite: _builtins.str
     """"x25519" or "x-wing"; empty for the host's default."""
     authorizer: _builtins.str
     """SPIFFE ID of the Authorizer to register with."""
+    send_only: _builtins.bool
+    """For OpenSending rather than JoinGroup."""
     def __init__(
         self,
         *,
         group_id: _builtins.bytes = ...,
         hpke_suite: _builtins.str = ...,
         authorizer: _builtins.str = ...,
+        send_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["authorizer", b"authorizer", "group_id", b"group_id", "hpke_suite", b"hpke_suite"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authorizer", b"authorizer", "group_id", b"group_id", "hpke_suite", b"hpke_suite", "send_only", b"send_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -417,6 +421,123 @@ class JoinGroupResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___JoinGroupResponse: _TypeAlias = JoinGroupResponse  # noqa: Y015
+
+@_typing.final
+class OpenSendingRequest(_message.Message):
+    """OpenSendingRequest asks to send only."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUP_FIELD_NUMBER: _builtins.int
+    AUTHORIZER_FIELD_NUMBER: _builtins.int
+    CONFERENCE_ID_FIELD_NUMBER: _builtins.int
+    USER_STATEMENT_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
+    authorizer: _builtins.str
+    """SPIFFE ID of the Authorizer to register with."""
+    conference_id: _builtins.bytes
+    """16 bytes that the answer must match."""
+    user: _builtins.str
+    """The user that the host sends for."""
+    @_builtins.property
+    def group(self) -> _types_pb2.GroupDescription:
+        """As heard."""
+
+    @_builtins.property
+    def user_statement(self) -> _types_pb2.SignedStatement:
+        """The user's signature over the statement of PrepareJoin, made with `send_only`."""
+
+    def __init__(
+        self,
+        *,
+        group: _types_pb2.GroupDescription | None = ...,
+        authorizer: _builtins.str = ...,
+        conference_id: _builtins.bytes = ...,
+        user_statement: _types_pb2.SignedStatement | None = ...,
+        user: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["group", b"group", "user_statement", b"user_statement"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authorizer", b"authorizer", "conference_id", b"conference_id", "group", b"group", "user", b"user", "user_statement", b"user_statement"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OpenSendingRequest: _TypeAlias = OpenSendingRequest  # noqa: Y015
+
+@_typing.final
+class OpenSendingResponse(_message.Message):
+    """OpenSendingResponse tells where the plaintext goes in."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOCKET_PATH_FIELD_NUMBER: _builtins.int
+    SENDER_ID_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    socket_path: _builtins.str
+    """Path of the Unix socket, as in JoinGroupResponse; nothing comes out of it."""
+    sender_id: _builtins.int
+    """The sender ID."""
+    epoch: _builtins.int
+    """Epoch of the group."""
+    @_builtins.property
+    def description(self) -> _types_pb2.SignedStatement:
+        """The Coordinator's signed ConferenceDescription, from the Authorizer."""
+
+    def __init__(
+        self,
+        *,
+        socket_path: _builtins.str = ...,
+        sender_id: _builtins.int = ...,
+        description: _types_pb2.SignedStatement | None = ...,
+        epoch: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["description", b"description"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "epoch", b"epoch", "sender_id", b"sender_id", "socket_path", b"socket_path"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OpenSendingResponse: _TypeAlias = OpenSendingResponse  # noqa: Y015
+
+@_typing.final
+class EndSendingRequest(_message.Message):
+    """EndSendingRequest names the group."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUP_ID_FIELD_NUMBER: _builtins.int
+    group_id: _builtins.bytes
+    """16 bytes."""
+    def __init__(
+        self,
+        *,
+        group_id: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["group_id", b"group_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EndSendingRequest: _TypeAlias = EndSendingRequest  # noqa: Y015
+
+@_typing.final
+class EndSendingResponse(_message.Message):
+    """EndSendingResponse confirms."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EndSendingResponse: _TypeAlias = EndSendingResponse  # noqa: Y015
 
 @_typing.final
 class LeaveGroupRequest(_message.Message):
@@ -678,14 +799,21 @@ class GroupState(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     EPOCHS_FIELD_NUMBER: _builtins.int
     SWITCHED_MS_FIELD_NUMBER: _builtins.int
+    LARGEST_PAYLOAD_FIELD_NUMBER: _builtins.int
     epoch: _builtins.int
     """Epoch used for sending."""
     sender_id: _builtins.int
     """Own sender ID."""
     state: _builtins.str
-    """"registering", "member", "silenced", "ejected"."""
+    """"registering", "member", "silenced", "stale", "ejected", "left"; of a host that sends and is no member "sending-only"
+    in place of "member", and never "ejected".
+    """
     switched_ms: _builtins.int
     """Milliseconds since 1970 at which this host's sending switched to that epoch; 0 where it sends nothing."""
+    largest_payload: _builtins.int
+    """Bytes of the largest payload that reaches the group in one piece, by the MTU of this host's interface; 0 where that
+    is not known.
+    """
     @_builtins.property
     def group(self) -> _types_pb2.GroupDescription:
         """The group."""
@@ -713,10 +841,11 @@ class GroupState(_message.Message):
         state: _builtins.str = ...,
         epochs: _abc.Iterable[_builtins.int] | None = ...,
         switched_ms: _builtins.int = ...,
+        largest_payload: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["group", b"group"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "epochs", b"epochs", "group", b"group", "packets", b"packets", "roster", b"roster", "sender_id", b"sender_id", "state", b"state", "switched_ms", b"switched_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "epochs", b"epochs", "group", b"group", "largest_payload", b"largest_payload", "packets", b"packets", "roster", b"roster", "sender_id", b"sender_id", "state", b"state", "switched_ms", b"switched_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -760,6 +889,7 @@ class GroupChanged(_message.Message):
     UPDATE_NUMBER_FIELD_NUMBER: _builtins.int
     TRACEPARENT_FIELD_NUMBER: _builtins.int
     SWITCHED_MS_FIELD_NUMBER: _builtins.int
+    LARGEST_PAYLOAD_FIELD_NUMBER: _builtins.int
     group_id: _builtins.bytes
     """16 bytes."""
     change: _builtins.str
@@ -774,6 +904,10 @@ class GroupChanged(_message.Message):
     """W3C trace context."""
     switched_ms: _builtins.int
     """Milliseconds since 1970 at which this host's sending switched; 0 where it did not."""
+    largest_payload: _builtins.int
+    """Bytes of the largest payload that reaches the group in one piece, by the MTU of this host's interface; 0 where that
+    is not known.
+    """
     @_builtins.property
     def roster(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.RosterEntry]:
         """All senders after the change."""
@@ -789,10 +923,11 @@ class GroupChanged(_message.Message):
         update_number: _builtins.int = ...,
         traceparent: _builtins.str = ...,
         switched_ms: _builtins.int = ...,
+        largest_payload: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "epoch", b"epoch", "group_id", b"group_id", "remark", b"remark", "roster", b"roster", "switched_ms", b"switched_ms", "traceparent", b"traceparent", "update_number", b"update_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "epoch", b"epoch", "group_id", b"group_id", "largest_payload", b"largest_payload", "remark", b"remark", "roster", b"roster", "switched_ms", b"switched_ms", "traceparent", b"traceparent", "update_number", b"update_number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -269,6 +269,7 @@ class AccessControl(_message.Message):
     UNACCEPTABLE_USERS_FIELD_NUMBER: _builtins.int
     ACCEPTABLE_HOSTS_FIELD_NUMBER: _builtins.int
     UNACCEPTABLE_HOSTS_FIELD_NUMBER: _builtins.int
+    ACCEPTABLE_SENDERS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def acceptable_users(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """SPIFFE IDs of users that may join."""
@@ -285,6 +286,12 @@ class AccessControl(_message.Message):
     def unacceptable_hosts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """SPIFFE IDs of hosts that may not."""
 
+    @_builtins.property
+    def acceptable_senders(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """SPIFFE IDs of users, and of hosts that no user speaks for, that may send to the groups of a closed conference
+        without being members. In an open one any of the domain may.
+        """
+
     def __init__(
         self,
         *,
@@ -292,10 +299,11 @@ class AccessControl(_message.Message):
         unacceptable_users: _abc.Iterable[_builtins.str] | None = ...,
         acceptable_hosts: _abc.Iterable[_builtins.str] | None = ...,
         unacceptable_hosts: _abc.Iterable[_builtins.str] | None = ...,
+        acceptable_senders: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acceptable_hosts", b"acceptable_hosts", "acceptable_users", b"acceptable_users", "unacceptable_hosts", b"unacceptable_hosts", "unacceptable_users", b"unacceptable_users"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acceptable_hosts", b"acceptable_hosts", "acceptable_senders", b"acceptable_senders", "acceptable_users", b"acceptable_users", "unacceptable_hosts", b"unacceptable_hosts", "unacceptable_users", b"unacceptable_users"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -347,6 +355,7 @@ class RosterEntry(_message.Message):
     ADDRESS_FIELD_NUMBER: _builtins.int
     RELAY_FIELD_NUMBER: _builtins.int
     DISTANT_FIELD_NUMBER: _builtins.int
+    SEND_ONLY_FIELD_NUMBER: _builtins.int
     sender_id: _builtins.int
     """20 bits, never given twice in the life of a group."""
     host: _builtins.str
@@ -359,6 +368,8 @@ class RosterEntry(_message.Message):
     """
     distant: _builtins.bool
     """A sender of another subgroup: heard through relaying agents only, never directly."""
+    send_only: _builtins.bool
+    """A host that sends and is no member: it has no group key, hears nothing and takes no part in the conference."""
     @_builtins.property
     def users(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """SPIFFE IDs of the users on it that were admitted."""
@@ -372,10 +383,11 @@ class RosterEntry(_message.Message):
         address: _builtins.str = ...,
         relay: _builtins.bool = ...,
         distant: _builtins.bool = ...,
+        send_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "distant", b"distant", "host", b"host", "relay", b"relay", "sender_id", b"sender_id", "users", b"users"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "distant", b"distant", "host", b"host", "relay", b"relay", "send_only", b"send_only", "sender_id", b"sender_id", "users", b"users"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from mcsa.endpoint import Answer, Refuse
 from mcsa.errors import Refused
-from mcsa.v1.authorizer_pb2 import AdoptResponse, RegisterRequest
+from mcsa.v1.authorizer_pb2 import AdoptResponse, RegisterRequest, RegisterSenderRequest
 from services.authorizer.journal import Then
 from services.authorizer.members import Members
 from services.authorizer.room import Room
@@ -19,6 +19,23 @@ class Joiner:
 
     token: object
     request: RegisterRequest
+    request_hash: bytes
+    host: str
+    user: str | None
+    traceparent: str | None = None
+
+    @property
+    def names(self) -> tuple[str, str, str]:
+        """What is written down of it."""
+        return self.host, self.user or "", self.request.address
+
+
+@dataclass(frozen=True, slots=True)
+class SendOnlyJoiner:
+    """Likewise of a host that is to send without being a member."""
+
+    token: object
+    request: RegisterSenderRequest
     request_hash: bytes
     host: str
     user: str | None
@@ -61,7 +78,9 @@ class Batch:
     somebody_left: bool = False  # who was welcomed perhaps, and isn't known here as a member
     forfeiting: set[str] = field(default_factory=set)  # distributors that lose their block, and stay members
     restocking: set[str] = field(default_factory=set)  # distributors whose block is used up
-    dismissed: list[Joiner] = field(default_factory=list)  # left or were thrown out while they waited
+    dismissed: list[Joiner | SendOnlyJoiner] = field(default_factory=list)  # left or were thrown out while they waited
+    send_only: dict[str, SendOnlyJoiner] = field(default_factory=dict)  # by host
+    send_only_ending: set[str] = field(default_factory=set)  # hosts
     leaving: set[str] = field(default_factory=set)  # hosts
     users_leaving: dict[str, set[str]] = field(default_factory=dict)  # by host
     ejected: set[str] = field(default_factory=set)  # of these hosts, those that somebody is thrown off
@@ -80,8 +99,14 @@ class Batch:
         """The change at hand belongs to this trace."""
         self.traceparent = traceparent or self.traceparent
 
+    @property
+    def waiting(self) -> list[Joiner | SendOnlyJoiner]:
+        """All that ask to be let in."""
+        return [*self.joiners.values(), *self.send_only.values()]
+
     def join(self, joiner: Joiner) -> Joiner | None:
         """One more; returns the one of the same host whose place it takes."""
+        self.dismiss_send_only(joiner.host)
         superseded = self.joiners.pop(joiner.host, None)
         adoption = self.adopting.pop(joiner.host, None)
         if adoption is not None:
@@ -89,22 +114,35 @@ class Batch:
         self.joiners[joiner.host] = joiner
         return superseded
 
+    def join_send_only(self, joiner: SendOnlyJoiner) -> None:
+        """One more that is to send and be no member; what the same host asked for before it has thereby given up."""
+        self.dismiss(joiner.host)
+        self.send_only[joiner.host] = joiner
+
     def forget_members(self) -> None:
         """There are none any more that could leave."""
         self.leaving.clear()
         self.users_leaving.clear()
         self.ejected.clear()
         self.adopting.clear()  # who reported them reports again
+        self.send_only_ending.clear()
         self.somebody_left = False
 
     def dismiss(self, host: str) -> None:
         """A joiner that isn't to join any more, where there is one."""
+        self.dismiss_send_only(host)
         joiner = self.joiners.pop(host, None)
         if joiner is not None:
             self.dismissed.append(joiner)
         adoption = self.adopting.pop(host, None)
         if adoption is not None:
             self.leave_out(adoption, Refused("dismissed", "membership", "the newcomer left, or was thrown out"))
+
+    def dismiss_send_only(self, host: str) -> None:
+        """Likewise one that is to send only."""
+        joiner = self.send_only.pop(host, None)
+        if joiner is not None:
+            self.dismissed.append(joiner)
 
     def leave_out(self, adoption: Adoption, refused: Refused) -> None:
         """Not adopted: it has the key all the same, so that there has to be another one."""
@@ -128,7 +166,14 @@ class Batch:
         for host, joiner in list(self.joiners.items()):
             if not room.take([*joiner.names, *_users(host, members)], leaves=host in members):
                 later.join(self.joiners.pop(host))
-        if later.leaving or later.users_leaving or later.joiners:
+        for host in sorted(self.send_only_ending):
+            if not room.take([host], leaves=False):
+                self.send_only_ending.remove(host)
+                later.send_only_ending.add(host)
+        for host, sender in list(self.send_only.items()):
+            if not room.take(sender.names, leaves=False):
+                later.send_only[host] = self.send_only.pop(host)
+        if later.leaving or later.users_leaving or later.waiting or later.send_only_ending:
             later.due(now)
             later.ejected = self.ejected & (later.leaving | later.users_leaving.keys())
             later.ejecting = bool(later.ejected)

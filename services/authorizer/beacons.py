@@ -88,7 +88,7 @@ class Beacons:
     def _beacon(self, group: Group, now: float) -> list[Any]:
         self._agenda.set(group.id, now + group.policy.beacon_ms / 1000)
         recalling = now < max(self._recalling_all_until, self._recalling_until.get(group.id, 0.0))
-        if not len(group.members) and not recalling:
+        if not (len(group.members) or len(group.send_only) or recalling):
             return []
         told = group.told
         beacon = Beacon(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from mcsa.shell.settings import ServiceSettings
 
@@ -31,9 +32,21 @@ class AuthorizerSettings(ServiceSettings):
     """Multicast addresses that it gives to groups."""
     rules: Path | None = None
     """Cedar policies instead of the built-in ones. Members can't hold anybody against them, and serve no joins."""
+    creators: tuple[str, ...] = ()
+    """SPIFFE IDs of the users that may create groups; where nobody is named, every user of the domain may."""
     distributors: tuple[str, ...] = ("*",)
     """Hosts (patterns over SPIFFE IDs) that may serve joins, where the key management protocol has members do so."""
     homes: tuple[HomeSettings, ...] = ()
     """Authorizers of peers whose conferences hosts of this domain take part in, through this one."""
     subordinates: tuple[str, ...] = ()
     """Authorizers of peers (SPIFFE IDs) that may do so with groups of this one."""
+
+    @model_validator(mode="after")
+    def _check_creators(self) -> Self:
+        if self.creators and self.rules is not None:
+            raise ValueError("`creators` is for the built-in rules; in `rules` of your own, say who may create there")
+        users = f"spiffe://{self.domain}/user/"
+        for name in self.creators:
+            if not name.startswith(users):
+                raise ValueError(f"creators: '{name}' has to be a user of this domain: {users}NAME")
+        return self

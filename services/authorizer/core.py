@@ -3,6 +3,7 @@
     Requested(create)      -> records of conference and groups ... stored -> Answer
     Requested(register)    -> statement, rules, batch ... flush, its record stored -> Answer (GSA), update to all
     Requested(evict|leave) -> rules, batch or at once ... flush, its record stored -> Answer, update to all
+    Requested(register-sender|renew-sender) -> a host that sends and is no member (`send_only.py`)
     Requested(adopt)       -> a member that another one welcomed, likewise (`distributing.py`)
     time                   -> flushes, beacons, replaced keys, ended leases, snapshots
     Loaded                 -> what an earlier process decided, taken over under fresh keys (`groups.py`)
@@ -42,6 +43,7 @@ from services.authorizer.group import AGENT, Group
 from services.authorizer.groups import Groups
 from services.authorizer.journal import MAX_ENTRY, Gate
 from services.authorizer.rules import Resource, Rules
+from services.authorizer.send_only import SendOnly
 
 MAX_NAMES = 10_000  # in one access control list
 CREATION_SKEW = 600.0  # seconds by which an eviction's own time may differ: it is for the record
@@ -71,11 +73,14 @@ class AuthorizerCore:
         self._rules = rules or Rules(credentials.id.domain)
         self._kept = Groups(credentials, random, settings.address, settings.pool, settings.distributors)
         self._distributing = Distributing(credentials, trust, self._kept, self._admit)
+        self._send_only = SendOnly(trust, self._rules, self._kept, self._believe)
         self._subordinate_domains = {SpiffeId.parse(name).domain for name in settings.subordinates}
         self._branches = Branches(credentials, trust, random, settings.address, settings.homes)
         self._verbs: dict[str, Callable[[Requested, float], list[Any]]] = {
             "create": self._create,
             "register": self._register,
+            "register-sender": self._send_only.register,
+            "renew-sender": self._send_only.renew,
             "adopt": self._distributing.adopt,
             "repair": self._repair,
             "renew": self._renew,
@@ -127,6 +132,8 @@ class AuthorizerCore:
         """See `mcsa.endpoint.Core`."""
         if request.verb == "register":
             self._admit(request, now)
+        elif request.verb in ("register-sender", "renew-sender"):
+            self._send_only.reauthorise(request, now)
 
     def wake_at(self) -> float | None:
         """See `mcsa.endpoint.Core`."""
@@ -149,7 +156,8 @@ class AuthorizerCore:
         known = self.conferences.get(conference_id)
         if known is not None:
             return self._kept.once_created(conference_id, lambda _: [Answer(request.token, _created(known))], now)
-        if len(message.access.acceptable_users) > MAX_NAMES or len(message.access.unacceptable_users) > MAX_NAMES:
+        lists = message.access.acceptable_users, message.access.unacceptable_users, message.access.acceptable_senders
+        if any(len(names) > MAX_NAMES for names in lists):
             raise Refused("too-many", "access-control", f"an access control list has at most {MAX_NAMES} names")
         own = str(self._credentials.id)
         resource = Resource(conference_id.hex(), coordinator, description.policy_class, message.access, own)

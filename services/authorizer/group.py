@@ -16,11 +16,13 @@ from dataclasses import dataclass
 
 from mcsa.distribution import RIGHT_FOR, access_list_hash, sign_right
 from mcsa.errors import Refused, Rejected
+from mcsa.esp.derive import TrafficKey, derive_traffic_key
 from mcsa.esp.spi import SENDER_ID_LIMIT, epoch_tag
+from mcsa.esp.suite import suite_named
 from mcsa.gkm import Authority, Distributing, scheme_named
 from mcsa.identity import Credentials, SpiffeId
 from mcsa.keys import GroupKey, Random
-from mcsa.registration import seal_association
+from mcsa.registration import seal_association, seal_sending
 from mcsa.sealing import check_public_key
 from mcsa.updates import seal_update, update_key
 from mcsa.v1.authorizer_log_pb2 import (
@@ -31,10 +33,16 @@ from mcsa.v1.authorizer_log_pb2 import (
     GroupSnapshot,
     MemberRecord,
 )
-from mcsa.v1.authorizer_pb2 import Beacon, DistributionRight, GroupSecurityAssociation, GroupUpdate
+from mcsa.v1.authorizer_pb2 import (
+    Beacon,
+    DistributionRight,
+    GroupSecurityAssociation,
+    GroupUpdate,
+    SendingAssociation,
+)
 from mcsa.v1.types_pb2 import ConferenceDescription, GroupDescription, RosterEntry, SignedStatement
 from services.authorizer.admissions import Admissions
-from services.authorizer.batch import Adoption, Batch, Joiner
+from services.authorizer.batch import Adoption, Batch, Joiner, SendOnlyJoiner
 from services.authorizer.blocks import Block, Blocks
 from services.authorizer.distant import Distant
 from services.authorizer.journal import Then
@@ -49,6 +57,7 @@ from services.authorizer.room import (
     check_roster,
     check_users,
 )
+from services.authorizer.send_only_hosts import SendOnlyHosts, record_of
 from services.authorizer.sender_ids import SenderIds
 
 AGENT = "#relay"  # ends the name of a relaying agent as a member of the backbone; no SPIFFE ID ends so
@@ -84,7 +93,8 @@ class Flushed:
     update: bytes  # a SealedUpdate; empty where nobody is there to hear it
     under_epoch: int
     associations: list[tuple[Joiner, bytes]]
-    dismissed: list[Joiner]
+    sending: list[tuple[SendOnlyJoiner, bytes]]
+    dismissed: list[Joiner | SendOnlyJoiner]
     traceparent: str | None
     then: list[Then]
 
@@ -99,6 +109,7 @@ class Group:
         self._gkm = gkm
         self.batch = Batch()
         self.members = self._no_members()
+        self.send_only = SendOnlyHosts()
         self._own_roster_entry = RosterEntry(host=str(setting.authorizer.id), address=setting.address)
         self.roster = Roster()
         self._updates = KeptUpdates()
@@ -113,7 +124,8 @@ class Group:
         self.rekey_at = now + self.policy.rekey_s
         self.sweep_at = now
         self.own_sender_id = self._give_own_sender_id()
-        self.told = self._counters()
+        self._activates_at = now  # when senders switch to the epoch
+        self.told, self._told_key = self._counters(), gkm.key
 
     @classmethod
     def restored(cls, setting: Setting, records: Iterable[GroupRecord], now: float) -> Group | None:
@@ -130,7 +142,7 @@ class Group:
             elif group is not None:
                 group._repeat(record.flushed, now)
         if group is not None:
-            group.told = group._counters()
+            group.committed()
         return group
 
     @property
@@ -172,6 +184,16 @@ class Group:
         self.batch.due(now + self.policy.batch_ms / 1000, joiner.traceparent)
         return superseded
 
+    def join_send_only(self, joiner: SendOnlyJoiner, now: float) -> None:
+        """Has a host send, as no member, from the next flush on; a member it is no longer, or isn't to be.
+
+        Raises `Refused` where no room is left. The request's key was checked.
+        """
+        self._check_roster(joiner)
+        self.remove_host(joiner.host, now)
+        self.batch.join_send_only(joiner)
+        self.batch.due(now + self.policy.batch_ms / 1000, joiner.traceparent)
+
     def _check_room(self, joiner: Joiner) -> None:
         member, waiting = self.members.get(joiner.host), self.batch.joiners
         if member is None and joiner.host not in waiting:
@@ -182,10 +204,10 @@ class Group:
         if (joiner.user not in users) if listed else joiner.request.sender:
             self._check_roster(joiner)
 
-    def _check_roster(self, joiner: Joiner) -> None:
-        size, waiting = self.roster.size + self.distant.size, self.batch.joiners
+    def _check_roster(self, joiner: Joiner | SendOnlyJoiner) -> None:
+        size, waiting = self.roster.size + self.distant.size, self.batch.waiting
         if size + ENTRY_SIZE * (len(waiting) + 1) > ROSTER_SIZE:  # may be full: then it is worth adding up
-            senders = [joiner, *(other for other in waiting.values() if other.request.sender)]
+            senders = [joiner, *(each for each in waiting if isinstance(each, SendOnlyJoiner) or each.request.sender)]
             check_roster(size + sum(CHANGE_SIZE + sum(map(len, sender.names)) for sender in senders))
 
     def remove_user(self, user: str, now: float, *, host: str | None = None, eject: bool = False) -> bool:
@@ -201,7 +223,11 @@ class Group:
         hosts = self.members.hosts_of(user) if host is None else self._with_user(host, user)
         for name in hosts:
             self.batch.users_leaving.setdefault(name, set()).add(user)
-        return self._removed(hosts, now, eject=eject)
+        for sender in [each for each in self.batch.send_only.values() if each.user == user]:
+            if host in (None, sender.host):
+                self.batch.dismiss(sender.host)
+        ended = self.end_sending(self.send_only.of_user(user, host), now, eject=eject)
+        return self._removed(hosts, now, eject=eject) or ended
 
     def _with_user(self, host: str, user: str) -> list[str]:
         member = self.members.get(host)
@@ -212,7 +238,18 @@ class Group:
         self.batch.dismiss(host)
         hosts = [host] if host in self.members else []
         self.batch.leaving.update(hosts)
-        return self._removed(hosts, now, eject=eject)
+        ended = self.end_sending([host], now, eject=eject)
+        return self._removed(hosts, now, eject=eject) or ended
+
+    def end_sending(self, hosts: Iterable[str], now: float, *, eject: bool = False) -> bool:
+        """Takes off hosts that send and are no members, where they are there; no key has to be replaced for it. True
+        where that changed anything."""
+        ending = [host for host in hosts if host in self.send_only]
+        if ending:
+            self.batch.send_only_ending.update(ending)
+            self.batch.ejecting = self.batch.ejecting or eject
+            self.batch.due(now if eject else now + self.policy.batch_ms / 1000)
+        return bool(ending)
 
     def _removed(self, hosts: list[str], now: float, *, eject: bool) -> bool:
         unknown = eject and self.blocks.possible  # it may have been welcomed, and not be known here
@@ -231,6 +268,18 @@ class Group:
         self.members.renew(host, now + self.policy.lease_s)
         return True
 
+    def renew_send_only(self, host: str, sender_id: int, now: float) -> bool:
+        """Likewise a host that sends; False where it doesn't, under this sender ID."""
+        return self.send_only.renew(host, sender_id, now + self.policy.lease_s)
+
+    def sending_key(self, host: str, now: float) -> SendingAssociation | None:
+        """What a host that only sends may have of the epoch that was told last: the key of its own packets. None where
+        it is none."""
+        sender = self.send_only.get(host)
+        if sender is None or sender.sender_id is None:
+            return None
+        return self._sending_association(sender.sender_id, self.told.epoch, self._told_key, now)
+
     def hosts_of_domain(self, domain: str) -> list[str]:
         """Members of another domain."""
         prefix = f"spiffe://{domain}/host/"
@@ -241,6 +290,7 @@ class Group:
         self.sweep_at = now + max(1.0, self.policy.lease_s / 10)
         returning = self.batch.joiners.keys() | self.batch.adopting.keys()
         lapsed = [host for host in self.members.lapsed(now) if host not in returning]
+        lapsed += [host for host in self.send_only.lapsed(now) if host not in self.batch.send_only]
         for host in lapsed:
             self.remove_host(host, now)
         return len(lapsed)
@@ -346,7 +396,7 @@ class Group:
     @property
     def is_out_of_sender_ids(self) -> bool:
         """The next flush could need more than there are."""
-        return self.sender_ids.lacks(len(self.batch.joiners) + 2)
+        return self.sender_ids.lacks(len(self.batch.waiting) + 2)
 
     def begin_anew(self, now: float, after: Beacon | None = None) -> GroupRecord:
         """All keys are replaced, all members have to register again; returns the record of it.
@@ -360,6 +410,7 @@ class Group:
         self.number = max(self.number, said.update_number) + 1
         self._gkm = self._setting.gkm()
         self.members = self._no_members()
+        self.send_only = SendOnlyHosts()
         self.roster = Roster()
         self.distant.forget()
         self.agent, self._agent_sender_id = "", 0
@@ -369,6 +420,7 @@ class Group:
         self.batch.forget_members()
         self.epoch = self.formed_epoch = self._next_epoch(now, old)
         self.rekey_at = now + self.policy.rekey_s
+        self._activates_at = now
         self.own_sender_id = self._give_own_sender_id()
         return GroupRecord(snapshot=self.snapshot())
 
@@ -401,14 +453,21 @@ class Group:
         if self._gkm.key != old_key:
             self.epoch = self._next_epoch(now, self.epoch)
             self.rekey_at = now + self.policy.rekey_s
+            self._activates_at = now + self._activation_ms(batch) / 1000
         self.formed_epoch = self.epoch if left else self.formed_epoch
         removed = self._drop([*leaving, *batch.adopting])
+        ending = {*batch.send_only_ending, *contributions, *batch.adopting, *batch.send_only}
+        ended = sorted(host for host in ending if host in self.send_only)
+        kept_sender_ids |= {each.host: self._sender_id_of_before(each) for each in batch.send_only.values()}
+        removed += self._end(ended)
         added = self._replace_own_sender_id(removed) if batch.taking_over else []
         added += [entry for joiner in entering for entry in self._admit(joiner, kept_sender_ids[joiner.host], now)]
         for adoption in batch.adopting.values():
             added += self._admit(adoption.joiner, adoption.sender_id, now)
             self.blocks.use(adoption.sender_id)
             batch.then.append(adoption.answer(adopted=True))
+        senders = list(batch.send_only.values())
+        added += [self._let_send(joiner, kept_sender_ids[joiner.host], now) for joiner in senders]
         changed |= {self._add_user(joiner) for joiner in adding.values()}
         self._appoint(contributions, added, removed)
         came, went = self.distant.catch_up()
@@ -427,7 +486,7 @@ class Group:
         )
         self._updates.add(self.number, self.epoch, raw)
         admitted = [*joiners, *(adoption.joiner for adoption in batch.adopting.values())]
-        admissions = self._remember(admitted, now)
+        admissions = self._remember([*admitted, *senders], now)
         shared = self._shared_association(now) if joiners else b""
         associations = [(each, self._associate(each, change.welcomes.get(each.host), shared, now)) for each in joiners]
         changed |= {joiner.host for joiner in admitted}
@@ -435,18 +494,21 @@ class Group:
             gkm=change.record,
             counters=self._counters(),
             removed=[*leaving, *batch.adopting],
-            changed=[_member_record(self._member(host)) for host in sorted(changed) if host in self.members],
+            changed=[record_of(self._member(host)) for host in sorted(changed) if host in self.members],
             update=raw,
             admissions=admissions,
             adopted=adopted,
             forfeited=forfeited,
             blocks=[block.record() for block in blocks],
+            send_only_ended=ended,
+            send_only=[record_of(self._sender(joiner.host)) for joiner in senders],
         )
         return Flushed(
             GroupRecord(flushed=record),
             raw if had_members else b"",
             under_epoch,
             associations,
+            [(joiner, self._associate_sending(joiner, now)) for joiner in senders],
             batch.dismissed,
             batch.traceparent,
             batch.then,
@@ -454,7 +516,7 @@ class Group:
 
     def committed(self) -> None:
         """What was decided last is stored, and may be told."""
-        self.told = self._counters()
+        self.told, self._told_key = self._counters(), self._gkm.key
 
     def updates_since(self, number: int) -> list[bytes] | None:
         """The updates after `number` that may be told; see `KeptUpdates.since`."""
@@ -471,6 +533,7 @@ class Group:
             updates=self._updates.pack(),
             admissions=self._admissions,
             blocks=self.blocks.records(),
+            send_only=self.send_only.records(),
         )
 
     def _take_snapshot(self, snapshot: GroupSnapshot, now: float) -> None:
@@ -478,6 +541,7 @@ class Group:
         for member in self.members.senders():
             self._enrol(member)
         self.members.renew_all(now + self.policy.lease_s)
+        self._take_senders(snapshot.send_only, now)
         self._take_counters(snapshot.counters)
         self._updates = KeptUpdates(snapshot.updates, self.number)
         self._admissions = Admissions(snapshot.admissions)
@@ -488,6 +552,8 @@ class Group:
             if gkm:
                 self._gkm.apply(gkm)
         self._drop(flushed.removed)
+        self._end(flushed.send_only_ended)
+        self._take_senders(flushed.send_only, now)
         for record in flushed.changed:
             sender_id = record.sender_id if record.HasField("sender_id") else None
             member = Member(record.host, record.address, sender_id, set(record.users), now + self.policy.lease_s)
@@ -524,13 +590,17 @@ class Group:
         if self.agent:
             self._enrol_agent(self._member(self.agent))
 
-    def _remember(self, joiners: list[Joiner], now: float) -> list[Admission]:
+    def _take_senders(self, records: Iterable[MemberRecord], now: float) -> None:
+        for sender in self.send_only.take(records, now + self.policy.lease_s):
+            self._enrol(sender, send_only=True)
+
+    def _remember(self, joiners: list[Joiner | SendOnlyJoiner], now: float) -> list[Admission]:
         self._admissions.forget(now, reported=self.blocks.possible)
         admissions = [
             Admission(
                 request_hash=joiner.request_hash,
                 host=joiner.host,
-                sender_id=self._member(joiner.host).sender_id or 0,
+                sender_id=self._one_of(joiner).sender_id or 0,
                 time_ms=round(now * 1000),
                 asked_ms=joiner.request.asked_ms,
             )
@@ -577,14 +647,24 @@ class Group:
         assert member is not None, host
         return member
 
+    def _sender(self, host: str) -> Member:
+        sender = self.send_only.get(host)
+        assert sender is not None, host
+        return sender
+
+    def _one_of(self, joiner: Joiner | SendOnlyJoiner) -> Member:
+        """Who was let in."""
+        return self._sender(joiner.host) if isinstance(joiner, SendOnlyJoiner) else self._member(joiner.host)
+
     def _only_adds_a_user(self, joiner: Joiner, batch: Batch) -> bool:
         """Another user of a host that is in already, and has its keys: it says so itself."""
         return joiner.request.another_user and joiner.host in self.members and joiner.host not in batch.leaving
 
-    def _sender_id_of_before(self, joiner: Joiner) -> int | None:
+    def _sender_id_of_before(self, joiner: Joiner | SendOnlyJoiner) -> int | None:
         """Of the very same request, which an earlier process admitted: it may never have heard."""
         admission = self._admissions.of(joiner.request_hash)
-        member = self.members.get(joiner.host)
+        known = self.send_only if isinstance(joiner, SendOnlyJoiner) else self.members
+        member = known.get(joiner.host)
         same = member is not None and admission.host == joiner.host and member.sender_id == admission.sender_id
         return admission.sender_id if same else None
 
@@ -605,14 +685,28 @@ class Group:
         self.members.put(member)
         return self._enrol(member)
 
+    def _let_send(self, joiner: SendOnlyJoiner, sender_id: int | None, now: float) -> RosterEntry:
+        users = set() if joiner.user is None else {joiner.user}
+        given = self.sender_ids.give() if sender_id is None else sender_id
+        sender = Member(joiner.host, joiner.request.address, given, users, now + self.policy.lease_s)
+        self.send_only.put(sender)
+        return self._enrol(sender, send_only=True)[0]
+
+    def _end(self, hosts: Iterable[str]) -> list[int]:
+        """Hosts that sent as no members are off; returns their sender IDs."""
+        removed = self.send_only.remove(hosts)
+        for sender_id in removed:
+            self.roster.drop(sender_id)
+        return removed
+
     def _add_user(self, joiner: Joiner) -> str:
         member = self._member(joiner.host)
         member.users.add(joiner.user or "")
         self.members.put(member)
         return joiner.host
 
-    def _enrol(self, member: Member) -> list[RosterEntry]:
-        """Into the roster, where the member is a sender."""
+    def _enrol(self, member: Member, *, send_only: bool = False) -> list[RosterEntry]:
+        """Into the roster, where the member is a sender; `send_only`: where it is no member."""
         if member.sender_id is None:
             return []
         entry = RosterEntry(
@@ -621,6 +715,7 @@ class Group:
             users=sorted(member.users),
             address=member.address,
             relay=member.host.endswith(AGENT),
+            send_only=send_only,
         )
         self.roster.put(entry)
         return [entry]
@@ -693,11 +788,14 @@ class Group:
             changed=[entry for host in changed for entry in self._enrol(self._member(host))],
             departed_users=departed,
             ejection=batch.ejecting,
-            activation_ms=policy.ejection_activation_ms if batch.ejecting else policy.activation_ms,
+            activation_ms=self._activation_ms(batch),
             deactivation_ms=policy.ejection_deactivation_ms if batch.ejecting else policy.deactivation_ms,
             traceparent=batch.traceparent or "",
             all_distant=batch.taking_over,
         )
+
+    def _activation_ms(self, batch: Batch) -> int:
+        return self.policy.ejection_activation_ms if batch.ejecting else self.policy.activation_ms
 
     def _shared_association(self, now: float) -> bytes:
         """What is alike in all answers."""
@@ -724,15 +822,29 @@ class Group:
             own.access_list = self.access_list
         return seal_association(joiner.request, joiner.request_hash, shared, own)
 
+    def _associate_sending(self, joiner: SendOnlyJoiner, now: float) -> bytes:
+        """The answer to a host that is to send only."""
+        given = self._sender(joiner.host).sender_id or 0
+        association = self._sending_association(given, self.epoch, self._gkm.key, now)
+        association.group.CopyFrom(self.description)
+        association.conference_id = self.conference_id
+        association.description.CopyFrom(self._setting.signed_description)
+        request = joiner.request
+        return seal_sending(request.hpke_suite, request.hpke_public_key, joiner.request_hash, association)
+
+    def _sending_association(self, sender_id: int, epoch: int, key: GroupKey, now: float) -> SendingAssociation:
+        suite = suite_named(self.policy.suite)
+        own: TrafficKey = derive_traffic_key(key, self.domain, self.id, epoch, suite, sender_id)
+        return SendingAssociation(
+            sender_id=sender_id,
+            epoch=epoch,
+            keymat=own.reveal(),
+            activation_ms=max(0, round((self._activates_at - now) * 1000)),
+        )
+
     def _next_epoch(self, now: float, old: int) -> int:
         """Never one that was, never less than the clock, never one whose tag could be taken for the last one's."""
         epoch = max(self.epoch + 1, round(now * 1000))
         while epoch_tag(epoch) == epoch_tag(old):
             epoch += 1
         return epoch
-
-
-def _member_record(member: Member) -> MemberRecord:
-    return MemberRecord(
-        host=member.host, address=member.address, sender_id=member.sender_id, users=sorted(member.users)
-    )

@@ -175,15 +175,32 @@ class Groups:
         and where no subgroup can be added.
         """
         group = self.find_group(group_id)
-        if self.conferences[group.conference_id].place_of(group_id)[0] is not None:
-            raise Refused("not-allowed", "subgroups", "which subgroup a host is in is not its own to choose")
+        self._check_not_subgroup(group)
         star = self._stars.get(group_id)
         if star is None or host.endswith(AGENT):
             return group, []
+        ended = self.flush_if_due(group, now) if group.end_sending([host], now) else []
         home = star.home_of(host) or star.with_room()
         if home is None:
-            return self._add_subgroup(star, self.find_conference(group.conference_id), group_id, now)
-        return (home if self.has(home) else self.find_group(home.id)), []
+            home, effects = self._add_subgroup(star, self.find_conference(group.conference_id), group_id, now)
+            return home, [*ended, *effects]
+        return (home if self.has(home) else self.find_group(home.id)), ended
+
+    def place_send_only(self, group_id: bytes, host: str, now: float) -> tuple[Group, list[Any]]:
+        """The group for a host that asks to send to this one without being a member: of a protocol of subgroups the
+        backbone, whence agents carry it on; a member of another subgroup it is no longer. `Refused` as `place`."""
+        group = self.find_group(group_id)
+        self._check_not_subgroup(group)
+        star = self._stars.get(group_id)
+        home = None if star is None else star.home_of(host)
+        if home is None or home is group:
+            return group, []
+        home.remove_host(host, now)
+        return group, self.flush_if_due(home, now)
+
+    def _check_not_subgroup(self, group: Group) -> None:
+        if self.conferences[group.conference_id].place_of(group.id)[0] is not None:
+            raise Refused("not-allowed", "subgroups", "which subgroup a host is in is not its own to choose")
 
     def _add_subgroup(
         self, star: Star, conference: Conference, backbone_id: bytes, now: float
@@ -248,8 +265,10 @@ class Groups:
         effects = self._beacons.updated(group, flushed, now)
         for joiner, sealed in flushed.associations:
             effects.append(Answer(joiner.token, wire.RegisterResponse(sealed_gsa=sealed)))
-        for joiner in flushed.dismissed:
-            effects.append(Refuse(joiner.token, _dismissed()))
+        for sender, sealed in flushed.sending:
+            effects.append(Answer(sender.token, wire.RegisterSenderResponse(sealed_association=sealed)))
+        for dismissed in flushed.dismissed:
+            effects.append(Refuse(dismissed.token, _dismissed()))
         for then in flushed.then:
             effects += then(now)
         effects += [Count("flushes"), *self.flush_if_due(group, now)]
@@ -277,6 +296,7 @@ class Groups:
     def _outgrown(self, group: Group, flushed: Flushed, now: float) -> list[Any]:
         """The change can be neither stored nor told in one message. Who was to go goes all the same."""
         refused = [Refuse(joiner.token, _moved()) for joiner, _ in flushed.associations]
+        refused += [Refuse(sender.token, _moved()) for sender, _ in flushed.sending]
         refused += [Refuse(joiner.token, _dismissed()) for joiner in flushed.dismissed]
         effects = [alarms.outgrown(group.id, flushed.record.ByteSize(), group.policy.gkm), *refused]
         return effects + self.begin_anew(group, now, then=flushed.then)
@@ -504,7 +524,7 @@ class Groups:
         told = group.told
         last = wire.Beacon(epoch=told.epoch, update_number=told.number, next_sender_id=told.next_sender_id)
         self._given_up.put(group.id, group.conference_id, said or last, until)
-        waiting = [Refuse(joiner.token, _moved()) for joiner in group.batch.joiners.values()]
+        waiting = [Refuse(joiner.token, _moved()) for joiner in group.batch.waiting]
         return [*waiting, *self._beacons.end(group)]
 
     def wanted(self, now: float) -> list[Any]:
@@ -542,5 +562,5 @@ def _moved() -> Refused:
 
 
 def _dismissed() -> Refused:
-    sentence = "the user left, or was thrown out, before the registration was done"
+    sentence = "the user left, was thrown out, or its host asked for something else, before the registration was done"
     return Refused("dismissed", "membership", sentence)

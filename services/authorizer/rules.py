@@ -9,6 +9,8 @@ What is of which domain:
     resource.domain     the conference's: that of the Authorizer it was convened at
     context.domain      that of the Authorizer that decides: the same, unless it serves its hosts for one elsewhere
 
+What is asked: "create", "join", "evict", and "sendOnly", to send to groups without being a member of them.
+
 Where no peers are configured, users and hosts of other domains don't get as far as a rule.
 """
 
@@ -28,6 +30,10 @@ from mcsa.v1.types_pb2 import POLICY_CLASS_OPEN, AccessControl
 DEFAULT_RULES = """
 @id("any-user-may-convene")
 permit(principal is User, action == Action::"create", resource) when { principal.domain == context.domain };
+
+@id("listed-creators-only")
+forbid(principal, action == Action::"create", resource)
+unless { context.creators.isEmpty() || context.creators.contains(principal) };
 
 @id("users-of-peers-convene-at-home")
 forbid(principal is User, action == Action::"create", resource) unless { principal.domain == context.domain };
@@ -54,7 +60,7 @@ forbid(principal is User, action == Action::"join", resource)
 unless { resource.open || resource.coordinator == principal || resource.acceptable_users.contains(principal) };
 
 @id("unacceptable-user")
-forbid(principal is User, action == Action::"join", resource)
+forbid(principal is User, action in [Action::"join", Action::"sendOnly"], resource)
 when { resource.unacceptable_users.contains(principal) };
 
 @id("host-of-the-domain-may-join")
@@ -68,16 +74,33 @@ forbid(principal is Host, action == Action::"join", resource)
 unless { principal.domain == context.domain || principal.domain == context.through };
 
 @id("listed-hosts-only")
-forbid(principal is Host, action == Action::"join", resource)
-unless { resource.acceptable_hosts.isEmpty() || resource.acceptable_hosts.contains(principal) };
+forbid(principal is Host, action in [Action::"join", Action::"sendOnly"], resource)
+unless {
+  resource.acceptable_hosts.isEmpty() || resource.acceptable_hosts.contains(principal) ||
+  (action == Action::"sendOnly" && resource.acceptable_senders.contains(principal))
+};
 
 @id("unacceptable-host")
-forbid(principal is Host, action == Action::"join", resource)
+forbid(principal is Host, action in [Action::"join", Action::"sendOnly"], resource)
 when { resource.unacceptable_hosts.contains(principal) };
 
 @id("closed-group-needs-a-user")
 forbid(principal is Host, action == Action::"join", resource)
 unless { context.with_user || resource.open || resource.acceptable_hosts.contains(principal) };
+
+@id("user-of-the-domain-may-send-without-joining")
+permit(principal is User, action == Action::"sendOnly", resource) when { principal.domain == resource.domain };
+
+@id("host-of-the-domain-may-send-without-joining")
+permit(principal is Host, action == Action::"sendOnly", resource) when { principal.domain == resource.domain };
+
+@id("closed-group-hears-acceptable-senders-only")
+forbid(principal is User, action == Action::"sendOnly", resource)
+unless { resource.open || resource.acceptable_senders.contains(principal) };
+
+@id("closed-group-hears-hosts-for-a-user-or-by-name")
+forbid(principal is Host, action == Action::"sendOnly", resource)
+unless { resource.open || context.with_user || resource.acceptable_senders.contains(principal) };
 
 @id("coordinator-evicts")
 permit(principal is User, action == Action::"evict", resource) when { resource.coordinator == principal };
@@ -86,13 +109,20 @@ permit(principal is User, action == Action::"evict", resource) when { resource.c
 _SENTENCES = {
     "closed-group-admits-acceptable-users-only": "{who} is not on the Coordinator's list of acceptable users; ask "
     "the Coordinator to convene with you on it",
+    "listed-creators-only": "{who} is not among the users that may create groups here; ask one of them to convene, or "
+    "the operator to add you to the Authorizer's `creators`",
+    "closed-group-hears-acceptable-senders-only": "to a closed group only members send, and who is on the "
+    "Coordinator's list of acceptable senders, which {who} is not; join it, or ask the Coordinator to convene with you "
+    "on that list",
+    "closed-group-hears-hosts-for-a-user-or-by-name": "{who} is a host; to a closed group it sends for a user that "
+    "signs for it, or where the Coordinator's list of acceptable senders has it by name",
     "users-of-peers-convene-at-home": "{who} is of another domain; convene at that domain's own Authorizer",
     "users-of-peers-by-name-only": "{who} is of another domain than the conference; ask the Coordinator "
     "to convene with you on the list of acceptable users, also where it is open",
     "hosts-of-peers-register-at-home": "{who} is of another domain; its own Authorizer has to take it in",
-    "unacceptable-user": "{who} is on the list of users that may not join, or was thrown out",
-    "listed-hosts-only": "{who} is not on the list of hosts that may join",
-    "unacceptable-host": "{who} is on the list of hosts that may not join",
+    "unacceptable-user": "{who} is on the list of users that may not take part, or was thrown out",
+    "listed-hosts-only": "{who} is not on the list of hosts that may take part",
+    "unacceptable-host": "{who} is on the list of hosts that may not take part, or was thrown out",
     "closed-group-needs-a-user": "{who} is a host; to a closed group it is admitted for a user that signs for it",
 }
 
@@ -119,16 +149,19 @@ class Resource:
             "unacceptable_users": [_reference(name) for name in access.unacceptable_users],
             "acceptable_hosts": [_reference(name) for name in access.acceptable_hosts],
             "unacceptable_hosts": [_reference(name) for name in access.unacceptable_hosts],
+            "acceptable_senders": [_reference(name) for name in access.acceptable_senders],
         }
         entity = {"uid": {"type": "Group", "id": self.name}, "attrs": attributes, "parents": []}
         return cedarpy.Entities.from_json_str(json.dumps([entity]))
 
 
 class Rules:
-    """The rules in force at an Authorizer of this domain."""
+    """The rules in force at an Authorizer of this domain. `creators`: the users that may create groups, to the built-in
+    rules; where there are none, every user of the domain may."""
 
-    def __init__(self, domain: str, text: str = DEFAULT_RULES) -> None:
+    def __init__(self, domain: str, text: str = DEFAULT_RULES, creators: Sequence[str] = ()) -> None:
         self._domain = domain
+        self._creators = [_reference(name) for name in creators]
         self._policies = cedarpy.PolicySet.from_str(text)
         parsed = json.loads(cedarpy.policies_to_json_str(text))["staticPolicies"]
         self._names = {key: policy.get("annotations", {}).get("id", key) for key, policy in parsed.items()}
@@ -147,7 +180,12 @@ class Rules:
         asked = {
             "action": {"type": "Action", "id": action},
             "resource": {"type": "Group", "id": resource.name},
-            "context": {"with_user": with_user, "domain": self._domain, "through": through},
+            "context": {
+                "with_user": with_user,
+                "domain": self._domain,
+                "through": through,
+                "creators": self._creators,
+            },
         }
         # Principals as objects: names in Cedar's own syntax take three times as long.
         requests = [{"principal": _uid(principal), **asked} for principal in principals]

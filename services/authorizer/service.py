@@ -76,7 +76,7 @@ class AuthorizerService:
                 homes=[home.authorizer for home in settings.homes],
                 subordinates=settings.subordinates,
             ),
-            Rules(assembly.credentials.id.domain, text),
+            Rules(assembly.credentials.id.domain, text, settings.creators),
         )
         endpoint = Endpoint(
             subjects.AUTHORIZER,

@@ -11,7 +11,9 @@ from google.protobuf.message import Message
 from mcsa import subjects
 from mcsa.endpoint import Request
 from mcsa.errors import Refused
-from services.csm.events import AnswerApplication, ApplicationAsked
+from mcsa.identity import Credentials
+from mcsa.v1.msm_pb2 import ListSessionsResponse, Session
+from services.csm.events import AnswerApplication, ApplicationAsked, LoadUser
 
 Effects = list[Any]
 
@@ -46,3 +48,31 @@ def refuse(asked: ApplicationAsked, refusal: Refused | None) -> AnswerApplicatio
     """The refusal, with its code and sentence."""
     unknown = Refused("refused", "unknown", "it was refused without a reason")
     return AnswerApplication(asked.connection, asked.number, refusal=refusal or unknown)
+
+
+def with_user(asked: ApplicationAsked, then: Callable[[Credentials, float], Effects]) -> Effects:
+    """Reads the key file of the user that asks first; a refusal is the answer."""
+
+    def loaded(user: Credentials | None, refusal: Refused | None, now: float) -> Effects:
+        if user is None:
+            return [refuse(asked, refusal)]
+        if user.id.kind != "user":
+            sentence = f"{user.id} is no user: take a key file that `mcsa ca issue user NAME` made"
+            return [refuse(asked, Refused("user", "kind", sentence))]
+        return then(user, now)
+
+    return [LoadUser(asked.message.user, loaded)]
+
+
+def verified_session(listed: ListSessionsResponse, conference_id: bytes) -> Session:
+    """What the directory heard of this conference, as its Coordinator signed it; `Refused` where there is nothing."""
+    found = [session for session in listed.sessions if session.conference_id == conference_id]
+    found.sort(key=lambda session: not session.verified)  # anybody can announce the same again, worse
+    session = found[0] if found else None
+    if session is None:
+        sentence = "the directory has heard no announcement of it; `mcsa sessions` lists what it has heard"
+        raise Refused("unknown-session", "directory", sentence)
+    if not session.verified:
+        sentence = f"the announcement is not to be trusted: {session.remark}"
+        raise Refused("unverified-session", "announcement", sentence)
+    return session

@@ -35,6 +35,7 @@ from services.csm.events import (
 )
 from services.csm.participant import LocalParticipant
 from services.csm.participants import Participants
+from services.csm.sending_only import SendingOnly
 from services.csm.setting import Setting
 
 LARGEST_SHOWN = 1_000_000  # bytes of a record that goes over the application socket; the file has it all
@@ -48,10 +49,13 @@ class CsmCore:
         self.setting = setting
         self.participants = Participants()
         self._entering = Entering(setting, self.participants)
+        self._sending_only = SendingOnly(setting)
         self._verbs: dict[str, Callable[[ApplicationAsked, float], Effects]] = {
             "list-sessions": self._list_sessions,
             "convene": self._entering.convene,
             "join": self._entering.join,
+            "send-only": self._sending_only.begin,
+            "end-send-only": self._sending_only.end,
             "call": self._call,
             "list-conferences": self._list_conferences,
             "attach": self._attach,
@@ -103,7 +107,7 @@ class CsmCore:
     def wake_at(self) -> float | None:
         """See `mcsa.endpoint.Core`."""
         times = [participant.wake_at() for participant in self.participants]
-        times.append(self._entering.rejoining.wake_at())
+        times += [self._entering.rejoining.wake_at(), self._sending_only.wake_at()]
         return min((at for at in times if at is not None), default=None)
 
     def _woken(self, now: float) -> Effects:
@@ -112,7 +116,7 @@ class CsmCore:
             at = participant.wake_at()
             if at is not None and now >= at:
                 effects += participant.woken(now)
-        return effects + self._entering.rejoining.due(now)
+        return effects + self._entering.rejoining.due(now) + self._sending_only.due(now)
 
     # ---- the control group
 
@@ -141,6 +145,8 @@ class CsmCore:
         if str(event.sender.id) != self.setting.host:
             return [Count("rejected.group-changed.sender")]
         changed: msm_pb2.GroupChanged = event.message
+        if changed.group_id in self._sending_only.groups:
+            return self._sending_only.changed(changed, now)
         effects: Effects = []
         for participant in self.participants.of_group(changed.group_id):
             if changed.change == "ejected":
@@ -152,6 +158,8 @@ class CsmCore:
         return effects
 
     def _relay_lost(self, group_id: bytes, now: float) -> Effects:
+        if group_id in self._sending_only.groups:
+            return self._sending_only.relay_lost(group_id, now)
         for participant in self.participants.of_group(group_id):
             groups = [group.group_id for group in participant.terms.groups]
             self._entering.rejoining.want(participant, groups, now)

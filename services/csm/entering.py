@@ -13,7 +13,7 @@ from mcsa.identity import Credentials
 from mcsa.v1 import csm_pb2 as wire
 from mcsa.v1 import msm_pb2
 from mcsa.v1.types_pb2 import AccessControl, GroupDescription
-from services.csm.asking import Effects, answer, ask_msm, refuse
+from services.csm.asking import Effects, answer, ask_msm, refuse, verified_session, with_user
 from services.csm.convening import Convening
 from services.csm.events import ApplicationAsked, LoadUser, OpenRelay
 from services.csm.joining import Joining
@@ -109,30 +109,15 @@ class Entering:
     # ---- the steps
 
     def _with_user(self, asked: ApplicationAsked, then: Callable[[Credentials, float], Effects]) -> Effects:
-        """Reads the user's key file first; a refusal is the answer."""
         self._participants.check_room()
-
-        def loaded(user: Credentials | None, refusal: Refused | None, now: float) -> Effects:
-            if user is None:
-                return [refuse(asked, refusal)]
-            if user.id.kind != "user":
-                sentence = f"{user.id} is no user: take a key file that `mcsa ca issue user NAME` made"
-                return [refuse(asked, Refused("user", "kind", sentence))]
-            return then(user, now)
-
-        return [LoadUser(asked.message.user, loaded)]
+        return with_user(asked, then)
 
     def _found(self, asked: ApplicationAsked, user: Credentials, listed: msm_pb2.ListSessionsResponse) -> Effects:
         wanted = asked.message.conference_id
-        found = [session for session in listed.sessions if session.conference_id == wanted]
-        found.sort(key=lambda session: not session.verified)  # anybody can announce the same again, worse
-        session = found[0] if found else None
-        if session is None:
-            sentence = "the directory has heard no announcement of it; `mcsa sessions` lists what it has heard"
-            return [refuse(asked, Refused("unknown-session", "directory", sentence))]
-        if not session.verified:
-            sentence = f"the announcement is not to be trusted: {session.remark}"
-            return [refuse(asked, Refused("unverified-session", "announcement", sentence))]
+        try:
+            session = verified_session(listed, wanted)
+        except Refused as refused:
+            return [refuse(asked, refused)]
 
         def joined(answers: Answers, now: float) -> Effects:
             statement = answers[session.groups[0].group_id].description

@@ -23,16 +23,18 @@ JOIN_WITHIN = 15.0  # seconds for one registration, including the batch at the A
 
 @dataclass(eq=False)
 class Joining:
-    """One user, one conference, its groups. `done` is called once, with the answers by group or with the refusal."""
+    """One user, one conference, its groups. `done` is called once, with the answers (`JoinGroupResponse`) by group or
+    with the refusal."""
 
     user: Credentials
     host: str
     authorizer: str
     conference_id: bytes
     groups: Sequence[GroupDescription]
-    done: Callable[[dict[bytes, msm_pb2.JoinGroupResponse], Refused | None, float], list[Any]]
+    done: Callable[[dict[bytes, Any], Refused | None, float], list[Any]]
     traceparent: str | None = None
-    _answers: dict[bytes, msm_pb2.JoinGroupResponse] = field(default_factory=dict)
+    send_only: bool = False  # no membership: `OpenSendingResponse`s come
+    _answers: dict[bytes, Any] = field(default_factory=dict)
     _failed: bool = False
 
     def begin(self) -> list[Any]:
@@ -40,7 +42,10 @@ class Joining:
         effects = []
         for group in self.groups:
             asked = msm_pb2.PrepareJoinRequest(
-                group_id=group.group_id, hpke_suite=group.policy.hpke, authorizer=self.authorizer
+                group_id=group.group_id,
+                hpke_suite=group.policy.hpke,
+                authorizer=self.authorizer,
+                send_only=self.send_only,
             )
             effects.append(self._ask("prepare-join", asked, self._prepared(group)))
         return effects
@@ -50,22 +55,24 @@ class Joining:
 
         def sign(response: msm_pb2.PrepareJoinResponse, now: float) -> list[Any]:
             statement = UserStatement.FromString(response.statement)
-            said = (statement.host, statement.group_id, statement.authorizer)
-            if said != (self.host, group.group_id, self.authorizer):
+            said = (statement.host, statement.group_id, statement.authorizer, statement.send_only)
+            if said != (self.host, group.group_id, self.authorizer, self.send_only):
                 return self._refused(Refused("user-statement", "meaning", "the MSM asked to sign for another"), now)
-            asked = msm_pb2.JoinGroupRequest(
+            request = msm_pb2.OpenSendingRequest if self.send_only else msm_pb2.JoinGroupRequest
+            asked = request(
                 group=group,
                 authorizer=self.authorizer,
                 conference_id=self.conference_id,
                 user_statement=sign_user_statement(self.user, response.statement),
                 user=str(self.user.id),
             )
-            return [self._ask("join-group", asked, self._joined(group))]
+            verb = "open-sending" if self.send_only else "join-group"
+            return [self._ask(verb, asked, self._joined(group))]
 
         return sign
 
     def _joined(self, group: GroupDescription) -> Callable[[Any, float], list[Any]]:
-        def count(response: msm_pb2.JoinGroupResponse, now: float) -> list[Any]:
+        def count(response: Any, now: float) -> list[Any]:
             self._answers[group.group_id] = response
             if self._failed or len(self._answers) < len(self.groups):
                 return []

@@ -161,7 +161,7 @@ class LocalParticipant:
 
     def roster_changed(self, roster: list[RosterEntry], now: float) -> Effects:
         """Who is in the control group, as the Authorizer says."""
-        users = {user for entry in roster for user in entry.users}
+        users = {user for entry in roster if not entry.send_only for user in entry.users}
         return [] if self.coordination is None else self.coordination.present_changed(users, now)
 
     def call_anew(self, now: float) -> Effects:

@@ -27,6 +27,7 @@ from mcsa.keys import Random
 from mcsa.membership import Changed, Membership, RenewalWanted, RepairWanted
 from mcsa.registration import open_association
 from mcsa.sealing import SealingKey
+from mcsa.send_only import SendOnlyGroup
 from mcsa.trust import Trust
 from mcsa.updates import group_recipient
 from mcsa.v1 import authorizer_pb2 as authorizer_wire
@@ -44,11 +45,11 @@ from services.msm.events import (
     UnknownEpochSeen,
 )
 from services.msm.gpad import Accepted, Gpad
+from services.msm.prepared import Prepared
 from services.msm.reports import Reporting
+from services.msm.sending_only import LeavingSender, RegisteringSender, RenewingSender, SendingOnly
 from services.msm.sessions import Sessions
 
-STATEMENT_FOR = 30.0  # seconds that a user's statement holds
-PREPARED_AT_ONCE = 256
 NEARBY_WITHIN = 1.0  # seconds for a distributor to answer; after that the Authorizer is asked
 
 
@@ -60,12 +61,6 @@ class Settings:
     directory: str
     accepts: Sequence[Accepted]
     hpke_suite: str = "x25519"
-
-
-@dataclass(frozen=True, slots=True)
-class _Prepared:
-    key: SealingKey
-    expires_at: float
 
 
 @dataclass(slots=True)
@@ -105,6 +100,10 @@ class _Unanswered:
     """Nobody waits for this one."""
 
 
+def _not_known(_: bytes) -> int:
+    return 0
+
+
 def _no_counters(_: bytes) -> Mapping[str, int]:
     return {}
 
@@ -118,22 +117,34 @@ class MsmCore:
     random: Random
     settings: Settings
     path_counters: Callable[[bytes], Mapping[str, int]] = _no_counters
+    largest_payload: Callable[[bytes], int] = _not_known
     memberships: dict[bytes, Membership] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._prepared: dict[bytes, _Prepared] = {}
+        self._prepared = Prepared(str(self.credentials.id), self.random, self.settings.hpke_suite)
         self._joins: dict[bytes, _Join] = {}
         self._agencies: dict[bytes, Agency] = {}  # by the group that was asked for
         self._gpad = Gpad(self.settings.accepts)
         self._sessions = Sessions(self.credentials, self.trust, self.random, self.settings.directory, self._gpad)
         self._distributing = Distributing(self.credentials, self.trust)
+        self.sending_only = SendingOnly(
+            self.credentials,
+            self.trust,
+            self.random,
+            self.settings.address,
+            self._gpad,
+            self._prepared,
+            lambda: {*self.memberships, *(each.group.group_id for each in self._all_memberships())},
+        )
         self._verbs: dict[str, Callable[[Requested, float], list[Any]]] = {
             "list-sessions": self._sessions.list_sessions,
             "create-session": self._create_session,
             "announce-session": self._sessions.announce,
             "withdraw-session": self._sessions.withdraw,
-            "prepare-join": self._prepare_join,
+            "prepare-join": self._prepared.prepare,
             "join-group": self._join_group,
+            "open-sending": self.sending_only.open,
+            "end-sending": self.sending_only.end,
             "leave-group": self._leave_group,
             "evict-member": self._evict_member,
             "fetch-certificate": self._fetch_certificate,
@@ -167,6 +178,8 @@ class MsmCore:
             case UnknownEpochSeen():
                 membership = self._membership(event.group_id)
                 return [] if membership is None else membership.hint(now)
+            case SequenceLow() if event.group_id in self.sending_only.groups:
+                return self.sending_only.sequence_low(event.group_id)
             case SequenceLow():
                 return self._register_anew(event.group_id, "sequence numbers run out", now)
             case Woken():
@@ -186,7 +199,7 @@ class MsmCore:
         """See `mcsa.endpoint.Core`."""
         times = [membership.wake_at() for membership in self._all_memberships()]
         times += [agency.wake_at() for agency in self._agencies.values()]
-        times += [self._distributing.wake_at(), self._distributing.reports.wake_at()]
+        times += [self._distributing.wake_at(), self._distributing.reports.wake_at(), self.sending_only.wake_at()]
         return min((at for at in times if at is not None), default=None)
 
     def _all_memberships(self) -> list[Membership]:
@@ -273,54 +286,38 @@ class MsmCore:
         )
 
     def _describe_groups(self, request: Requested, now: float) -> list[Any]:
-        groups = [self._describe(membership) for membership in self.memberships.values()]
+        found: list[Membership | SendOnlyGroup] = [*self.memberships.values(), *self.sending_only.groups.values()]
+        groups = [self._describe(each) for each in found]
         return [Answer(request.token, wire.DescribeGroupsResponse(groups=groups))]
 
-    def _describe(self, membership: Membership) -> wire.GroupState:
+    def _describe(self, membership: Membership | SendOnlyGroup) -> wire.GroupState:
+        roster = membership.roster.values() if isinstance(membership, Membership) else ()  # told to members
         return wire.GroupState(
             group=membership.group,
             epoch=membership.epoch,
             sender_id=membership.sender_id or 0,
-            roster=membership.roster.values(),
+            roster=roster,
             packets=self.path_counters(membership.group.group_id),
             state=membership.state,
             epochs=membership.epochs,
             switched_ms=round(membership.switched_at * 1000),
+            largest_payload=self.largest_payload(membership.group.group_id),
         )
 
     # ---- joining
-
-    def _prepare_join(self, request: Requested, now: float) -> list[Any]:
-        message = request.message
-        self._prepared = {text: kept for text, kept in self._prepared.items() if now < kept.expires_at}
-        if len(self._prepared) >= PREPARED_AT_ONCE:
-            raise Refused("too-many", "prepared-joins", "too many joins were prepared and not finished; wait a minute")
-        key = SealingKey.generate(message.hpke_suite or self.settings.hpke_suite)
-        statement = authorizer_wire.UserStatement(
-            host=str(self.credentials.id),
-            hpke_public_key=key.public,
-            group_id=message.group_id,
-            authorizer=message.authorizer,
-            nonce=self.random(16),
-            expires_ms=round((now + STATEMENT_FOR) * 1000),
-        ).SerializeToString()
-        self._prepared[statement] = _Prepared(key, now + STATEMENT_FOR)
-        return [Answer(request.token, wire.PrepareJoinResponse(statement=statement))]
 
     def _join_group(self, request: Requested, now: float) -> list[Any]:
         message: wire.JoinGroupRequest = request.message
         group = message.group
         serving = self._gpad.serving(message.authorizer, group.address)
-        prepared = self._prepared.pop(message.user_statement.statement, None)
-        if prepared is None or now >= prepared.expires_at:
-            sentence = "the statement is not one that this host prepared in the last half minute; prepare again"
-            raise Refused("user-statement", "prepared", sentence)
+        self.sending_only.check_not_here(group.group_id)
+        key = self._prepared.take(message.user_statement.statement, now)
         if group.group_id in self._joins:
             raise Refused(
                 "busy", "one-join-at-a-time", "another join of this group is under way; try again in a second"
             )
         scheme_named(group.policy.gkm)  # announced, and perhaps unknown
-        self._joins[group.group_id] = _Join(request.token, message, prepared.key, traceparent=request.traceparent)
+        self._joins[group.group_id] = _Join(request.token, message, key, traceparent=request.traceparent)
         if group.group_id in self.memberships and self.memberships[group.group_id].socket_path:
             return self._register(group.group_id, now)
         host, home = str(self.credentials.id), message.authorizer
@@ -333,6 +330,8 @@ class MsmCore:
         )
 
     def _group_opened(self, event: GroupOpened, now: float) -> list[Any]:
+        if event.group_id in self.sending_only.groups:
+            return self.sending_only.opened(event.group_id, event.socket_path, now)
         for agency in self._agencies.values():
             if agency.backbone.group.group_id == event.group_id:
                 return agency.opened()
@@ -457,6 +456,8 @@ class MsmCore:
         return effects if join is None else [*effects, Refuse(join.token, refused)]
 
     def _not_opened(self, event: GroupFailed, now: float) -> list[Any]:
+        if event.group_id in self.sending_only.groups:
+            return self.sending_only.not_opened(event.group_id, event.sentence)
         for agency in self._agencies.values():
             if agency.backbone.group.group_id == event.group_id:
                 return [*agency.again(now), Count("agent.not-opened")]
@@ -524,6 +525,8 @@ class MsmCore:
         token = event.token
         if isinstance(token, _Registering):
             return self._registered(event, token.nearby, now)
+        if isinstance(token, RegisteringSender | RenewingSender | LeavingSender):
+            return self.sending_only.answered(event, now)
         if isinstance(token, RegisteringAgent):
             agency = self._agency(token.leaf_id)
             return [] if agency is None else agency.registered(event.message.sealed_gsa, now)
@@ -555,6 +558,8 @@ class MsmCore:
         token = event.token
         if isinstance(token, _Registering):
             return self._not_registered(token, event.refusal, now)
+        if isinstance(token, RegisteringSender | RenewingSender | LeavingSender):
+            return self.sending_only.failed(event, now)
         if isinstance(token, RegisteringAgent):
             agency = self._agency(token.leaf_id)
             return [] if agency is None else agency.again(now)
@@ -588,6 +593,8 @@ class MsmCore:
         return self._follow(membership, membership.lost("the Authorizer doesn't know this host as a member"), now)
 
     def _group_message(self, event: GroupMessage, now: float) -> list[Any]:
+        if event.group_id in self.sending_only.groups:
+            return self.sending_only.message(event, now)
         membership = self._membership(event.group_id)
         if membership is None:
             return []
@@ -597,7 +604,7 @@ class MsmCore:
             return [Count(f"rejected.update.{rejected.cause}")]
 
     def _woken(self, now: float) -> list[Any]:
-        effects: list[Any] = self._distributing.reports.woken(now)
+        effects: list[Any] = [*self._distributing.reports.woken(now), *self.sending_only.woken(now)]
         for membership in self._all_memberships():
             effects += self._follow(membership, membership.woken(now), now)
         for agency in list(self._agencies.values()):

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mcsa.path_control import DropEpoch, InstallEpoch, PauseSending, ResumeSending, SetRoster, SwitchSending
+from mcsa.path_control import (
+    DropEpoch,
+    InstallEpoch,
+    PauseSending,
+    ResumeSending,
+    SendUnder,
+    SetRoster,
+    SwitchSending,
+)
 from mcsa.v1.types_pb2 import GroupDescription
 
 __all__ = [
@@ -16,8 +24,10 @@ __all__ = [
     "GroupOpened",
     "InstallEpoch",
     "OpenGroup",
+    "OpenSending",
     "PauseSending",
     "ResumeSending",
+    "SendUnder",
     "SequenceLow",
     "SetRoster",
     "StartRelaying",
@@ -34,6 +44,14 @@ __all__ = [
 class OpenGroup:
     """Join the multicast group and open its local socket; `GroupOpened` or `GroupFailed` follows. `domain` is that of
     the conference's home Authorizer: the keys of packets derive under it, on hosts of whichever domain."""
+
+    domain: str
+    group: GroupDescription
+
+
+@dataclass(frozen=True, slots=True)
+class OpenSending:
+    """Open a local socket from which plaintext goes to the group, and join nothing. Otherwise as `OpenGroup`."""
 
     domain: str
     group: GroupDescription

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+from mcsa.addresses import is_canonical
 from mcsa.errors import Refused, Rejected
 from mcsa.identity import SpiffeId
 
@@ -62,10 +63,9 @@ class Gpad:
 
 
 def _check_address(address: str) -> None:
-    try:
-        ipaddress.ip_address(address or "0.0.0.0")  # noqa: S104 - for none
-    except ValueError:
-        raise Refused("address", "malformed", f"'{address[:60]}' is no address of a group") from None
+    """It is compared, and handed to programs, as text: there is one for each address."""
+    if address and not is_canonical(address):
+        raise Refused("address", "malformed", f"'{address[:60]}' is no address of a group")
 
 
 def _is_authorizer(name: str) -> bool:

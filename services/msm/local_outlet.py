@@ -8,11 +8,13 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import Protocol
 
 from mcsa.errors import Rejected
-from mcsa.shell.local_frames import FrameClient, FrameServer, IncomingFrame, OutgoingFrame, parse_outgoing
+from mcsa.shell.local_batches import IncomingBatch, is_outgoing_batch, parse_outgoing_batch
+from mcsa.shell.local_frames import FrameClient, FrameServer, OutgoingFrame, parse_outgoing
 from mcsa.v1.types_pb2 import GroupDescription
 from services.msm.engine import BURST, POLL_FOR
 from services.msm.path import Received
@@ -68,9 +70,22 @@ class LocalOutlet:
 
     def deliver(self, found: Sequence[Received]) -> None:
         """Gives packets to all applications. From any thread."""
-        for packet in found:
-            frame = IncomingFrame(packet.sender_id, packet.source_port, packet.destination_port, packet.payload)
-            self._frames.deliver(frame.encode())
+        for (sender_id, source_port, destination_port), packets in groupby(found, _stream):
+            payloads = [packet.payload for packet in packets]
+            self._deliver_batch(IncomingBatch(sender_id, source_port, destination_port, payloads))
+
+    def _deliver_batch(self, batch: IncomingBatch) -> None:
+        messages: list[tuple[int, Sequence[bytes]]] = []  # made once, and only if somebody wants them
+        frames: list[bytes] = []
+        for client in self._frames.clients:
+            if client.takes_batches:
+                messages = messages or list(batch.messages())
+                for amount, parts in messages:
+                    self._frames.deliver_to(client, parts, amount)
+            else:
+                frames = frames or list(batch.frames())
+                for frame in frames:
+                    self._frames.deliver_to(client, (frame,))
 
     def _send(self) -> None:
         watch = selectors.DefaultSelector()
@@ -88,28 +103,38 @@ class LocalOutlet:
                     self._send_from(key.fileobj, watch)
 
     def _send_from(self, client: FrameClient, watch: selectors.BaseSelector) -> None:
+        """What a client has said so far: frames that are alike leave together, a batch as it came."""
         frames: list[OutgoingFrame] = []
         descriptor = client.fileno()
         for _ in range(BURST):
-            frame = self._frames.receive(client)
-            if frame is None:
+            message = self._frames.receive(client)
+            if message is None:
                 break
-            frames += self._parsed(frame)
+            try:
+                if not is_outgoing_batch(message):
+                    frames.append(parse_outgoing(message))
+                    continue
+                batch = parse_outgoing_batch(message)
+            except Rejected:
+                self._speaker.counters["unsent.frame"] += 1
+                continue
+            if batch is None:
+                client.takes_batches = True
+                continue
+            self._say(frames)
+            frames = []
+            self._speaker.say(batch.payloads, batch.source_port, batch.destination_port)
         if client.fileno() < 0:
             _unregister(watch, client, descriptor)
+        self._say(frames)
+
+    def _say(self, frames: Sequence[OutgoingFrame]) -> None:
         for ports, alike in groupby(frames, _ports):
             self._speaker.say([frame.payload for frame in alike], *ports)
 
-    def _parsed(self, frame: bytes) -> list[OutgoingFrame]:
-        try:
-            return [parse_outgoing(frame)]
-        except Rejected:
-            self._speaker.counters["unsent.frame"] += 1
-            return []
 
-
-def _ports(frame: OutgoingFrame) -> tuple[int, int]:
-    return frame.source_port, frame.destination_port
+_ports = attrgetter("source_port", "destination_port")
+_stream = attrgetter("sender_id", "source_port", "destination_port")
 
 
 def _unregister(watch: selectors.BaseSelector, client: FrameClient, descriptor: int) -> None:

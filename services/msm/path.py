@@ -27,6 +27,7 @@ from services.msm.events import (
     InstallEpoch,
     PauseSending,
     ResumeSending,
+    SendUnder,
     SequenceLow,
     SetRoster,
     SwitchSending,
@@ -108,6 +109,9 @@ class GroupPath:
                 return self._retry(now)
             case SwitchSending():
                 self._switch(effect)
+            case SendUnder():  # of a host that is no member: nothing is installed that opens
+                self._sending.switch(effect.epoch, effect.sender_id, effect.key)
+                self.is_paused = False
             case PauseSending():
                 self.is_paused = True
                 self._sending.paused = self._relaying.paused = True

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from mcsa import subjects
@@ -18,6 +19,7 @@ from services.msm.agent import AgentAtWork
 from services.msm.config import MsmSettings
 from services.msm.core import MsmCore, Settings
 from services.msm.drivers import DriverSettings, GroupAtWork, driver_named
+from services.msm.drivers.interface import Tell
 from services.msm.events import (
     CloseGroup,
     Distribute,
@@ -25,6 +27,7 @@ from services.msm.events import (
     GroupMessage,
     GroupOpened,
     OpenGroup,
+    OpenSending,
     StartRelaying,
     StopDistributing,
     StopRelaying,
@@ -32,6 +35,7 @@ from services.msm.events import (
 )
 from services.msm.gpad import Accepted
 from services.msm.path import GroupPath
+from services.msm.sending_at_work import SendingAtWork
 
 
 class MsmService:
@@ -40,7 +44,7 @@ class MsmService:
     def __init__(self, settings: MsmSettings) -> None:
         self._settings = settings
         loopback = {line.group: (line.send, line.deliver) for line in settings.loopback}
-        driver_settings = DriverSettings(
+        self._driver_settings = DriverSettings(
             settings.address,
             settings.sockets,
             self.make_path,
@@ -48,7 +52,7 @@ class MsmService:
             interface=settings.interface,
             loopback=loopback,
         )
-        self._driver = driver_named(settings.driver)(driver_settings)
+        self._driver = driver_named(settings.driver)(self._driver_settings)
         self._assembly = Assembly("msm", settings)
         self._groups: dict[bytes, GroupAtWork] = {}
         self._agents: dict[bytes, AgentAtWork] = {}  # by the leaf's id
@@ -74,7 +78,9 @@ class MsmService:
     def make_core(self, settings: Settings) -> MsmCore:
         """The core; a test that wants a hostile one overrides this."""
         assembly = self._assembly
-        return MsmCore(assembly.credentials, assembly.trust, os.urandom, settings, self._path_counters)
+        return MsmCore(
+            assembly.credentials, assembly.trust, os.urandom, settings, self._path_counters, self._largest_payload
+        )
 
     def make_path(self, domain: str, group: GroupDescription) -> GroupPath:
         """A group's packet path; likewise."""
@@ -103,6 +109,10 @@ class MsmService:
             return
         self._running.feed(GroupMessage(group_id, raw))
 
+    def _largest_payload(self, group_id: bytes) -> int:
+        group = self._groups.get(group_id)
+        return 0 if group is None else group.largest_payload
+
     def _path_counters(self, group_id: bytes) -> Mapping[str, int]:
         group = self._groups.get(group_id)
         return {} if group is None else group.counters()
@@ -110,7 +120,9 @@ class MsmService:
     def _perform(self, effect: Any) -> None:
         match effect:
             case OpenGroup():
-                self._open(effect)
+                self._open(effect, self._driver.open)
+            case OpenSending():
+                self._open(effect, partial(SendingAtWork, self._driver_settings))
             case StartRelaying():
                 agent = AgentAtWork(self._groups[effect.backbone_id].engine, self._groups[effect.leaf_id].engine)
                 self._agents[effect.leaf_id] = agent
@@ -150,10 +162,12 @@ class MsmService:
         """From a driver's thread. Of what packets bring, as many as anybody sends, some may be lost: it is repaired."""
         self._running.feed_from_thread(event, droppable=isinstance(event, GroupMessage | UnknownEpochSeen))
 
-    def _open(self, effect: OpenGroup) -> None:
+    def _open(
+        self, effect: OpenGroup | OpenSending, open_: Callable[[str, GroupDescription, Tell], GroupAtWork]
+    ) -> None:
         tell, group_id = self._running.feed_from_thread, effect.group.group_id
         try:
-            group = self._driver.open(effect.domain, effect.group, self._tell_from_path)
+            group = open_(effect.domain, effect.group, self._tell_from_path)
         except Refused as refused:
             tell(GroupFailed(group_id, refused.sentence))
             return

@@ -48,17 +48,20 @@ class Wire(Protocol):
         """Leaves the group. May be called twice."""
 
 
-def open_wire(group: GroupDescription, address: str, *, offload: bool = True, transparent: bool = False) -> Wire:
+def open_wire(
+    group: GroupDescription, address: str, *, offload: bool = True, transparent: bool = False, send_only: bool = False
+) -> Wire:
     """The group's wire in the form that its policy says, on the interface that has `address`. Raises `Refused`.
 
     On loopback several MSMs have the group's address on one machine; elsewhere a second one is refused. Without
     `offload` each datagram is sent and received by a call of its own. A `transparent` wire tells the marking of what it
-    receives, and never fragments: what doesn't fit is an `OSError`, EMSGSIZE.
+    receives. None fragments: what doesn't fit is an `OSError`, EMSGSIZE. One that is `send_only` joins nothing,
+    and hears nothing that is sent to the group.
     """
     shared = ipaddress.ip_address(address).is_loopback
     if group.policy.wire == "esp":
-        return EspWire(group, address, shared=shared, transparent=transparent)
-    return UdpWire(group, address, shared=shared, offload=offload, transparent=transparent)
+        return EspWire(group, address, shared=shared, transparent=transparent, send_only=send_only)
+    return UdpWire(group, address, shared=shared, offload=offload, transparent=transparent, send_only=send_only)
 
 
 class UdpWire:
@@ -72,6 +75,7 @@ class UdpWire:
         shared: bool = False,
         offload: bool = True,
         transparent: bool = False,
+        send_only: bool = False,
     ) -> None:
         self._socket = GroupSocket(
             group.address,
@@ -81,7 +85,8 @@ class UdpWire:
             ttl=group.ttl or 1,
             shared=shared,
             loop=shared,
-            fragment=not transparent,
+            bind_group=not send_only,
+            fragment=False,  # applications learn what fits (`largest.py`); what doesn't is counted
         )
         door = self._socket.socket
         door.setblocking(False)
@@ -126,7 +131,13 @@ class EspWire:
     """ESP as IP protocol 50, by a raw socket; needs CAP_NET_RAW. The kernel writes the IP headers."""
 
     def __init__(
-        self, group: GroupDescription, address: str, *, shared: bool = False, transparent: bool = False
+        self,
+        group: GroupDescription,
+        address: str,
+        *,
+        shared: bool = False,
+        transparent: bool = False,
+        send_only: bool = False,
     ) -> None:
         self._socket = GroupSocket(
             group.address,
@@ -136,8 +147,9 @@ class EspWire:
             ttl=group.ttl or 1,
             shared=shared,
             loop=shared,
+            bind_group=not send_only,
             raw_esp=True,
-            fragment=not transparent,
+            fragment=False,  # applications learn what fits (`largest.py`); what doesn't is counted
         )
         self._socket.socket.setblocking(False)
         self._control = _Control(self._socket.socket, transparent)

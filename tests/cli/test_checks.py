@@ -26,6 +26,9 @@ GOOD = Facts(
     namespaces_reason="root",
     clock_synchronised=True,
     clock_year=2026,
+    tun_device=True,
+    nft_program=True,
+    net_admin=True,
     broker_program="/bin/nats-server",
     broker_reachable=None,
     broker="",
@@ -42,6 +45,9 @@ def test_a_good_machine_needs_nothing():
 @pytest.mark.parametrize(
     ("changes", "name", "state", "mend"),
     [
+        ({"tun_device": False}, "driver tun", WARN, "modprobe tun"),
+        ({"nft_program": False}, "driver tun", WARN, "apt-get install nftables"),
+        ({"net_admin": False}, "driver tun", WARN, "setpriv"),
         ({"interface": ""}, "interface", FAIL, "ip address add"),
         ({"interface_up": False}, "interface", FAIL, "ip link set eth0 up"),
         ({"interface_multicast": False}, "interface", FAIL, "ip link set eth0 multicast on"),

@@ -28,6 +28,7 @@ COMMANDS = [
     ["down"],
     ["sessions"],
     ["groups"],
+    ["send-only"],
     ["doctor"],
     ["demo"],
     ["record", "show"],

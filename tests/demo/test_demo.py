@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from mcsa.laboratory.kind import kind
-from tests.judges import lacking
+from tests.judges import lacking, require_program
 
 STEPS = ["convene", "join", "refuse", "key", "talk", "eject", "record", "summary"]
 
@@ -48,6 +48,22 @@ def test_every_step_does_what_it_should_and_nothing_is_left(tmp_path: Path) -> N
     assert not _processes_in(tmp_path)
 
 
+@pytest.mark.timeout(180)
+def test_unmodified_programs_talk(tmp_path: Path) -> None:
+    if kind().name == "loopback":
+        lacking(f"the driver tun needs network namespaces: {kind().reason}")
+    require_program("ffmpeg")
+    done, told = run_demo(tmp_path, "--driver", "tun", "--player", "ffmpeg")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
+    figures = told["figures"]
+    assert isinstance(figures, dict)
+    assert figures["player"]["bytes"] == 576_000  # six seconds, compared bit for bit at each receiver
+    packets = figures["player"]["packets"]
+    assert packets["bob"]["opened"] >= packets["alice"]["sent"] >= 576_000 / 1_400
+    assert figures["lost_during_ejection"] == {"bob": 0}
+    assert not _processes_in(tmp_path)
+
+
 @pytest.mark.timeout(150)
 def test_a_step_that_goes_wrong_is_told_and_gives_exit_code_1(tmp_path: Path) -> None:
     if kind().name == "loopback":
@@ -66,6 +82,9 @@ def test_a_step_that_goes_wrong_is_told_and_gives_exit_code_1(tmp_path: Path) ->
         (("--ckgds", "rot13"), "there is no"),
         (("--lines", "/no/such/file"), "there is no"),
         (("--audio", "README.md"), "isn't a PCM WAV file"),
+        (("--driver", "carrier-pigeon"), "there is no driver"),
+        (("--player", "gramophone"), "there is no player"),
+        (("--player", "ffmpeg"), "add --driver tun"),
     ],
 )
 def test_what_cannot_be_done_is_refused_before_anything_starts(asked: tuple[str, str], why: str) -> None:

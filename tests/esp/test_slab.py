@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from array import array
+
 from mcsa.esp.slab import SLAB_SIZE, Slab
 
 
@@ -34,7 +36,7 @@ def test_headers_and_nonces_are_those_of_their_packets() -> None:
     slab = Slab()
     for first, salt in ((1, b"salt"), (2**32 - 3, b"salt"), (77, b"SALT")):  # of another association, too
         layout = slab.layout(48, 3)
-        slab.write_headers(layout, 0xABCDEF12, range(first, first + 3), salt)
+        slab.write_headers(layout, 0xABCDEF12, array("I", range(first, first + 3)), salt)
         for n in range(3):
             number = first + n
             assert slab.view[48 * n : 48 * n + 16] == bytes.fromhex("abcdef12") + b"".join(

@@ -1,7 +1,8 @@
-"""Boots Debian's kernel under QEMU and runs the tests of this folder in it: `python -m tests.kernel.boot [pytest's options]`.
+"""Boots Debian's kernel under QEMU and runs the tests of this folder in it: `python -m tests.kernel.boot`.
 
-Needs no privilege and installs nothing: Debian's kernel package is unpacked under build/kernel, the guest sees this
-machine's files through 9p, read-only, and what Python needs on a small disk, since a thousand files take a minute by 9p.
+Needs no privilege and installs nothing: Debian's kernel package is unpacked under build/kernel. The guest sees this
+machine's files through 9p, read-only, and what Python needs on a disk: a thousand files take a minute by 9p. Options
+are pytest's.
 Without hardware virtualization the whole takes one to three minutes. The exit code is that of pytest.
 """
 
@@ -41,7 +42,7 @@ def main() -> int:
         return 2
     version = kernel()
     disk = python_disk()
-    print(f"booting Debian's kernel {version}", flush=True)
+    print(f"{time.monotonic() - began:.0f} s to prepare; booting Debian's kernel {version}", flush=True)
     code = boot(version, disk, sys.argv[1:])
     print(f"{'passed' if code == 0 else 'FAILED'} in {time.monotonic() - began:.0f} s, on kernel {version}")
     return code
@@ -87,15 +88,18 @@ def bound() -> dict[str, Path]:
 def python_disk() -> Path:
     """Python's library, the installed packages and the project as it is now, on an ext4 image."""
     staged, disk = BUILD / "python", BUILD / "python.ext4"
+    changed_at = max(path.stat().st_mtime for path in (ROOT / "pyproject.toml", Path(__file__)))
     for name, path in bound().items():
         kept = name in ("stdlib", "site-packages") and (staged / name).exists()
-        if kept and (staged / name).stat().st_mtime >= (ROOT / "pyproject.toml").stat().st_mtime:
+        if kept and (staged / name).stat().st_mtime >= changed_at:
             continue
         shutil.rmtree(staged / name, ignore_errors=True)
         unused = {"stdlib": UNUSED, "site-packages": UNUSED_PACKAGES}.get(name, ("__pycache__",))
         shutil.copytree(path, staged / name, symlinks=True, ignore=shutil.ignore_patterns(*unused))
         os.utime(staged / name)
-    subprocess.run([sys.executable, "-W", "ignore", "-m", "compileall", "-q", staged], check=False, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "compileall", "-q", staged], check=False, stdout=subprocess.DEVNULL
+    )
     disk.unlink(missing_ok=True)
     mebibytes = sum(file.stat().st_size + 4096 for file in staged.rglob("*") if file.is_file()) * 5 // 4 >> 20
     subprocess.run(["mke2fs", "-q", "-t", "ext4", "-d", staged, disk, f"{mebibytes + 64}M"], check=True)
@@ -104,15 +108,22 @@ def python_disk() -> Path:
 
 def boot(version: str, disk: Path, options: list[str]) -> int:
     """Runs the tests in the guest; their exit code."""
-    words = (shlex.quote(str(word)) for word in (ROOT / "tests" / "kernel" / "guest.sh", ROOT, sys.executable, *options))
+    words = (
+        shlex.quote(str(word)) for word in (ROOT / "tests" / "kernel" / "guest.sh", ROOT, sys.executable, *options)
+    )
     (BUILD / "binds").write_text("".join(f"/run/python/{name}\t{path}\n" for name, path in bound().items()))
-    command = [
+    command: list[str | Path] = [
         *(Path(sys.executable).parent / "virtme-run", "--kimg", BUILD / "boot" / f"vmlinuz-{version}"),
         *("--mods", "auto", "--busybox", BUILD / "bin" / "busybox", "--disable-kvm", "--force-9p"),
         *("--memory", "2G", "--cpus", "2", "--blk-disk", f"python={disk}"),
         *("--script-sh", f"sh {' '.join(words)}"),
     ]
-    return subprocess.run(command, stdin=subprocess.DEVNULL, check=False).returncode
+    # By a pipe: the guest's console would write over what else goes to a file.
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as guest:
+        assert guest.stdout is not None
+        for line in guest.stdout:
+            print(line.decode(errors="replace"), end="", flush=True)
+    return guest.returncode
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-_SAYS = {"passed": "holds", "failed": "FAILS", "skipped": "skipped"}
+_SAYS = {"passed": "holds", "failed": "FAILS", "error": "FAILS", "skipped": "skipped"}
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 import struct
 from collections.abc import Iterator
@@ -165,3 +166,69 @@ def test_two_interfaces_never_share_a_table() -> None:
     tables = {table_name(name) for name in names}
     assert len(tables) == len(names)
     assert all(table.replace("_", "").isalnum() and table.startswith(nftables.PREFIX) for table in tables)
+
+
+MRT_INIT, MRT_ADD_VIF, MRT_ADD_MFC, USE_INDEX = 200, 202, 204, 8  # linux/mroute.h
+
+
+def multicast_router(host: Host, source: str, group: str) -> socket.socket:
+    """While it is open, the host forwards what comes out of the TUN interface from a source to a group, to the LAN."""
+    with host.inside():
+        router = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_IGMP)
+        router.setsockopt(socket.IPPROTO_IP, MRT_INIT, 1)
+        for number, name in enumerate((INTERFACE, host.interface)):
+            # struct vifctl: number, flags, threshold, rate limit, interface index, remote address
+            link = struct.pack("=HBBIiI", number, USE_INDEX, 1, 0, socket.if_nametoindex(name), 0)
+            router.setsockopt(socket.IPPROTO_IP, MRT_ADD_VIF, link)
+        # struct mfcctl: origin, group, where it comes in, a threshold for each of 32 links, and four counters
+        way = struct.pack(
+            "=4s4sH32s2xIIIi", *map(socket.inet_aton, (source, group)), 0, b"\0\1" + bytes(30), 0, 0, 0, 0
+        )
+        router.setsockopt(socket.IPPROTO_IP, MRT_ADD_MFC, way)
+    return router
+
+
+def test_a_host_that_routes_multicast_does_not_carry_plaintext_on(laboratory: Laboratory, group: str) -> None:
+    """What is written to the TUN interface for this host's applications, with hops to spare."""
+    alpha, beta, gamma = laboratory["alpha"], laboratory["beta"], laboratory["gamma"]
+    with ExitStack() as doors:
+        with alpha.inside():
+            interface = TunInterface(INTERFACE, 1_400)
+            doors.callback(interface.close)
+            firewall = GroupFirewall(INTERFACE)
+            firewall.protect([group])
+            interface.route(group)
+        doors.enter_context(multicast_router(alpha, gamma.address, group))
+        with beta.inside():
+            heard = doors.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            heard.settimeout(0.5)
+            heard.bind(("", 5004))
+            membership = socket.inet_aton(group) + pinned(beta)[4:]
+            heard.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, membership)
+        laboratory.await_membership(beta, group)
+        ends = socket.inet_aton(gamma.address), socket.inet_aton(group)
+        interface.write(*ends, 5004, 5004, [b"plaintext"], hop_limit=8)
+        with pytest.raises(TimeoutError):
+            heard.recv(100)
+        with alpha.inside():
+            assert firewall.dropped() == {"incoming": 0, "outgoing": 1}
+            firewall.close()  # on purpose: the test can fail
+        interface.write(*ends, 5004, 5004, [b"plaintext"], hop_limit=8)
+        assert heard.recv(100) == b"plaintext"
+
+
+HOSTILE = "ff15::1%x }; add table inet pwned; add element inet mcsa_mcsa7 groups6 { ff15::2"
+"""Python takes it for an address with a scope; nft, run as root, for three commands."""
+
+
+def test_an_address_that_is_more_than_one_is_refused_and_nothing_of_it_is_carried_out(
+    firewall: GroupFirewall, laboratory: Laboratory
+) -> None:
+    assert ipaddress.ip_address(HOSTILE).is_multicast
+    with laboratory["alpha"].inside():
+        before = firewall.protected()
+        for address in (HOSTILE, "239.1.1.1, 239.1.1.2", "", "198.18.0.1", "ff15::1%eth0", "FF15::1"):
+            with pytest.raises(Refused, match="no multicast address"):
+                firewall.protect([address])
+        assert firewall.protected() == before
+        assert "pwned" not in laboratory["alpha"].run(["nft", "list", "tables"])

@@ -253,3 +253,12 @@ class without_capabilities:  # noqa: N801 - reads as what it is
 
     def __exit__(self, *_: object) -> None:
         """The thread ends."""
+
+
+def test_an_address_that_is_more_than_one_is_refused(interface: TunInterface, host: Host) -> None:
+    """It goes into commands of a program that root runs."""
+    with host.inside():
+        for address in ("ff15::1%x\nlink add mcsa8 type dummy\n#", "239.1.1.1/8", "", "ff15::1%eth0"):
+            with pytest.raises(Refused, match="no multicast address"):
+                interface.route(address)
+        assert "mcsa8" not in host.run(["ip", "link"])

@@ -134,9 +134,13 @@ class Domain:
         policy: GroupPolicy | None = None,
         groups: int = 1,
         policy_class: int = POLICY_CLASS_CLOSED,
+        senders: tuple[str, ...] = (),
     ) -> msm_pb2.CreateSessionResponse:
-        """A session created through a host's MSM."""
-        access = AccessControl(acceptable_users=[str(self.world.user(name).id) for name in acceptable])
+        """A session created through a host's MSM; `senders`: users that may send to its groups without joining."""
+        access = AccessControl(
+            acceptable_users=[str(self.world.user(name).id) for name in acceptable],
+            acceptable_senders=[str(self.world.user(name).id) for name in senders],
+        )
         signed = self.describe(groups=groups, policy=policy, policy_class=policy_class)
         outcome = self.csm[host].ask("create-session", msm_pb2.CreateSessionRequest(description=signed, access=access))
         assert outcome.refused is None, outcome.refused

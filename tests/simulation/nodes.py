@@ -410,6 +410,8 @@ class MsmNode(Node):
         match effect:
             case msm_events.OpenGroup():
                 self._open(effect.domain, effect.group)
+            case msm_events.OpenSending():
+                self._open(effect.domain, effect.group, send_only=True)
             case msm_events.StartRelaying():
                 agent = RelayingAgent(self.paths[effect.backbone_id], self.paths[effect.leaf_id])
                 self.agents[effect.leaf_id] = agent
@@ -428,7 +430,7 @@ class MsmNode(Node):
                 if path is not None:
                     self._pass_up(effect.group_id, path.carry_out(effect, self.network.now))
 
-    def _open(self, domain: str, group: GroupDescription) -> None:
+    def _open(self, domain: str, group: GroupDescription, *, send_only: bool = False) -> None:
         path = GroupPath(domain, group)
         self.paths[group.group_id] = path
         self.received.setdefault(group.group_id, [])
@@ -437,7 +439,8 @@ class MsmNode(Node):
             if self.alive:
                 self._pass_up(group.group_id, path.open(raw, source, self.network.now))
 
-        self.network.join(group.address, self.address, arrived)
+        if not send_only:
+            self.network.join(group.address, self.address, arrived)
         opened = msm_events.GroupOpened(group.group_id, f"/{self.name}/{group.name}")
         self.network.at(self.network.now, lambda: self.event(opened))
 
@@ -531,15 +534,32 @@ class AskingNode(Node):
 
     def join(self, group: GroupDescription, conference_id: bytes, user: str, home: str = "") -> Outcome:
         """The two steps of joining a group for a user; `home` is the conference's Authorizer, if not the own one."""
+        return self._enter("join-group", msm_pb2.JoinGroupRequest, group, conference_id, user, home)
+
+    def send_only(self, group: GroupDescription, conference_id: bytes, user: str, home: str = "") -> Outcome:
+        """Likewise of sending to it without joining."""
+        return self._enter("open-sending", msm_pb2.OpenSendingRequest, group, conference_id, user, home)
+
+    def _enter(
+        self,
+        verb: str,
+        request: type[msm_pb2.JoinGroupRequest | msm_pb2.OpenSendingRequest],
+        group: GroupDescription,
+        conference_id: bytes,
+        user: str,
+        home: str,
+    ) -> Outcome:
         authorizer = home or str(self.world.authorizer.id)
-        asked = msm_pb2.PrepareJoinRequest(group_id=group.group_id, authorizer=authorizer)
+        asked = msm_pb2.PrepareJoinRequest(
+            group_id=group.group_id, authorizer=authorizer, send_only=request is msm_pb2.OpenSendingRequest
+        )
         prepared = self.ask("prepare-join", asked)
         if prepared.refused:
             return prepared
         credentials = self.world.user(user)
         return self.ask(
-            "join-group",
-            msm_pb2.JoinGroupRequest(
+            verb,
+            request(
                 group=group,
                 authorizer=authorizer,
                 conference_id=conference_id,

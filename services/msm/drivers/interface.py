@@ -47,6 +47,10 @@ class GroupAtWork(Protocol):
     def engine(self) -> GroupEngine:
         """For relaying agents; `Refused("driver")` where packets don't pass through user space."""
 
+    @property
+    def largest_payload(self) -> int:
+        """Bytes that reach the group in one piece, by the MTU of this host's interface; 0 where that isn't known."""
+
     def counters(self) -> Mapping[str, int]:
         """What was sent, opened and dropped, by cause."""
 

@@ -9,6 +9,7 @@ from typing import Any
 from mcsa.v1.types_pb2 import GroupDescription
 from services.msm.drivers.interface import DriverSettings, Tell
 from services.msm.engine import GroupEngine, Outlet
+from services.msm.largest import largest_of
 from services.msm.local_outlet import LocalOutlet
 from services.msm.loopback_outlet import LoopbackOutlet
 from services.msm.wires import open_wire
@@ -28,6 +29,7 @@ class RelayedGroup:
         outlet: Callable[[GroupEngine], Outlet] | None = None,
     ) -> None:
         """`transparent`: the wire's. `outlet` is made for the engine, and delivers beside the local socket."""
+        self._address = settings.address
         with ExitStack() as opened:
             wire = open_wire(group, settings.address, offload=settings.offload, transparent=transparent)
             opened.callback(wire.close)
@@ -49,6 +51,10 @@ class RelayedGroup:
     @property
     def socket_path(self) -> str:
         return self._local.socket_path
+
+    @property
+    def largest_payload(self) -> int:
+        return largest_of(self.engine.path.group, self._address)
 
     def counters(self) -> Mapping[str, int]:
         return dict(self.engine.path.counters)

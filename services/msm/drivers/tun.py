@@ -28,8 +28,6 @@ from typing import Any
 from mcsa.errors import Refused
 from mcsa.esp.ip import UDP_HEADER_SIZE, headers_size
 from mcsa.esp.outbound import largest_payload
-from mcsa.esp.relayed import ORIGIN_SIZE
-from mcsa.gkm import scheme_named
 from mcsa.shell.marking import Marking
 from mcsa.shell.nftables import GroupFirewall
 from mcsa.shell.tun import ADDRESS, ADDRESS_6, Outgoing, TunInterface, physical_mtu
@@ -37,6 +35,7 @@ from mcsa.v1.types_pb2 import GroupDescription
 from services.msm.drivers.interface import DriverSettings, Tell
 from services.msm.drivers.relay import RelayedGroup
 from services.msm.engine import GroupEngine, Outlet
+from services.msm.largest import taken_inside
 from services.msm.path import Received
 
 CONTROL_GROUP = "control"  # the name that CSMs know it by
@@ -60,6 +59,10 @@ class TunnelledGroup:
     @property
     def socket_path(self) -> str:
         return self._relayed.socket_path
+
+    @property
+    def largest_payload(self) -> int:
+        return self._relayed.largest_payload
 
     def counters(self) -> Mapping[str, int]:
         """The group's, and with `tun.` in front those that all groups of the interface share."""
@@ -134,7 +137,7 @@ class TunDriver:
         if group.name == CONTROL_GROUP:
             return opened
         try:
-            self._interface.route(group.address, self._mtu - _taken(group))
+            self._interface.route(group.address, self._mtu - taken_inside(group))
         except BaseException:
             opened.close()
             raise
@@ -184,11 +187,6 @@ class TunDriver:
                     self._interface.counters["rules-restored"] += 1
             except Refused:  # until they are there again: what can be done is to say so, and to go on trying
                 self._interface.counters["rules-missing"] += 1
-
-
-def _taken(group: GroupDescription) -> int:
-    """Bytes that this group's packets have inside beside the application's payload."""
-    return ORIGIN_SIZE if scheme_named(group.policy.gkm).subgroups else 0
 
 
 @lru_cache(maxsize=4096)

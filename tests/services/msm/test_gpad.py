@@ -33,6 +33,16 @@ def test_who_serves_is_the_line_s_word() -> None:
     assert Gpad(LINES[1:]).serving(Y, "239.255.0.1") == Y
 
 
+@pytest.mark.parametrize(
+    "address", ["ff15::1%eth0", "ff15::1%x }; flush ruleset", "FF15::1", "ff15:0::1", "::ffff:239.1.2.3", "239.1.2"]
+)
+def test_an_address_that_is_not_in_its_one_text_form_is_no_group_s(address: str) -> None:
+    """Python takes most of them for addresses; what comes after would be compared, or handed to programs, as text."""
+    gpad = Gpad([Accepted("*", "::/0"), Accepted("*", "0.0.0.0/0")])
+    assert gpad.serving(A, "ff15::1") == A
+    assert refused(gpad, A, address).code == "address"
+
+
 def test_what_no_line_is_about_is_not_accepted() -> None:
     gpad = Gpad(LINES)
     assert refused(gpad, A, "239.2.0.1").rule == "gpad"  # B's line is for any network, and not about A

@@ -16,6 +16,7 @@ from mcsa.keys import GroupKey
 from mcsa.laboratory.namespaces import Laboratory
 from mcsa.policy import complete_policy
 from mcsa.shell.local import connect
+from mcsa.shell.local_batches import BatchedApplication
 from mcsa.shell.local_frames import LARGEST_FRAME, OutgoingFrame, parse_incoming
 from mcsa.updates import PORT as UPDATE_PORT
 from mcsa.v1.types_pb2 import GroupDescription, GroupPolicy
@@ -95,6 +96,24 @@ def test_what_an_application_sends_arrives_whole_in_order_at_the_others(sides: t
     assert not [cause for cause in gamma.relay.counters() if cause in ("replay", "integrity", "own")]
 
 
+def test_applications_in_batches_and_in_frames_hear_one_another(sides: tuple[Side, Side]) -> None:
+    alpha, gamma = sides
+    said = [os.urandom(size) for size in [1_000] * 100 + [50] * 3 + [0, 7, 7]]
+    with BatchedApplication(Path(alpha.relay.socket_path)) as speaker:
+        with BatchedApplication(Path(gamma.relay.socket_path)) as hearer:
+            hearer.socket.settimeout(5.0)
+            hearer.send([b"here"], 5004, 5004)
+            assert alpha.hear() == (2, 5004, b"here")  # so its MSM knows it, and that it asked for batches
+            speaker.send(said, 5004, 6000)
+            batches = [hearer.receive()]
+            while sum(len(batch.payloads) for batch in batches) < len(said):
+                batches.append(hearer.receive())
+            assert {batch[:3] for batch in batches} == {(1, 6000, 5004)}
+            assert [payload for batch in batches for payload in batch.payloads] == said
+            assert [gamma.hear() for _ in said] == [(1, 5004, payload) for payload in said]
+    assert alpha.relay.counters()["sent"] == len(said)
+
+
 def test_an_application_can_not_speak_as_the_authorizer_nor_send_rubbish(sides: tuple[Side, Side]) -> None:
     alpha, gamma = sides
     alpha.say(b"an update", UPDATE_PORT)
@@ -170,3 +189,23 @@ def test_without_loopback_in_the_configuration_nothing_listens_there(laboratory:
 def test_an_unknown_driver_is_refused_with_those_there_are() -> None:
     with pytest.raises(Refused, match="there is no driver 'carrier-pigeon'; there are: relay"):
         driver_named("carrier-pigeon")
+
+
+def test_what_fits_goes_in_one_piece_and_what_does_not_is_counted_and_cut_by_nobody(
+    sides: tuple[Side, Side], laboratory: Laboratory
+) -> None:
+    alpha, gamma = sides
+    interface = laboratory["alpha"].interface
+    laboratory["alpha"].run(["ip", "link", "set", "dev", interface, "mtu", "1400"])
+    try:
+        with laboratory["alpha"].inside():  # as the MSM asks, from its own host
+            largest = alpha.relay.largest_payload
+        assert 1400 - 100 < largest < 1400
+        alpha.say(bytes(largest))
+        assert gamma.hear()[2] == bytes(largest)
+        alpha.say(bytes(largest + 12))  # beyond what the wire without UDP has room for, too
+        alpha.say(b"after")
+        assert gamma.hear()[2] == b"after"
+        assert alpha.relay.counters()["unsent.too-large"] == 1
+    finally:
+        laboratory["alpha"].run(["ip", "link", "set", "dev", interface, "mtu", "1500"])
