@@ -9,10 +9,11 @@ import ctypes
 import errno
 import socket
 import struct
-from ipaddress import ip_address
 from typing import NamedTuple, Self
 
+from mcsa.addresses import parse_address
 from mcsa.errors import Refused
+from mcsa.esp.ip import udp_checksum
 from mcsa.shell.multicast import BUFFER_SIZE, ESP_PORT, SO_RCVBUFFORCE, GroupSocket
 from mcsa.shell.multicast_errors import RAW, Attempt
 from mcsa.shell.multicast_families import IP_MTU_DISCOVER, IPV6_MTU_DISCOVER, interface_with
@@ -20,10 +21,9 @@ from mcsa.v1.types_pb2 import GroupDescription
 from mcsa.xfrm.filters import nothing
 
 CODE = "kernel-ipsec"
-_PMTUDISC_DO, _IPV6_CHECKSUM = 2, 7  # linux/in.h, linux/in6.h
+_PMTUDISC_DO = 2  # linux/in.h, and the same of IPv6
 _SO_ATTACH_FILTER = 26  # asm-generic/socket.h
 _UDP_ENCAP, _UDP_NO_CHECK6_RX, _UDP_ENCAP_ESPINUDP = 100, 102, 2  # linux/udp.h
-_CHECKSUM_AT = 6  # in the UDP header (RFC 768)
 _HEADER = struct.Struct(">HHHH")
 _LARGEST_DATAGRAM = 65_535
 
@@ -45,7 +45,8 @@ class OpenedPackets:
         attempt = Attempt(RAW, group.address, 0, interface_address)
         self._interface = interface_with(attempt)
         self._destination = self._interface.socket_address(group.address, 0)
-        self.version = ip_address(group.address).version
+        self._source, self._group = parse_address(interface_address).packed, parse_address(group.address).packed
+        self.version = 4 if len(self._group) == 4 else 6
         with attempt.explained():
             kind = socket.SOCK_RAW | socket.SOCK_NONBLOCK
             self.socket = socket.socket(self._interface.family, kind, socket.IPPROTO_UDP)
@@ -67,8 +68,6 @@ class OpenedPackets:
             self.socket.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, _PMTUDISC_DO)
         else:
             self.socket.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, _PMTUDISC_DO)
-            # Over IPv6 there has to be a checksum (RFC 8200 section 8.1): the kernel writes and checks it.
-            self.socket.setsockopt(socket.IPPROTO_IPV6, _IPV6_CHECKSUM, _CHECKSUM_AT)
 
     def fileno(self) -> int:
         return self.socket.fileno()
@@ -91,9 +90,10 @@ class OpenedPackets:
                 return Opened(source[0], source_port, destination_port, datagram[_HEADER.size :])
 
     def send(self, payload: bytes, source_port: int, destination_port: int) -> None:
-        """One datagram to the group, sealed by the kernel. `OSError`: EPERM where nothing may be sent now. Without a
-        checksum over IPv4, where RFC 768 allows that: ESP has a better one."""
+        """One datagram to the group, sealed by the kernel. `OSError`: EPERM where nothing may be sent now."""
         header = _HEADER.pack(source_port, destination_port, _HEADER.size + len(payload), 0)
+        checksum = udp_checksum(self._source, self._group, header, payload)
+        header = header[:6] + checksum.to_bytes(2, "big")
         self.socket.sendmsg((header, payload), self._interface.ancillary, 0, self._destination)
 
     def close(self) -> None:

@@ -176,17 +176,17 @@ class KernelTable:
         """The kernel has given up these, since the MSM slept too long: what to do, and whether the one that sends is
         among them. That one never comes back, since its sequence numbers would."""
         lost, operations, sending_lost = {state.spi for state in states}, list[Operation](), False
-        for place, placed in list(self._receiving.items()):
-            if placed.state.spi in lost:
-                again = replace(placed.state, lives_for=RECEIVING_LIVES_FOR)
-                self._receiving[place] = _Placed(again, now)
-                operations.append(AddState(again))
         for place, placed in list(self._sent.items()):
             if placed.state.spi in lost:
                 del self._sent[place]
                 if place == self._current:
                     self._current, sending_lost = None, True
                     operations.append(SetPolicy(self._outward()))
+        for place, placed in list(self._receiving.items()):
+            if placed.state.spi in lost:
+                again = replace(placed.state, lives_for=RECEIVING_LIVES_FOR)
+                self._receiving[place] = _Placed(again, now)
+                operations.append(AddState(again))
         return operations, sending_lost
 
     # ---- states
@@ -261,8 +261,8 @@ class KernelTable:
         everything = Selector(self.destination)
         of_sending = Template(self.reqids.sending)
         policies = [
-            KernelPolicy("in", everything, PRIORITY + 1, Template(self.reqids.receiving)),
             KernelPolicy("out", everything, PRIORITY + 1, of_sending, blocks=True),
+            KernelPolicy("in", everything, PRIORITY + 1, Template(self.reqids.receiving)),
             KernelPolicy("out", Selector(self.destination, destination_port=UPDATE_PORT), PRIORITY, of_sending, True),
         ]
         return [*policies, self._letting_esp_in()] if self.in_udp else policies
