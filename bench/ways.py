@@ -76,11 +76,13 @@ def _plain_receiver(link: Link, size: int, key: GroupKey) -> Receive:
 
 
 def _single_esp_sender(link: Link, size: int, key: GroupKey) -> Send:
-    seal, send_to, destination = _outbound(key).seal, link.sending.sendto, link.destination
+    """Sealed together and sent by a call for each, as where the kernel or the device has no segmentation offload."""
+    outbound, sender = _outbound(key), BatchSender(link.sending, link.destination)
+    sender.offloaded = False
 
     def send(payloads: list[bytes]) -> None:
-        for payload in payloads:
-            send_to(seal(payload, PORT, PORT), destination)
+        for batch in outbound.seal_batches(payloads, PORT, PORT):
+            sender.send(batch.view, batch.segment_size)
 
     return send
 

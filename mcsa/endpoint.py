@@ -107,7 +107,8 @@ class Request:
     """Ask a service; exactly one of `Answered` and `Failed` follows.
 
     `any_host`: the recipient is a group, and whichever host answers this very request first is heard; whether it is one
-    that may is for the core to find out.
+    that may is for the core to find out. `only_if_served`: where the broker says that nobody listens, that is the
+    answer.
     """
 
     service: str
@@ -118,6 +119,7 @@ class Request:
     within: float = 10.0
     traceparent: str | None = None
     any_host: bool = False
+    only_if_served: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,9 +317,9 @@ class Endpoint:
 
     def nobody_serves(self, request_id: bytes, now: float) -> list[Any]:
         """The broker says that nobody listens. Services are waited for until the deadline: they restart. Where anybody
-        of a group was asked, that is the answer."""
+        of a group was asked, or whoever asked doesn't want to wait, that is the answer."""
         pending = self._pending.get(request_id)
-        if pending is None or not pending.request.any_host:
+        if pending is None or not (pending.request.any_host or pending.request.only_if_served):
             return []
         del self._pending[request_id]
         pending.span.end("nobody-serves")

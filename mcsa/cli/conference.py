@@ -1,4 +1,4 @@
-"""`mcsa sessions` and `mcsa conference`: what a participant does. The conference is in the CSM: commands return."""
+"""`mcsa conference`: what a participant does. The conference is in the CSM: commands return."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from mcsa.cli.moments import MOMENT_HELP, REPEAT_HELP, parse_moment, parse_repeats
 from mcsa.cli.schemes import CkgdsOffered, Gkm, Policy, asked_policy
 from mcsa.cli.showing import (
     HostOption,
@@ -27,36 +28,13 @@ from mcsa.cli.showing import (
 from mcsa.errors import Refused
 from mcsa.sdk.conference import Conference, Connection, connect
 from mcsa.v1.csm_pb2 import ConferenceState
-from mcsa.v1.msm_pb2 import Session
 from mcsa.v1.types_pb2 import GroupDescription
 
 app = typer.Typer(help="Hold conferences.", no_args_is_help=True)
 
+LONGEST_WAIT = 4e6  # seconds: what is left of 32 bits of milliseconds; 46 days
+
 WhichArgument = Annotated[str, typer.Argument(help="Title, or the beginning of the id.")]
-
-
-def sessions(host: HostOption = None, json: JsonOption = False) -> None:
-    """List the sessions that the directory has heard."""
-
-    async def work() -> list[Session]:
-        async with connect(host=host) as me:
-            return await me.sessions()
-
-    found = run(work())
-    if json:
-        show_json([plain(session) for session in found])
-        return
-    rows = [
-        (
-            session.conference_id.hex()[:12] or "-",
-            session.title,
-            short(session.coordinator, session.authorizer) or "-",
-            ", ".join(f"{group.name} {group.address}:{group.port}" for group in session.groups),
-            "yes" if session.verified else f"no: {session.remark}",
-        )
-        for session in found
-    ]
-    show_table(("id", "title", "coordinator", "groups", "verified"), rows, "no session was heard yet")
 
 
 @app.command()
@@ -78,12 +56,19 @@ def start(
     policy: Policy = None,
     ckgds: CkgdsOffered = None,
     open_to_all: Annotated[bool, typer.Option("--open", help="Any verifiable user may join.")] = False,
+    begins: Annotated[str, typer.Option("--from", help=MOMENT_HELP)] = "",
+    until: Annotated[str, typer.Option("--until", help="When it ends, as announced; likewise.")] = "",
+    every: Annotated[list[str] | None, typer.Option("--every", help=REPEAT_HELP)] = None,
     json: JsonOption = False,
 ) -> None:
-    """Convene a conference. The call goes out when all accepted users have joined, at the latest after --wait."""
+    """Convene a conference. The call goes out when all accepted users have joined, at the latest after --wait, or when
+    it begins by --from."""
     if not accept and not open_to_all:
         raise typer.BadParameter("say who may join by --accept, or --open")
     group_policy = asked_policy(policy, gkm)
+    now, repeats = time.time(), parse_repeats(every)
+    start_at = parse_moment(begins, now)
+    wait = max(wait, min(start_at - now, LONGEST_WAIT))
 
     async def work() -> ConferenceState:
         async with connect(host=host, user=user, passphrase=passphrase) as me:
@@ -99,6 +84,9 @@ def start(
                 open_to_all=open_to_all,
                 ckgds=ckgds or (),
                 policy=group_policy,
+                start=start_at,
+                end=parse_moment(until, now),
+                repeats=repeats,
             )
             return conference.state
 

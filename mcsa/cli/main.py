@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from mcsa import __version__
-from mcsa.cli import ca, conference, doctor, domain, groups, record, send_only, store
+from mcsa.cli import ca, conference, doctor, domain, groups, record, send_only, sessions, store
 from mcsa.cli.schemes import Ckgds, Driver, Gkm, Policy
 from mcsa.cli.showing import complaints, refuse
 from mcsa.errors import Refused, Rejected
@@ -26,7 +26,7 @@ app.add_typer(ca.app, name="ca")
 app.add_typer(conference.app, name="conference")
 app.add_typer(record.app, name="record")
 app.add_typer(store.app, name="store")
-app.command("sessions")(conference.sessions)
+app.command("sessions")(sessions.sessions)
 app.command("send-only")(send_only.send_only)
 app.command("groups")(groups.groups)
 app.command("doctor")(doctor.doctor)

@@ -41,11 +41,11 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], empty: 
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(_visible(str(cell)) for cell in row))
+        table.add_row(*(visible(str(cell)) for cell in row))
     out.print(table if table.row_count else empty, markup=False)
 
 
-def _visible(text: str) -> str:
+def visible(text: str) -> str:
     """Without what a terminal would obey: some of it comes from the network."""
     return "".join(character if character.isprintable() or character == "\n" else "\ufffd" for character in text)
 

@@ -12,11 +12,11 @@ from cryptography.exceptions import InvalidTag
 
 from mcsa.errors import Rejected
 from mcsa.esp.derive import TrafficKey, derive_traffic_key
-from mcsa.esp.inner import PORTS, UDP_HEADER_SIZE, framed_size, payload_end
+from mcsa.esp.inner import NO_FRAMING, UDP_HEADER_SIZE, framed_size, parse_framing
 from mcsa.esp.replay import DEFAULT_WINDOW, MIN_WINDOW, ReplayWindow
 from mcsa.esp.runs import OpenedBatch, Run, take_runs
 from mcsa.esp.slab import ASSOCIATED_SIZE, HEADER_SIZE, WORD, Layout, Slab
-from mcsa.esp.spi import SENDER_ID_BITS, SENDER_ID_LIMIT, epoch_tag
+from mcsa.esp.spi import epoch_tag, split_spi
 from mcsa.esp.stretches import Stretch, stretches
 from mcsa.esp.suite import ICV_SIZE, Suite
 from mcsa.keys import GroupKey
@@ -31,7 +31,6 @@ UNPROVEN_AT_MOST = 256
 forges in the name of a sender that is silent would have us derive for each packet."""
 
 _MIN_PACKET = HEADER_SIZE + framed_size(0) + ICV_SIZE  # bytes: an empty payload
-_SENDER_ID_MASK = SENDER_ID_LIMIT - 1
 _HEADER = struct.Struct(">II8s")  # SPI, sequence number, IV
 
 
@@ -64,20 +63,40 @@ class _Epoch:
 class _Association:
     """One sender's SA in one epoch. It is in its epoch's `associations` only once a packet has opened."""
 
-    __slots__ = ("decrypt", "decrypt_into", "epoch", "salt", "sender_id", "window")
+    __slots__ = (
+        "decrypt",
+        "decrypt_into",
+        "epoch",
+        "framing",
+        "kept",
+        "ready",
+        "salt",
+        "sender_id",
+        "source",
+        "spi",
+        "window",
+    )
 
     def __init__(self, key: TrafficKey, epoch: _Epoch, sender_id: int, window: int) -> None:
         cipher = key.cipher()
         self.decrypt, self.decrypt_into = cipher.decrypt, cipher.decrypt_into
         self.salt = key.salt
+        self.spi = key.spi
         self.epoch = epoch
         self.sender_id = sender_id
         self.window = ReplayWindow(window)
+        self.framing = NO_FRAMING  # that of the packet before
+        self.kept = False
+        self.source = ""  # as the roster said when this was looked up
+        self.ready: dict[int, _Association] = {}  # where this is found without looking it up
 
     def keep(self) -> None:
         """A packet has opened: the state is worth keeping, as long as the epoch is."""
-        self.epoch.associations[self.sender_id] = self
-        self.epoch.unproven.pop(self.sender_id, None)
+        if not self.kept:
+            self.kept = True
+            self.epoch.associations[self.sender_id] = self
+            self.epoch.unproven.pop(self.sender_id, None)
+            self.ready[self.spi] = self
 
 
 class InboundAssociations:
@@ -113,6 +132,7 @@ class InboundAssociations:
         self._newest_dropped = -1
         self._roster: Mapping[int, str] = {}
         self._own: frozenset[int] = frozenset()
+        self._ready: dict[int, _Association] = {}  # by SPI; another one as soon as epochs or roster are others
         self._counters = dict.fromkeys(("opened", *CAUSES), 0)
 
     @property
@@ -136,6 +156,7 @@ class InboundAssociations:
             if epoch <= self._newest_dropped:
                 raise ValueError(f"epoch {epoch} is not newer than epoch {self._newest_dropped}, which was dropped")
             self._epochs = {**self._epochs, tag: _Epoch(epoch, group_key)}
+            self._ready = {}
 
     def drop(self, epoch: int) -> None:
         """Packets of this epoch open no longer. Dropping what isn't installed does nothing."""
@@ -144,10 +165,13 @@ class InboundAssociations:
             if len(remaining) < len(self._epochs):
                 self._newest_dropped = max(self._newest_dropped, epoch)
             self._epochs = remaining
+            self._ready = {}
 
     def set_roster(self, sources: Mapping[int, str], own: Collection[int] = ()) -> None:
         """The senders, by sender ID, with the address that each one's packets come from; and our own sender IDs."""
-        self._roster, self._own = dict(sources), frozenset(own)
+        with self._changes:
+            self._roster, self._own = dict(sources), frozenset(own)
+            self._ready = {}
 
     def counters(self) -> dict[str, int]:
         """How many packets opened, and how many were dropped by each cause, up to now."""
@@ -194,18 +218,22 @@ class InboundAssociations:
         found = self._find(spi, source)
         if isinstance(found, str):
             return found
-        if not found.window.is_fresh(sequence):
+        window = found.window
+        if sequence <= window.highest and not window.is_fresh(sequence):
             return "replay"
         try:
-            plaintext = found.decrypt(found.salt + iv, memoryview(packet)[HEADER_SIZE:], packet[:ASSOCIATED_SIZE])
+            plaintext = found.decrypt(found.salt + iv, packet[HEADER_SIZE:], packet[:ASSOCIATED_SIZE])
         except InvalidTag:
             return "integrity"
-        found.window.strike_out(sequence)
+        window.strike_out(sequence)
         found.keep()
-        end = payload_end(plaintext)
-        if not end:
-            return "inner"
-        source_port, destination_port = PORTS.unpack_from(plaintext)
+        size, head, trailer, end, source_port, destination_port = found.framing
+        if len(plaintext) != size or not plaintext.startswith(head) or not plaintext.endswith(trailer):
+            framing = parse_framing(plaintext)
+            if framing is None:
+                return "inner"
+            found.framing = framing
+            size, head, trailer, end, source_port, destination_port = framing
         payload = plaintext[UDP_HEADER_SIZE:end]
         return Opened(found.sender_id, found.epoch.number, sequence, source_port, destination_port, payload)
 
@@ -250,7 +278,12 @@ class InboundAssociations:
 
     def _find(self, spi: int, source: str) -> _Association | str:
         """The SA of a sender that may send from there, derived if need be; the cause of rejection otherwise."""
-        tag, sender_id = spi >> SENDER_ID_BITS, spi & _SENDER_ID_MASK  # `split_spi`, without its call
+        found = self._ready.get(spi)
+        return found if found is not None and found.source == source else self._look_up(spi, source)
+
+    def _look_up(self, spi: int, source: str) -> _Association | str:
+        ready = self._ready  # first: who changes epochs or roster replaces it last, so this one is as old or older
+        tag, sender_id = split_spi(spi)
         if sender_id in self._own:
             return "own"
         expected = self._roster.get(sender_id)
@@ -261,7 +294,11 @@ class InboundAssociations:
         epoch = self._epochs.get(tag)
         if epoch is None:
             return "unknown-epoch"
-        return epoch.associations.get(sender_id) or epoch.unproven.get(sender_id) or self._derive(epoch, sender_id)
+        found = epoch.associations.get(sender_id) or epoch.unproven.get(sender_id) or self._derive(epoch, sender_id)
+        found.source, found.ready = source, ready
+        if found.kept:
+            ready[spi] = found
+        return found
 
     def _derive(self, epoch: _Epoch, sender_id: int) -> _Association:
         key = derive_traffic_key(epoch.key, self._domain, self._group_id, epoch.number, self._suite, sender_id)

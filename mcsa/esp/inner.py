@@ -13,12 +13,14 @@ from __future__ import annotations
 import struct
 from functools import lru_cache
 from itertools import chain
+from typing import NamedTuple
 
 from mcsa.esp.slab import Layout
 
 UDP_HEADER = struct.Struct(">HHHH")
 UDP_HEADER_SIZE = 8
 PORTS = struct.Struct(">HH")  # the first of it
+PORTS_AND_LENGTH = 6  # bytes of it: all but the checksum
 NEXT_HEADER_UDP = 17  # IANA protocol numbers
 TRAILER_SIZE = 2  # pad length and next header
 ALIGNMENT = 4  # RFC 4303 section 2.4: the trailer ends on a 4-byte boundary
@@ -43,6 +45,28 @@ def framed_size(payload_size: int) -> int:
     """Bytes of header, payload and trailer together."""
     unpadded = UDP_HEADER_SIZE + payload_size + TRAILER_SIZE
     return unpadded + -unpadded % ALIGNMENT
+
+
+class Framing(NamedTuple):
+    """What surrounds a payload, checked. A plaintext of this size that begins and ends like this is framed alike."""
+
+    size: int  # of the plaintext, in bytes
+    head: bytes  # ports and UDP length; the checksum is each packet's own
+    trailer: bytes  # padding, pad length, next header
+    payload_end: int
+    source_port: int
+    destination_port: int
+
+
+NO_FRAMING = Framing(-1, b"", b"", 0, 0, 0)
+
+
+def parse_framing(plaintext: bytes) -> Framing | None:
+    """How this plaintext is framed; None where it is malformed (`payload_end`)."""
+    end = payload_end(plaintext)
+    if not end:
+        return None
+    return Framing(len(plaintext), plaintext[:PORTS_AND_LENGTH], plaintext[end:], end, *PORTS.unpack_from(plaintext))
 
 
 def alike_payloads(layout: Layout, start: int, end: int) -> list[bytes] | None:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from mcsa.esp.inner import PORTS, UDP_HEADER_SIZE, alike_payloads, payload_end
+from mcsa.esp.inner import PORTS, PORTS_AND_LENGTH, UDP_HEADER_SIZE, alike_payloads, payload_end
 from mcsa.esp.slab import Layout
-
-_PORTS_AND_LENGTH = 6  # bytes of an inner UDP header; the checksum is each packet's own
 
 
 @dataclass(slots=True)
@@ -54,9 +52,9 @@ def take_runs(
             batch.rejected.append("inner")
             continue
         payload = plaintext[UDP_HEADER_SIZE:payload_ends]
-        if number == following and plaintext[:_PORTS_AND_LENGTH] == inner:
+        if number == following and plaintext[:PORTS_AND_LENGTH] == inner:
             batch.runs[-1].payloads.append(payload)
         else:
             source_port, destination_port = PORTS.unpack_from(plaintext)
             batch.runs.append(Run(sender_id, epoch, number, source_port, destination_port, [payload]))
-        following, inner = number + 1, plaintext[:_PORTS_AND_LENGTH]
+        following, inner = number + 1, plaintext[:PORTS_AND_LENGTH]

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import base64
 import binascii
+import ipaddress
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,8 +23,9 @@ from mcsa.conference_id import ID_SIZE, group_id_of
 from mcsa.errors import Refused, Rejected
 from mcsa.identity import SIGNATURE_SIZE
 from mcsa.policy import DEFAULTS, complete_policy, parse_policy
-from mcsa.sap.cache import WITHDRAWAL
-from mcsa.sap.sdp import LARGEST, Attributes, Media, Sdp, format_sdp, parse_sdp
+from mcsa.sap.entry import OURS, WITHDRAWAL
+from mcsa.sap.sdp import LARGEST, Attributes, Media, Sdp, canonical, format_sdp, parse_sdp
+from mcsa.sap.times import Period, Repeat, next_occurrence
 from mcsa.v1.msm_pb2 import Session
 from mcsa.v1.types_pb2 import (
     POLICY_CLASS_CLOSED,
@@ -30,11 +33,19 @@ from mcsa.v1.types_pb2 import (
     ConferenceDescription,
     GroupDescription,
     GroupPolicy,
+    RepeatTimes,
 )
 
 ANNOUNCEMENT_LABEL = "mcsa announcement v1"
 _SIGNATURE_LINE = b"a=mcsa-sig:"
 _SIGNATURE_LINE_SIZE = len(_SIGNATURE_LINE) + 44 + 1 + 88 + 2  # base64 of 32 and of 64 bytes, CRLF
+LONGEST_WORD = 64  # characters
+FORMATS_AT_ONCE = 8
+REPEATS_AT_ONCE, OFFSETS = 4, 8
+LATEST_TIME = (1 << 32) - 1  # seconds since 1970: what 32 bits and real listeners take
+_LARGEST = (1 << 64) - 1
+_WORD = re.compile(rf"[A-Za-z0-9._+/-]{{1,{LONGEST_WORD}}}", re.ASCII)
+_NAME = re.compile(r"[!-~]{1,255}", re.ASCII)
 _CLASSES = {"open": POLICY_CLASS_OPEN, "closed": POLICY_CLASS_CLOSED}
 _PROTOCOLS = {"audio": "RTP/AVP", "video": "RTP/AVP"}
 
@@ -46,6 +57,25 @@ class SignedText:
     text: bytes
     fingerprint: bytes
     signature: bytes
+
+
+def check_description(description: ConferenceDescription) -> None:
+    """Whether it can be announced, before anything is made for it: what is signed has to be one line each, and one word
+    where a line has several. `Refused("announcement")`, the rule names the field."""
+    if not description.title.isprintable():
+        raise _refused("title", "the title must be one line of printable characters")
+    for group in description.groups:
+        _check_words("group-name", group.name, 1)
+        _check_words("group-media", group.media, 1)
+        _check_words("group-format", group.format or "0", FORMATS_AT_ONCE)
+        _check_words("group-policy", group.policy.gkm or "lkh", 1)
+        for source in group.sources:
+            _check_source(source)
+    for name in description.ckgds:
+        _check_words("ckgds", name, 1)
+    for name in (description.coordinator, description.authorizer):
+        _check_words("name", name or "-", 1, _NAME)
+    _check_times(description)
 
 
 def describe(
@@ -60,21 +90,23 @@ def describe(
     """The text for the Coordinator to sign. `version` only rises (RFC 8866, section 5.2); `withdrawal` is the SHA-256
     of the secret that deletes the announcement.
 
-    `Refused("announcement")` where it doesn't fit, or the title is no single line.
+    `Refused("announcement")` where it doesn't fit, or is not what `check_description` lets pass.
     """
-    if not description.title.isprintable():
-        raise Refused("announcement", "title", "the title must be one line of printable characters")
+    whole = ConferenceDescription()
+    whole.CopyFrom(description)
+    del whole.groups[:]
+    whole.groups.extend(groups)
+    check_description(whole)
     session = int.from_bytes(conference_id[:8], "big") >> 1  # a decimal number, RFC 8866, section 5.2
     family = "IP6" if ":" in origin_address else "IP4"
     policy_class = "open" if description.policy_class == POLICY_CLASS_OPEN else "closed"
     sdp = Sdp(
         f"- {session} {version} IN {family} {origin_address}",
         description.title,
-        description.start_s,
-        description.end_s,
+        [Period(description.start_s, description.end_s, tuple(_repeat(each) for each in description.repeats))],
         [
             ("type", "meeting"),
-            ("mcsa", f"1 {conference_id.hex()}"),
+            (OURS, f"1 {conference_id.hex()}"),
             ("mcsa-authorizer", description.authorizer),
             ("mcsa-coordinator", description.coordinator),
             ("mcsa-class", policy_class),
@@ -87,7 +119,7 @@ def describe(
     room = LARGEST - _SIGNATURE_LINE_SIZE
     if len(text) > room:
         sentence = f"the announcement is {len(text) - room} bytes too long: shorten the title, or take fewer groups"
-        raise Refused("announcement", "size", sentence)
+        raise _refused("size", sentence)
     return text
 
 
@@ -97,7 +129,9 @@ def append_signature(unsigned: bytes, signature: bytes, fingerprint: bytes) -> b
 
 
 def split_signature(sdp: bytes) -> SignedText | None:
-    """Text and signature; None where there is none, or none that could be one."""
+    """Text and signature; None where there is none, or none that could be one. Signed is the text with CRLF, also where
+    it was announced with bare line feeds."""
+    sdp = canonical(sdp)
     start = sdp.rfind(_SIGNATURE_LINE)
     if start < 0 or (start and sdp[start - 1 : start] != b"\n"):
         return None
@@ -112,13 +146,17 @@ def split_signature(sdp: bytes) -> SignedText | None:
     return SignedText(sdp[:start], fingerprint, signature)
 
 
-def parse_announcement(sdp: bytes) -> Session:
-    """Whatever was announced; without a conference id where it is none of ours. Raises `Rejected` as `parse_sdp`, and
-    "announcement" where one of ours is malformed."""
+def parse_announcement(sdp: bytes, now: float = 0.0) -> Session:
+    """Whatever was announced; without a conference id where it is none of ours. When it takes place next, as it says
+    itself, is as of `now`. Raises `Rejected` as `parse_sdp`, and "announcement" where one of ours is malformed."""
     found = parse_sdp(sdp)
-    session = Session(title=found.title, start_s=found.start, end_s=found.end)
+    session = Session(title=found.title, start_s=found.start, end_s=found.end, version=min(found.version, _LARGEST))
     session.announcement.sdp = sdp
-    ours = found.attribute("mcsa")
+    session.repeats.extend(_repeat_times(repeat) for period in found.periods for repeat in period.repeats)
+    occurrence = next_occurrence(found.periods, found.adjustments, now)
+    if occurrence is not None:
+        session.next_start_s, session.next_end_s = max(0, occurrence.start), max(0, occurrence.end)
+    ours = found.attribute(OURS)
     conference_id = b"" if ours is None else _conference_id(ours)
     session.conference_id = conference_id
     session.authorizer = found.attribute("mcsa-authorizer") or ""
@@ -130,13 +168,56 @@ def parse_announcement(sdp: bytes) -> Session:
     return session
 
 
+# ---- checks
+
+
+def _refused(rule: str, sentence: str) -> Refused:
+    return Refused("announcement", rule, sentence)
+
+
+def _check_words(rule: str, text: str, most: int, word: re.Pattern[str] = _WORD) -> None:
+    words = text.split(" ")
+    if len(words) > most or not all(word.fullmatch(each) for each in words):
+        what = "one word" if most == 1 else "words with one blank between them"
+        sentence = f"{text[:60]!r} can't be announced as a {rule}: {what} of letters, digits and -._+/ ({LONGEST_WORD})"
+        raise _refused(rule, sentence)
+
+
+def _check_source(source: str) -> None:
+    try:
+        ipaddress.ip_address(source)
+    except ValueError:
+        raise _refused("group-sources", f"{source[:60]!r} is no address that a source could have") from None
+
+
+def _check_times(description: ConferenceDescription) -> None:
+    start, end = description.start_s, description.end_s
+    if max(start, end) > LATEST_TIME or (end and end <= start):
+        raise _refused("times", "a session ends after it starts, and both are times of this age, in seconds since 1970")
+    if len(description.repeats) > REPEATS_AT_ONCE or (description.repeats and not start):
+        raise _refused("times", f"what is repeated starts some time, and has at most {REPEATS_AT_ONCE} patterns")
+    for repeat in description.repeats:
+        times = [repeat.interval_s, repeat.duration_s, *repeat.offsets_s]
+        if not repeat.interval_s or not repeat.duration_s or max(times) > LATEST_TIME or len(times) > 2 + OFFSETS:
+            raise _refused("times", "what is repeated has an interval, a duration and at most 8 offsets, in seconds")
+
+
+def _repeat(times: RepeatTimes) -> Repeat:
+    return Repeat(times.interval_s, times.duration_s, tuple(times.offsets_s) or (0,))
+
+
+def _repeat_times(repeat: Repeat) -> RepeatTimes:
+    return RepeatTimes(interval_s=repeat.interval, duration_s=repeat.duration, offsets_s=repeat.offsets)
+
+
 # ---- groups
 
 
 def _media(group: GroupDescription) -> Media:
     attributes: Attributes = [("mcsa-group", " ".join([group.name, *_unusual(group.policy)]))]
     if group.sources:  # RFC 4570
-        attributes.append(("source-filter", f" incl IN IP4 {group.address} {' '.join(group.sources)}"))
+        family = "IP6" if ":" in group.address else "IP4"
+        attributes.append(("source-filter", f" incl IN {family} {group.address} {' '.join(group.sources)}"))
     protocol = _PROTOCOLS.get(group.media, "udp")
     return Media(group.media, group.port, protocol, group.format or "0", group.address, group.ttl or 1, attributes)
 

@@ -9,193 +9,214 @@ A source address can be forged, so every rule here asks what a forger gains:
     such a session is deleted only by the preimage of its commitment, and then for good: nobody brings it back by
     replaying it. This is our signed deletion: the commitment is inside what the Coordinator signed, so whoever has
     the preimage speaks for whoever signed, and the directory needs no user's certificate to see it
+    one with a SAP authentication header, which nobody here can check, is neither replaced nor deleted either: it ends
     of the sessions without, versions (o=) only rise, and a deletion comes from the same source with the same hash
-    others' texts have so much room, each source a part of it; what was heard only once goes first, then what belongs to
-    the source that has most
+    others' texts have so much room, each source a part of it (`room.py`)
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
+import math
 from collections import Counter
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Hashable
+from typing import TypeVar
 
 from mcsa.errors import Rejected
+from mcsa.sap.entry import FORGET_PERIODS, WITHDRAWAL, Announcer, Entry, Key, opened_commitment
 from mcsa.sap.packet import SapPacket
-from mcsa.sap.sdp import Sdp
+from mcsa.sap.room import Room
+from mcsa.sap.sdp import Sdp, canonical
+from mcsa.sap.withdrawn import Withdrawal, Withdrawn
 
 ROOM = 256 * 1024  # bytes of others' entries: with ours, a list is one envelope (mcsa.envelope.MAX_SIZE)
 ROOM_PER_SOURCE = ROOM // 4
-ENTRY_OVERHEAD = 128  # bytes around a text in a list: addresses, hash, times
-FORGET_PERIODS = 10  # RFC 2974, section 4
-WITHDRAWAL = "mcsa-withdraw"  # attribute: base64 of the SHA-256 of what deletes the session
-WITHDRAWN_KEPT = 1_000
+Name = TypeVar("Name", bound=Hashable)
 
-Key = tuple[str, ...]
-
-
-@dataclass(slots=True)
-class Entry:
-    """A session as it was heard. Times are seconds since 1970; `interval` is 0 until it was heard twice."""
-
-    packet: SapPacket
-    source: str
-    sdp: Sdp
-    first_heard_at: float
-    last_heard_at: float
-    interval: float = 0.0
-    repeated: bool = False
-
-    @property
-    def size(self) -> int:
-        """Bytes in a list, at most."""
-        return len(self.packet.payload) + ENTRY_OVERHEAD
-
-    def expires_at(self, floor: float) -> float:
-        """By its own end, or when nothing was heard for long."""
-        silent_at = self.last_heard_at + max(floor, FORGET_PERIODS * self.interval)
-        return min(silent_at, self.sdp.end) if self.sdp.end else silent_at
+__all__ = ["FORGET_PERIODS", "ROOM", "ROOM_PER_SOURCE", "Cache"]
 
 
 class Cache:
     """See the module. What `is_own` says is ours is never dropped for others' sake."""
 
-    def __init__(self, forget_after: float, is_own: Callable[[Entry], bool]) -> None:
+    def __init__(self, forget_after: float, is_own: Callable[[SapPacket, str], bool]) -> None:
         self._forget_after = forget_after
         self._is_own = is_own
         self._entries: dict[Key, Entry] = {}
-        self._withdrawn: dict[str, None] = {}  # commitments, oldest first
+        self._datagrams: dict[tuple[str, bytes], Entry] = {}
+        self._committed: dict[str, set[Key]] = {}
+        self._announced: dict[Announcer, set[Key]] = {}
+        self._by_group: Counter[str] = Counter()
+        self._room: Room[Key] = Room(ROOM, ROOM_PER_SOURCE)
+        self._expires_at = math.inf  # or later: what is heard again lives longer
+        self.withdrawn = Withdrawn()
 
-    def hear(self, packet: SapPacket, sdp: Sdp, source: str, now: float) -> None:
+    # ---- hearing
+
+    def hear_again(self, datagram: bytes, source: str, group: str, now: float) -> bool:
+        """Whether this very datagram is known: then it has been heard again, and nothing else need be looked at."""
+        entry = self._datagrams.get((source, datagram))
+        if entry is None or now >= entry.expires_at(self._forget_after):
+            return False
+        self._refresh(entry, group, now)
+        return True
+
+    def hear(self, entry: Entry, now: float) -> None:
         """An announcement. Raises `Rejected`: "expired", "withdrawn", "stale" (an older version, or another text of
         the same)."""
-        if sdp.end and sdp.end <= now:
+        sdp = entry.sdp
+        if entry.ends_at and entry.ends_at <= now:
             raise Rejected("expired", sdp.title[:40])
-        if self.is_withdrawn(sdp):
+        if entry.commitment in self.withdrawn:
             raise Rejected("withdrawn", sdp.title[:40])
-        key = _key(packet, sdp, source)
+        key = entry.key
         known = self._entries.get(key)
+        if known is not None and now >= known.expires_at(self._forget_after):
+            self._remove(key)
+            known = None
         if known is None:
-            self._keep(key, Entry(packet, source, sdp, now, now))
-        elif packet.payload != known.packet.payload:
-            if _version(sdp) <= _version(known.sdp):
-                raise Rejected("stale", sdp.title[:40])
-            del self._entries[key]
-            self._keep(key, Entry(packet, source, sdp, known.first_heard_at, now, repeated=known.repeated))
+            self._keep(key, entry)
+        elif canonical(entry.packet.payload) == canonical(known.packet.payload):
+            self._same(known, entry, now)
         else:
-            known.interval, known.last_heard_at, known.repeated = now - known.last_heard_at, now, True
+            self._modify(key, known, entry)
+
+    def _same(self, known: Entry, entry: Entry, now: float) -> None:
+        """The same text in another datagram: another hash, or other line ends."""
+        (group,) = entry.groups
+        self._refresh(known, group, now)
+
+    def _modify(self, key: Key, known: Entry, entry: Entry) -> None:
+        """RFC 2974 section 5: by the same host, and a hash that has changed where the version hasn't."""
+        older = entry.sdp.version < known.sdp.version
+        same = entry.sdp.version == known.sdp.version and entry.packet.hash == known.packet.hash
+        if older or same:
+            raise Rejected("stale", entry.sdp.title[:40])
+        entry.first_heard_at, entry.repeated = known.first_heard_at, known.repeated
+        self._remove(key)
+        self._keep(key, entry)
+
+    def _refresh(self, entry: Entry, group: str, now: float) -> None:
+        if group not in entry.groups:
+            self._by_group[group] += 1
+        entry.heard_again(group, now)
+        if not entry.own and entry.repeated:
+            self._room.heard_again(entry.key, entry.source)
+
+    # ---- deletion
 
     def delete(self, packet: SapPacket, source: str) -> None:
-        """A deletion. Raises `Rejected("deletion")`: of what is not there, or not its announcer's."""
-        opened = _opened(packet.payload)
+        """A deletion. Raises `Rejected("deletion")`: of what is not there, or not its announcer's.
+
+        Of a session with a commitment the header says nothing: a forger may have been the first to say this text, under
+        another hash.
+        """
+        opened = opened_commitment(packet.payload)
+        if opened is not None and opened in self._committed:
+            self.withdraw(opened)
+            return
         announcer = (source, packet.origin, packet.hash)
-        deleted = False
-        for key, entry in list(self._entries.items()):
-            commitment = entry.sdp.attribute(WITHDRAWAL)
-            if commitment is None:
-                meant = (entry.source, entry.packet.origin, entry.packet.hash) == announcer
-            else:  # whatever the header says: a forger may have been the first to say this text, under another hash
-                meant = commitment == opened
-            if meant:
-                deleted = True
-                self._entries.pop(key, None)
-                self._withdraw(commitment)
-        if not deleted:
+        keys = [key for key in self._announced.get(announcer, ()) if _is_plain(self._entries[key])]
+        if not keys:
             raise Rejected("deletion", source)
+        for key in keys:
+            self._remove(key)
+
+    def withdraw(self, commitment: str, own_source: str = "") -> None:
+        """Its preimage is known. Copies that others made of the session say that they are withdrawn, too. `own_source`
+        where it was announced from here."""
+        entries = [self._entries[key] for key in self._committed.get(commitment, ())]
+        if own_source:
+            self.withdrawn.add(Withdrawal(commitment, own_source, 0.0, own=True))
+        elif entries:
+            first = min(entries, key=lambda entry: (not entry.own, entry.first_heard_at))
+            lived_for = first.last_heard_at - first.first_heard_at
+            self.withdrawn.add(Withdrawal(commitment, first.source, lived_for, first.own))
+        for entry in entries:
+            self._remove(entry.key)
 
     def is_withdrawn(self, sdp: Sdp) -> bool:
         """Whether the preimage of its commitment has been heard."""
-        return sdp.attribute(WITHDRAWAL) in self._withdrawn
+        return sdp.attribute(WITHDRAWAL) in self.withdrawn
+
+    # ---- time
 
     def expire(self, now: float) -> None:
-        """What has expired is forgotten."""
-        self._entries = {
-            key: entry for key, entry in self._entries.items() if now < entry.expires_at(self._forget_after)
-        }
+        """What has expired is forgotten. A clock that was set back makes nothing live longer."""
+        for entry in list(self._entries.values()):
+            entry.first_heard_at = min(entry.first_heard_at, now)
+            entry.last_heard_at = min(entry.last_heard_at, now)
+            if now >= entry.expires_at(self._forget_after):
+                self._remove(entry.key)
+        self._expires_at = min((self.expires_at_of(entry) for entry in self._entries.values()), default=math.inf)
 
     def expires_at(self) -> float | None:
-        """When `expire` is wanted."""
-        return min((entry.expires_at(self._forget_after) for entry in self._entries.values()), default=None)
+        """When `expire` is wanted, or before."""
+        return None if self._expires_at == math.inf else self._expires_at
+
+    def expires_at_of(self, entry: Entry) -> float:
+        """When this one will be forgotten, if it isn't heard again."""
+        return entry.expires_at(self._forget_after)
+
+    # ---- looking
 
     def sessions(self, now: float) -> list[Entry]:
         """In the order of their first hearing."""
         kept = (entry for entry in self._entries.values() if now < entry.expires_at(self._forget_after))
         return sorted(kept, key=lambda entry: entry.first_heard_at)
 
-    def bits(self) -> int:
-        """Of all texts together."""
-        return 8 * sum(len(entry.packet.payload) for entry in self._entries.values())
+    def count(self, group: str) -> int:
+        """Sessions that are announced at this SAP address."""
+        return self._by_group[group]
 
-    def _withdraw(self, commitment: str | None) -> None:
-        if commitment is None:
-            return
-        self._withdrawn[commitment] = None
-        if len(self._withdrawn) > WITHDRAWN_KEPT:
-            del self._withdrawn[next(iter(self._withdrawn))]
-        # Copies that others made of it say that they are withdrawn, too.
-        self._entries = {key: entry for key, entry in self._entries.items() if not self.is_withdrawn(entry.sdp)}
+    def announcers(self, commitment: str | None, sdp: bytes) -> set[str]:
+        """The sources that say exactly this (RFC 2974 section 3: several may announce one session)."""
+        entries = [self._entries[key] for key in self._committed.get(commitment or "", ())]
+        return {entry.source for entry in entries if entry.packet.payload == sdp}
 
-    # ---- room
+    def using(self, addresses: Collection[str], now: float) -> list[Entry]:
+        """Sessions that have one of these multicast addresses, oldest first."""
+        return [entry for entry in self.sessions(now) if not entry.addresses.isdisjoint(addresses)]
 
-    def _keep(self, key: Key, new: Entry) -> None:
-        wanted = 0 if self._is_own(new) else new.size  # what was ours and is not any more counts as others', too
-        others = {key: entry for key, entry in self._entries.items() if not self._is_own(entry)}
-        if wanted:
-            same = {key: entry for key, entry in others.items() if entry.source == new.source}
-            self._drop(same, wanted, ROOM_PER_SOURCE)
-        self._drop({key: entry for key, entry in others.items() if key in self._entries}, wanted, ROOM)
-        self._entries[key] = new
+    # ---- inside
 
-    def _drop(self, candidates: dict[Key, Entry], wanted: int, room: int) -> None:
-        taken = wanted + _taken(candidates.values())
-        while taken > room:
-            key = _least_useful(candidates)
-            taken -= candidates.pop(key).size
-            del self._entries[key]
+    def refile(self, sdp: bytes) -> None:
+        """It has become ours, or is ours no longer: then it takes others' room."""
+        for key, entry in list(self._entries.items()):
+            if key in self._entries and canonical(entry.packet.payload) == canonical(sdp):
+                self._remove(key)
+                self._keep(key, entry)
 
+    def _keep(self, key: Key, entry: Entry) -> None:
+        entry.own = self._is_own(entry.packet, entry.source)
+        if not entry.own:
+            for gone in self._room.put(key, entry.source, entry.size, repeated=entry.repeated):
+                self._remove(gone)
+        self._entries[key] = entry
+        self._datagrams[entry.source, entry.datagram] = entry
+        self._announced.setdefault(entry.announcer, set()).add(key)
+        if entry.commitment is not None:
+            self._committed.setdefault(entry.commitment, set()).add(key)
+        self._by_group.update(entry.groups)
+        self._expires_at = min(self._expires_at, self.expires_at_of(entry))
 
-def _taken(entries: Iterable[Entry]) -> int:
-    return sum(entry.size for entry in entries)
-
-
-def _least_useful(candidates: dict[Key, Entry]) -> Key:
-    """Of what was heard once, of the source that has most of it, the oldest. A flood is said once; what lives is
-    repeated."""
-    once = {key: entry for key, entry in candidates.items() if not entry.repeated} or candidates
-    share: Counter[str] = Counter()
-    for entry in once.values():
-        share[entry.source] += entry.size
-    greediest = share.most_common(1)[0][0]
-    return min(
-        (key for key, entry in once.items() if entry.source == greediest), key=lambda key: once[key].last_heard_at
-    )
-
-
-def _key(packet: SapPacket, sdp: Sdp, source: str) -> Key:
-    """The session: o= without its version names it (RFC 8866, section 5.2), the source says who says so."""
-    parts = sdp.origin.split()
-    which = ""
-    if sdp.attribute(WITHDRAWAL) is not None:
-        which = hashlib.sha256(packet.payload).hexdigest()
-    elif parts[1:3] == ["0", "0"]:  # ffmpeg's, whatever the session: only its hash tells them apart
-        which = str(packet.hash)
-    return (source, packet.origin, *parts[:2], *parts[3:], which)
+    def _remove(self, key: Key) -> None:
+        entry = self._entries.pop(key)
+        self._room.remove(key, entry.source)
+        self._datagrams.pop((entry.source, entry.datagram), None)
+        _discard(self._announced, entry.announcer, key)
+        if entry.commitment is not None:
+            _discard(self._committed, entry.commitment, key)
+        self._by_group.subtract(entry.groups)
+        for group in entry.groups:
+            if not self._by_group[group]:
+                del self._by_group[group]
 
 
-def _version(sdp: Sdp) -> int:
-    try:
-        return int(sdp.origin.split()[2])
-    except (IndexError, ValueError):
-        return 0
+def _is_plain(entry: Entry) -> bool:
+    return entry.commitment is None and not entry.packet.authenticated
 
 
-def _opened(payload: bytes) -> str | None:
-    """The commitment whose preimage a deletion has."""
-    _, _, rest = payload.partition(f"a={WITHDRAWAL}:".encode())
-    try:
-        secret = bytes.fromhex(rest.split()[0].decode())
-    except (ValueError, IndexError):
-        return None
-    return base64.b64encode(hashlib.sha256(secret).digest()).decode()
+def _discard(index: dict[Name, set[Key]], name: Name, key: Key) -> None:
+    index[name].discard(key)
+    if not index[name]:
+        del index[name]

@@ -1,130 +1,211 @@
 """A session directory: announces, hears, forgets. Sans-I/O (RFC 2974).
 
 What is listed came out of the socket, our own announcements too. Everything in it is a hint: whose a session is, the
-MSM finds out. What is believed, and that nobody on the network can fill, empty or overwrite the list: `cache.py`.
+MSM finds out. What is believed, and that nobody on the network can fill, empty or overwrite the list: `cache.py`. When
+an announcement is repeated: `schedule.py`. Where: `scopes.py`.
 """
 
 from __future__ import annotations
 
-import hashlib
-import math
 from dataclasses import dataclass
+from functools import partial
 
 from mcsa.errors import Rejected
 from mcsa.keys import Random
-from mcsa.sap.cache import FORGET_PERIODS, WITHDRAWAL, Cache, Entry
-from mcsa.sap.packet import SapPacket, address_for, parse_packet
-from mcsa.sap.sdp import parse_sdp
+from mcsa.sap.announced import Announced, Deletion, Send, deletions_of, spread
+from mcsa.sap.cache import Cache
+from mcsa.sap.entry import OURS, Entry, commitment_of
+from mcsa.sap.packet import SapPacket, parse_packet
+from mcsa.sap.schedule import Pace, Timer
+from mcsa.sap.scopes import Scopes
+from mcsa.sap.sdp import Sdp, parse_sdp
 
-BITS_PER_SECOND = 4_000  # all announcements of a scope together, RFC 2974 section 3.1
-INTERVAL = 300.0  # seconds at least between announcements of one session, by the same
-FORGET_AFTER = 3_600.0  # seconds at least after the last announcement, RFC 2974 section 4
-DELETIONS = 3  # times that a deletion is said: it is not repaired
-
-
-@dataclass(slots=True)
-class _Own:
-    packet: SapPacket
-    address: str
-    ends_at: float
-    at: float
+LEASE = 3_600.0  # seconds after which an announcement that its host hasn't asked for again is over
 
 
 @dataclass(frozen=True, slots=True)
-class Send:
-    """A SAP packet for one of the SAP addresses."""
+class Place:
+    """Where a directory is: its own addresses, IPv6 only where it has one, the scopes it is within, and whether it says
+    everything at 224.0.0.56 too, with bare line feeds, as what listens there wants it (PulseAudio)."""
 
     address: str
-    payload: bytes
+    address6: str = ""
+    scopes: Scopes = Scopes()  # noqa: RUF009 - never changed
+    link: bool = False
 
 
 class Directory:
-    """See the module. `origin` is the own address; `interval` and `forget_after` are the RFC's floors, or shorter
-    ones of a network that is ours."""
+    """See the module."""
 
-    def __init__(
-        self, origin: str, random: Random, interval: float = INTERVAL, forget_after: float = FORGET_AFTER
-    ) -> None:
-        self._origin = origin
+    def __init__(self, place: Place, random: Random, pace: Pace = Pace(), lease: float = LEASE) -> None:  # noqa: B008
+        self.place = place
         self._random = random
-        self._interval = interval
-        self._forget_after = forget_after
-        self._own: dict[bytes, _Own] = {}
-        self._cache = Cache(forget_after, self._is_own)
+        self._pace = pace
+        self._lease = lease
+        self._own: dict[bytes, Announced] = {}
+        self._said: set[SapPacket] = set()
+        self._deletions: list[Deletion] = []
+        self.cache = Cache(pace.forget_after, self._is_own)
 
     # ---- announcing
 
-    def announce(self, sdp: bytes, now: float) -> tuple[int, list[Send]]:
-        """Announces a description from now on to its end; its hash. `Rejected` as `parse_sdp`, "expired",
-        "withdrawn"."""
+    def announce(self, sdp: bytes, now: float, host: str = "") -> tuple[int, list[Send]]:
+        """Announces a description from now on to its end; its hash. Asked for again it only goes on.
+
+        Raises `Rejected` as `parse_sdp`, "expired", "withdrawn", "stale" (not newer than another text of the session
+        that is announced), "scope" (IPv6, without an address of it).
+        """
+        known = self._own.get(sdp)
+        if known is not None:
+            known.asked_at = now
+            return known.packet.hash, []
         parsed = parse_sdp(sdp)
         if parsed.end and parsed.end <= now:
             raise Rejected("expired", parsed.title[:40])
-        if self._cache.is_withdrawn(parsed):
+        if self.cache.is_withdrawn(parsed):
             raise Rejected("withdrawn", parsed.title[:40])
-        known = self._own.get(sdp)
-        if known is not None:
-            return known.packet.hash, []
-        packet = SapPacket(self._origin, self._free_hash(sdp), sdp)
-        own = self._own[sdp] = _Own(packet, address_for(parsed.media[0].address), parsed.end or math.inf, now)
-        return packet.hash, self._say(own, now)
+        earlier = self._earlier(parsed, host)
+        own = self._own[sdp] = self._made(sdp, parsed, host, now)
+        self._said.update(packet for packet, _ in own.says)
+        self.cache.refile(sdp)
+        sends = [] if earlier is None else self._stop(earlier, b"", now)
+        return own.packet.hash, [*sends, *self._say(own, now)]
 
-    def withdraw(self, sdp: bytes, secret: bytes) -> list[Send]:
-        """Stops announcing, and says so, with the preimage that makes others believe it."""
-        own = self._own.pop(sdp, None)
+    def _earlier(self, parsed: Sdp, host: str) -> Announced | None:
+        """Another text of the same session by the same host, which the new one takes the place of (RFC 2974 section 5:
+        a modified session is simply announced)."""
+        for own in self._own.values():
+            if own.parsed.session == parsed.session and own.host == host:
+                if parsed.version <= own.parsed.version:
+                    raise Rejected("stale", parsed.title[:40])
+                return own
+        return None
+
+    def _made(self, sdp: bytes, parsed: Sdp, host: str, now: float) -> Announced:
+        address = parsed.media[0].address
+        is_ipv6 = ":" in address
+        if is_ipv6 and not self.place.address6:
+            raise Rejected("scope", "the directory has no IPv6 address: set `address6`")
+        origin = self.place.address6 if is_ipv6 else self.place.address
+        taken = {packet.hash for packet in self._said}
+        says = spread(sdp, origin, self.place.scopes.of(address).address, taken, link=self.place.link and not is_ipv6)
+        return Announced(sdp, parsed, host, says, Timer(now, 0.0, now), announced_at=now, asked_at=now)
+
+    def withdraw(self, sdp: bytes, secret: bytes, now: float) -> list[Send]:
+        """Stops announcing, and says so a few times, with the preimage that makes others believe it.
+
+        What is not announced (any more) is withdrawn all the same, where the secret is its own. Without a secret it is
+        only announced no longer. Raises `Rejected("secret")` where it is another's.
+        """
+        own = self._own.get(sdp)
         if own is None:
-            return []
-        payload = f"o={parse_sdp(sdp).origin}\r\na={WITHDRAWAL}:{secret.hex()}\r\n".encode()
-        deletion = SapPacket(self._origin, own.packet.hash, payload, deletion=True)
-        return [Send(own.address, deletion.encode())] * DELETIONS
+            own = self._made(sdp, parse_sdp(sdp), "", now)
+            if not secret or own.commitment is None:
+                return []
+        if secret and own.commitment is not None:
+            if commitment_of(secret) != own.commitment:
+                raise Rejected("secret", "not the preimage of its commitment")
+            sends = self._stop(own, secret, now)
+            self.cache.withdraw(own.commitment, own_source=self._source(own))
+            return sends
+        return self._stop(own, b"", now)
 
-    def announces(self, sdp: bytes) -> bool:
-        """Whether this is announced still."""
-        return sdp in self._own
+    def _stop(self, own: Announced, secret: bytes, now: float) -> list[Send]:
+        self._forget(own)
+        first, rest = deletions_of(own, secret, now)
+        self._deletions += rest
+        return first
+
+    def _forget(self, own: Announced) -> None:
+        self._own.pop(own.sdp, None)
+        self._said.difference_update(packet for packet, _ in own.says)
+        self.cache.refile(own.sdp)
+
+    def announced(self) -> list[Announced]:
+        """What is announced now, in the order of asking."""
+        return list(self._own.values())
+
+    def find_announced(self, sdp: bytes) -> Announced | None:
+        """What is announced under this text."""
+        return self._own.get(sdp)
+
+    def go_on(self, sdp: bytes, host: str, announced_at: float, asked_at: float, now: float) -> None:
+        """After a restart, with what an earlier process announced. Raises `Rejected` as `announce`.
+
+        It is not said at once: all would be said together, and it was said a while ago.
+        """
+        _, _ = self.announce(sdp, now, host)
+        own = self._own[sdp]
+        own.announced_at, own.asked_at = min(announced_at, now), min(asked_at, now)
+
+    # ---- time
 
     def due(self, now: float) -> list[Send]:
-        """Announcements whose time has come; what has ended or expired is forgotten."""
-        self._cache.expire(now)
-        self._own = {sdp: own for sdp, own in self._own.items() if now < own.ends_at}
-        return [send for own in self._own.values() if now >= own.at for send in self._say(own, now)]
+        """Announcements whose time has come, and deletions to be said again; what has ended is forgotten."""
+        self.cache.expire(now)
+        for own in list(self._own.values()):
+            if own.has_ended(now, self._lease):
+                self._forget(own)
+        sends = [
+            send
+            for own in self._own.values()
+            if own.timer.is_due(partial(self._interval, own), now)
+            for send in self._say(own, now)
+        ]
+        said = [deletion for deletion in self._deletions if now >= deletion.at or deletion.at > now + self._lease]
+        self._deletions = [deletion for deletion in self._deletions if deletion not in said]
+        return sends + [deletion.send for deletion in said]
 
     def wake_at(self) -> float | None:
         """When `due` is wanted."""
-        times = [min(own.at, own.ends_at) for own in self._own.values()]
-        expires_at = self._cache.expires_at()
+        times = [min(own.timer.at, own.ends_at, own.asked_at + self._lease) for own in self._own.values()]
+        times += [deletion.at for deletion in self._deletions]
+        expires_at = self.cache.expires_at()
         return min(times if expires_at is None else [*times, expires_at], default=None)
 
-    def _say(self, own: _Own, now: float) -> list[Send]:
-        """The interval grows with the number of announcements, and is off by up to a third (RFC 2974 section 3.1)."""
-        # A flood makes it longer too, but never so long that listeners like us would forget ours.
-        longest = self._forget_after / FORGET_PERIODS
-        interval = max(self._interval, min(self._cache.bits() / BITS_PER_SECOND, longest))
-        own.at = now + interval * (2 / 3 + 2 / 3 * int.from_bytes(self._random(2), "big") / 65_536)
-        return [Send(own.address, own.packet.encode())]
+    def _say(self, own: Announced, now: float) -> list[Send]:
+        own.timer = Timer(now, int.from_bytes(self._random(2), "big") / 65_536, now)
+        own.timer.reckon(self._interval(own))
+        return [Send(address, packet.encode()) for packet, address in own.says]
 
-    def _free_hash(self, sdp: bytes) -> int:
-        """Never 0, changes with the text, and no two sessions of ours share one (RFC 2974 section 6)."""
-        taken = {own.packet.hash for own in self._own.values()} | {0}
-        value = int.from_bytes(hashlib.sha256(sdp).digest()[:2], "big")
-        while value in taken:
-            value = (value + 1) % 65_536
-        return value
+    def _interval(self, own: Announced) -> float:
+        """By what is announced in its scope, ours at least, and by how many others say the same."""
+        _, address = own.says[0]
+        ours = sum(each.says[0][1] == address for each in self._own.values())
+        others = self.cache.announcers(own.commitment, own.sdp) - {self._source(own)}
+        return self._pace.interval(max(ours, self.cache.count(address)), own.size, 1 + len(others))
 
     # ---- hearing
 
-    def arrived(self, raw: bytes, source: str, now: float) -> None:
-        """A datagram. Raises `Rejected` as `parse_packet`, `parse_sdp`, `Cache.hear` and `Cache.delete`."""
+    def arrived(self, raw: bytes, source: str, group: str, now: float) -> None:
+        """A datagram, to the SAP address `group`. Raises `Rejected` as `parse_packet`, `parse_sdp`, `Cache.hear` and
+        `Cache.delete`."""
+        if self.cache.hear_again(raw, source, group, now):
+            return
         packet = parse_packet(raw)
         if packet.deletion:
-            self._cache.delete(packet, source)
-        else:
-            self._cache.hear(packet, parse_sdp(packet.payload), source, now)
+            self.cache.delete(packet, source)
+            return
+        entry = Entry(packet, source, parse_sdp(packet.payload), raw, now, now, groups={group})
+        self.cache.hear(entry, now)
 
     def sessions(self, now: float) -> list[Entry]:
         """In the order of their first hearing."""
-        return self._cache.sessions(now)
+        return self.cache.sessions(now)
 
-    def _is_own(self, entry: Entry) -> bool:
+    def clashes(self, sdp: bytes, now: float) -> list[Entry]:
+        """Other sessions, as far as they were heard, that use an address of this one's."""
+        parsed = parse_sdp(sdp)
+        ours = parsed.attribute(OURS)
+        return [
+            entry
+            for entry in self.cache.using(parsed.addresses(), now)
+            if entry.sdp.session != parsed.session and (ours is None or entry.sdp.attribute(OURS) != ours)
+        ]
+
+    def _source(self, own: Announced) -> str:
+        return own.packet.origin
+
+    def _is_own(self, packet: SapPacket, source: str) -> bool:
         """One entry for each of ours: as it was sent from here."""
-        own = self._own.get(entry.packet.payload)
-        return own is not None and entry.source == self._origin and entry.packet == own.packet
+        return source == packet.origin and packet in self._said

@@ -7,15 +7,26 @@ order are passed over; what makes a description useless (no version, no origin, 
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mcsa.errors import Rejected
+from mcsa.sap.times import (
+    PERIODS_AT_ONCE,
+    Adjustment,
+    Period,
+    format_adjustments,
+    format_period,
+    parse_adjustments,
+    parse_period,
+    parse_repeat,
+    span,
+)
 
 LARGEST = 1_000  # bytes out; RFC 2974, section 6: an announcement should be smaller than 1 kByte
 LARGEST_HEARD = 2_048  # bytes in; others announce longer ones (PipeWire takes 2,047)
-NTP_EPOCH = 2_208_988_800  # seconds from 1900 to 1970, RFC 8866, section 5.9
 MEDIA_AT_ONCE = 16
-LATEST = 1 << 40  # seconds since 1900 that we take for a time
+OFFSETS_AT_ONCE = 32  # of all r= lines together
+ADDRESSES_AT_ONCE = 64  # of one c= line that counts them ("239.1.1.1/8/3")
 LARGEST_TTL = 255  # RFC 791, section 3.1
 
 Attributes = list[tuple[str, str]]
@@ -23,7 +34,8 @@ Attributes = list[tuple[str, str]]
 
 @dataclass(slots=True)
 class Media:
-    """An m= line and what belongs to it. `address` and `ttl` are empty where the session's c= line holds."""
+    """An m= line and what belongs to it. `address` and `ttl` are empty where the session's c= line holds; `addresses`
+    says how many there are from that one on (layered encodings, RFC 8866 section 5.7)."""
 
     kind: str
     port: int
@@ -32,6 +44,7 @@ class Media:
     address: str = ""
     ttl: int = 0
     attributes: Attributes = field(default_factory=list)
+    addresses: int = 1
 
     def attribute(self, name: str) -> str | None:
         """The first of that name."""
@@ -40,14 +53,46 @@ class Media:
 
 @dataclass(slots=True)
 class Sdp:
-    """One description. Times are seconds since 1970, 0 where none; `origin` is the o= line without "o="."""
+    """One description; `origin` is the o= line without "o="."""
 
     origin: str
     title: str
-    start: int = 0
-    end: int = 0
+    periods: list[Period] = field(default_factory=list)
     attributes: Attributes = field(default_factory=list)
     media: list[Media] = field(default_factory=list)
+    adjustments: list[Adjustment] = field(default_factory=list)
+
+    @property
+    def start(self) -> int:
+        """Seconds since 1970 at which it first takes place; 0 where it says none."""
+        return span(self.periods)[0]
+
+    @property
+    def end(self) -> int:
+        """Seconds since 1970 after which it never takes place again; 0 where none is known."""
+        return span(self.periods)[1]
+
+    @property
+    def session(self) -> tuple[str, ...]:
+        """What names the session: o= without its version (RFC 8866, section 5.2)."""
+        parts = self.origin.split()
+        return (*parts[:2], *parts[3:])
+
+    @property
+    def version(self) -> int:
+        """Of the description, by its o= line; 0 where that says none."""
+        parts = self.origin.split()
+        return int(parts[2]) if len(parts) > 2 and parts[2].isascii() and parts[2].isdecimal() else 0
+
+    def addresses(self) -> set[str]:
+        """All multicast addresses of its media."""
+        found = set()
+        for media in self.media:
+            first = ipaddress.ip_address(media.address)
+            if first.is_multicast:
+                last = min(int(first) + media.addresses, 1 << first.max_prefixlen)  # there are no more than that
+                found |= {str(first + step) for step in range(last - int(first))}
+        return found
 
     def attribute(self, name: str) -> str | None:
         """The first of that name at session level."""
@@ -56,15 +101,25 @@ class Sdp:
 
 def format_sdp(sdp: Sdp) -> bytes:
     """As RFC 8866, section 9 wants it."""
-    lines = ["v=0", f"o={sdp.origin}", f"s={sdp.title or ' '}", f"t={_to_ntp(sdp.start)} {_to_ntp(sdp.end)}"]
+    lines = ["v=0", f"o={sdp.origin}", f"s={sdp.title or ' '}"]
+    for period in sdp.periods or [Period()]:
+        lines += format_period(period)
+    lines += format_adjustments(sdp.adjustments)
     lines += [_attribute_line(*attribute) for attribute in sdp.attributes]
     for media in sdp.media:
         version = "IP6" if ":" in media.address else "IP4"
         suffix = "" if version == "IP6" else f"/{media.ttl}"
+        if media.addresses > 1:
+            suffix += f"/{media.addresses}"
         lines.append(f"m={media.kind} {media.port} {media.protocol} {media.formats}")
         lines.append(f"c=IN {version} {media.address}{suffix}")
         lines += [_attribute_line(*attribute) for attribute in media.attributes]
     return "".join(f"{line}\r\n" for line in lines).encode()
+
+
+def canonical(text: bytes) -> bytes:
+    """With CRLF at the ends of all lines: what is signed, and compared. Some announce with bare line feeds only."""
+    return text.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
 
 
 def parse_sdp(raw: bytes) -> Sdp:
@@ -89,7 +144,7 @@ class _Reader:
     def __init__(self) -> None:
         self._sdp = Sdp("", "")
         self._seen: set[str] = set()
-        self._address, self._ttl = "", 0
+        self._connection = ("", 0, 1)
 
     def take(self, kind: str, value: str) -> None:
         self._seen.add(kind)
@@ -99,32 +154,29 @@ class _Reader:
                 self._sdp.origin = value
             case "s":
                 self._sdp.title = value.strip()
-            case "t" if "t" not in self._times_taken():
-                self._sdp.start, self._sdp.end = self._times(value)
+            case "t" if media is None:
+                self._sdp.periods.append(parse_period(value))
+            case "r" if media is None:
+                self._repeat(value)
+            case "z" if media is None:
+                self._sdp.adjustments = parse_adjustments(value)
             case "m":
                 self._media(value)
             case "c":
-                address, ttl = _connection(value)
                 if media is None:
-                    self._address, self._ttl = address, ttl
+                    self._connection = _connection(value)
                 else:
-                    media.address, media.ttl = address, ttl
+                    media.address, media.ttl, media.addresses = _connection(value)
             case "a":
                 name, _, text = value.partition(":")
                 (self._sdp if media is None else media).attributes.append((name, text))
 
-    def _times_taken(self) -> str:
-        return "t" if self._sdp.start or self._sdp.end else ""
-
-    @staticmethod
-    def _times(value: str) -> tuple[int, int]:
-        try:
-            start, end = (int(part) for part in value.split())
-        except ValueError:
-            raise Rejected("sdp", f"t={value[:40]}") from None
-        if not 0 <= start < LATEST or not 0 <= end < LATEST:
-            raise Rejected("sdp", f"t={value[:40]}")
-        return _from_ntp(start), _from_ntp(end)
+    def _repeat(self, value: str) -> None:
+        """It belongs to the t= line before it."""
+        if not self._sdp.periods:
+            raise Rejected("sdp", f"r={value[:40]}")
+        period = self._sdp.periods[-1]
+        self._sdp.periods[-1] = replace(period, repeats=(*period.repeats, parse_repeat(value)))
 
     def _media(self, value: str) -> None:
         parts = value.split(" ", 3)
@@ -140,34 +192,33 @@ class _Reader:
         for kind, line in (("o", "o="), ("s", "s="), ("m", "m=")):
             if kind not in self._seen:
                 raise Rejected("missing-line", line)
+        repeats = [repeat for period in self._sdp.periods for repeat in period.repeats]
+        offsets = sum(len(repeat.offsets) for repeat in repeats)
+        if len(self._sdp.periods) > PERIODS_AT_ONCE or offsets > OFFSETS_AT_ONCE:
+            raise Rejected("sdp", "more times than anybody can keep")
         for media in self._sdp.media:
             if not media.address:
-                media.address, media.ttl = self._address, self._ttl
+                media.address, media.ttl, media.addresses = self._connection
             if not media.address:
                 raise Rejected("missing-line", "c=")
         return self._sdp
 
 
-def _connection(value: str) -> tuple[str, int]:
+def _connection(value: str) -> tuple[str, int, int]:
+    """Address, TTL (IPv4 only) and how many addresses; hostnames are none."""
     parts = value.split()
     try:
         address, *rest = parts[2].split("/")
-        ipaddress.ip_address(address)
-        ttl = int(rest[0]) if rest and ":" not in address else 0
+        version = ipaddress.ip_address(address).version
+        ttl = int(rest[0]) if rest and version == 4 else 0
+        counted = rest[1:] if version == 4 else rest
+        addresses = int(counted[0]) if counted else 1
     except (IndexError, ValueError):
         raise Rejected("sdp", f"c={value[:40]}") from None
-    if not 0 <= ttl <= LARGEST_TTL:
+    if not 0 <= ttl <= LARGEST_TTL or not 1 <= addresses <= ADDRESSES_AT_ONCE:
         raise Rejected("sdp", f"c={value[:40]}")
-    return address, ttl
+    return address, ttl, addresses
 
 
 def _attribute_line(name: str, value: str) -> str:
     return f"a={name}:{value}" if value else f"a={name}"
-
-
-def _to_ntp(seconds: int) -> int:
-    return seconds + NTP_EPOCH if seconds else 0
-
-
-def _from_ntp(seconds: int) -> int:
-    return seconds - NTP_EPOCH if seconds > NTP_EPOCH else 0

@@ -31,6 +31,7 @@ from mcsa.v1.types_pb2 import (
     AccessControl,
     GroupDescription,
     GroupPolicy,
+    RepeatTimes,
 )
 
 KEY_WITHIN = 30.0  # seconds to wait for a conference key before giving up
@@ -254,10 +255,16 @@ class Connection:
         open_to_all: bool = False,
         ckgds: Sequence[str] = (),
         policy: GroupPolicy | None = None,
+        start: int = 0,
+        end: int = 0,
+        repeats: Sequence[RepeatTimes] = (),
     ) -> Conference:
         """Convenes a conference; its Coordinator is this user. The call goes out when all `expected` users (all that
         are acceptable, unless told) have joined, or after `wait` seconds, or with `Conference.call`. The
-        `acceptable_senders` may send to its media groups without joining; `open_to_all`, everybody may."""
+        `acceptable_senders` may send to its media groups without joining; `open_to_all`, everybody may.
+
+        `start` (0: now), `end` (0: none is known), in seconds since 1970, and `repeats` are announced: people read
+        them, and the announcement ends with `end`; the conference itself is held when it is called."""
         asked = wire.ConveneRequest(
             user=self._key,
             title=title,
@@ -268,6 +275,9 @@ class Connection:
             wait_ms=round(wait * 1000),
             expected_users=acceptable_users if expected is None else expected,
             policy=policy,
+            start_s=start,
+            end_s=end,
+            repeats=repeats,
         )
         response = await self.client.ask("convene", asked)
         return await self.attach(response.conference_id)

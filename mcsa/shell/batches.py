@@ -13,6 +13,8 @@ from __future__ import annotations
 import errno
 import socket
 import struct
+from collections import deque
+from itertools import repeat
 from typing import NamedTuple
 
 from mcsa.esp.slab import SLAB_SIZE, Slab
@@ -49,8 +51,15 @@ class BatchSender:
         if len(packets) <= segment_size:
             self._send_one(packets, control)
         elif not self.offloaded or not self._send_offloaded(packets, segment_size, control):
-            for start in range(0, len(packets), segment_size):
-                self._send_one(packets[start : start + segment_size], control)
+            self._send_each(packets, segment_size, control)
+
+    def _send_each(self, packets: memoryview, segment_size: int, control: Ancillary) -> None:
+        each = [packets[start : start + segment_size] for start in range(0, len(packets), segment_size)]
+        if control or self._ancillary:
+            for packet in each:
+                self._send_one(packet, control)
+        else:
+            deque(map(self._door.sendto, each, repeat(self._destination)), maxlen=0)
 
     def _send_one(self, packet: memoryview, control: Ancillary) -> None:
         if control or self._ancillary:

@@ -27,6 +27,7 @@ class CreateRequest(_message.Message):
 
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     ACCESS_FIELD_NUMBER: _builtins.int
+    ADDRESSES_IN_USE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def description(self) -> _types_pb2.SignedStatement:
         """A ConferenceDescription signed by the Coordinator, label "mcsa conference v1"."""
@@ -35,15 +36,20 @@ class CreateRequest(_message.Message):
     def access(self) -> _types_pb2.AccessControl:
         """Who may join."""
 
+    @_builtins.property
+    def addresses_in_use(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Multicast addresses that the host's directory has heard others use: a hint, for which others are preferred."""
+
     def __init__(
         self,
         *,
         description: _types_pb2.SignedStatement | None = ...,
         access: _types_pb2.AccessControl | None = ...,
+        addresses_in_use: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["access", b"access", "description", b"description"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["access", b"access", "description", b"description"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access", b"access", "addresses_in_use", b"addresses_in_use", "description", b"description"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -144,6 +144,9 @@ class ConveneRequest(_message.Message):
     EXPECTED_USERS_FIELD_NUMBER: _builtins.int
     AUTHORIZER_FIELD_NUMBER: _builtins.int
     POLICY_FIELD_NUMBER: _builtins.int
+    START_S_FIELD_NUMBER: _builtins.int
+    END_S_FIELD_NUMBER: _builtins.int
+    REPEATS_FIELD_NUMBER: _builtins.int
     title: _builtins.str
     """For people."""
     policy_class: _types_pb2.PolicyClass.ValueType
@@ -152,6 +155,10 @@ class ConveneRequest(_message.Message):
     """Time to let others join before the conference-call."""
     authorizer: _builtins.str
     """SPIFFE ID of the Authorizer; empty for the host's own."""
+    start_s: _builtins.int
+    """Seconds since 1970 at which the conference begins, as announced; 0 for now."""
+    end_s: _builtins.int
+    """Seconds since 1970 at which it ends, as announced; 0 where none is known."""
     @_builtins.property
     def user(self) -> Global___UserKey:
         """The Coordinator."""
@@ -176,6 +183,10 @@ class ConveneRequest(_message.Message):
     def policy(self) -> _types_pb2.GroupPolicy:
         """Policy of all groups."""
 
+    @_builtins.property
+    def repeats(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.RepeatTimes]:
+        """When it takes place between the two, as announced, where that isn't all the time."""
+
     def __init__(
         self,
         *,
@@ -189,10 +200,13 @@ class ConveneRequest(_message.Message):
         expected_users: _abc.Iterable[_builtins.str] | None = ...,
         authorizer: _builtins.str = ...,
         policy: _types_pb2.GroupPolicy | None = ...,
+        start_s: _builtins.int = ...,
+        end_s: _builtins.int = ...,
+        repeats: _abc.Iterable[_types_pb2.RepeatTimes] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["access", b"access", "policy", b"policy", "user", b"user"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["access", b"access", "authorizer", b"authorizer", "ckgds", b"ckgds", "expected_users", b"expected_users", "groups", b"groups", "policy", b"policy", "policy_class", b"policy_class", "title", b"title", "user", b"user", "wait_ms", b"wait_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access", b"access", "authorizer", b"authorizer", "ckgds", b"ckgds", "end_s", b"end_s", "expected_users", b"expected_users", "groups", b"groups", "policy", b"policy", "policy_class", b"policy_class", "repeats", b"repeats", "start_s", b"start_s", "title", b"title", "user", b"user", "wait_ms", b"wait_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

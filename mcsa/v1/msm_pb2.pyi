@@ -54,6 +54,11 @@ class Session(_message.Message):
     END_S_FIELD_NUMBER: _builtins.int
     VERIFIED_FIELD_NUMBER: _builtins.int
     REMARK_FIELD_NUMBER: _builtins.int
+    NEXT_START_S_FIELD_NUMBER: _builtins.int
+    NEXT_END_S_FIELD_NUMBER: _builtins.int
+    REPEATS_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    CLASHES_FIELD_NUMBER: _builtins.int
     title: _builtins.str
     """Title (SDP s=)."""
     conference_id: _builtins.bytes
@@ -74,6 +79,12 @@ class Session(_message.Message):
     """
     remark: _builtins.str
     """Why it is not verified; empty where it is."""
+    next_start_s: _builtins.int
+    """Seconds since 1970 at which it takes place now, or next; 0 where it says nothing of times."""
+    next_end_s: _builtins.int
+    """Seconds since 1970 at which that ends; 0 where none is known."""
+    version: _builtins.int
+    """Number of the description (o=): of two that the Coordinator signed the higher one holds."""
     @_builtins.property
     def announcement(self) -> _types_pb2.SessionAnnouncement:
         """As heard."""
@@ -85,6 +96,14 @@ class Session(_message.Message):
     @_builtins.property
     def ckgds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """CKGDS offered."""
+
+    @_builtins.property
+    def repeats(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.RepeatTimes]:
+        """When it takes place between start and end, where that isn't all the time."""
+
+    @_builtins.property
+    def clashes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Of a verified session: others that use an address of its, for people; not all, where they are many."""
 
     def __init__(
         self,
@@ -101,10 +120,15 @@ class Session(_message.Message):
         end_s: _builtins.int = ...,
         verified: _builtins.bool = ...,
         remark: _builtins.str = ...,
+        next_start_s: _builtins.int = ...,
+        next_end_s: _builtins.int = ...,
+        repeats: _abc.Iterable[_types_pb2.RepeatTimes] | None = ...,
+        version: _builtins.int = ...,
+        clashes: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["announcement", b"announcement"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["announcement", b"announcement", "authorizer", b"authorizer", "ckgds", b"ckgds", "conference_id", b"conference_id", "coordinator", b"coordinator", "end_s", b"end_s", "groups", b"groups", "policy_class", b"policy_class", "remark", b"remark", "start_s", b"start_s", "title", b"title", "verified", b"verified"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["announcement", b"announcement", "authorizer", b"authorizer", "ckgds", b"ckgds", "clashes", b"clashes", "conference_id", b"conference_id", "coordinator", b"coordinator", "end_s", b"end_s", "groups", b"groups", "next_end_s", b"next_end_s", "next_start_s", b"next_start_s", "policy_class", b"policy_class", "remark", b"remark", "repeats", b"repeats", "start_s", b"start_s", "title", b"title", "verified", b"verified", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

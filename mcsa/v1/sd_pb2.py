@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from mcsa.v1 import types_pb2 as mcsa_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x10mcsa/v1/sd.proto\x12\x07mcsa.v1\x1a\x13mcsa/v1/types.proto\"\x1e\n\x0f\x41nnounceRequest\x12\x0b\n\x03sdp\x18\x01 \x01(\x0c\" \n\x10\x41nnounceResponse\x12\x0c\n\x04hash\x18\x01 \x01(\r\".\n\x0fWithdrawRequest\x12\x0b\n\x03sdp\x18\x01 \x01(\x0c\x12\x0e\n\x06secret\x18\x02 \x01(\x0c\"\x12\n\x10WithdrawResponse\"\r\n\x0bListRequest\">\n\x0cListResponse\x12.\n\x08sessions\x18\x01 \x03(\x0b\x32\x1c.mcsa.v1.SessionAnnouncement2\xd0\x01\n\x17SessionDirectoryService\x12?\n\x08\x41nnounce\x12\x18.mcsa.v1.AnnounceRequest\x1a\x19.mcsa.v1.AnnounceResponse\x12?\n\x08Withdraw\x12\x18.mcsa.v1.WithdrawRequest\x1a\x19.mcsa.v1.WithdrawResponse\x12\x33\n\x04List\x12\x14.mcsa.v1.ListRequest\x1a\x15.mcsa.v1.ListResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x10mcsa/v1/sd.proto\x12\x07mcsa.v1\x1a\x13mcsa/v1/types.proto\"\x1e\n\x0f\x41nnounceRequest\x12\x0b\n\x03sdp\x18\x01 \x01(\x0c\"e\n\x10\x41nnounceResponse\x12\x0c\n\x04hash\x18\x01 \x01(\r\x12-\n\x07\x63lashes\x18\x02 \x03(\x0b\x32\x1c.mcsa.v1.SessionAnnouncement\x12\x14\n\x0c\x61nnounced_ms\x18\x03 \x01(\x04\".\n\x0fWithdrawRequest\x12\x0b\n\x03sdp\x18\x01 \x01(\x0c\x12\x0e\n\x06secret\x18\x02 \x01(\x0c\"\x12\n\x10WithdrawResponse\"\r\n\x0bListRequest\">\n\x0cListResponse\x12.\n\x08sessions\x18\x01 \x03(\x0b\x32\x1c.mcsa.v1.SessionAnnouncement2\xd0\x01\n\x17SessionDirectoryService\x12?\n\x08\x41nnounce\x12\x18.mcsa.v1.AnnounceRequest\x1a\x19.mcsa.v1.AnnounceResponse\x12?\n\x08Withdraw\x12\x18.mcsa.v1.WithdrawRequest\x1a\x19.mcsa.v1.WithdrawResponse\x12\x33\n\x04List\x12\x14.mcsa.v1.ListRequest\x1a\x15.mcsa.v1.ListResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,15 +35,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ANNOUNCEREQUEST']._serialized_start=50
   _globals['_ANNOUNCEREQUEST']._serialized_end=80
   _globals['_ANNOUNCERESPONSE']._serialized_start=82
-  _globals['_ANNOUNCERESPONSE']._serialized_end=114
-  _globals['_WITHDRAWREQUEST']._serialized_start=116
-  _globals['_WITHDRAWREQUEST']._serialized_end=162
-  _globals['_WITHDRAWRESPONSE']._serialized_start=164
-  _globals['_WITHDRAWRESPONSE']._serialized_end=182
-  _globals['_LISTREQUEST']._serialized_start=184
-  _globals['_LISTREQUEST']._serialized_end=197
-  _globals['_LISTRESPONSE']._serialized_start=199
-  _globals['_LISTRESPONSE']._serialized_end=261
-  _globals['_SESSIONDIRECTORYSERVICE']._serialized_start=264
-  _globals['_SESSIONDIRECTORYSERVICE']._serialized_end=472
+  _globals['_ANNOUNCERESPONSE']._serialized_end=183
+  _globals['_WITHDRAWREQUEST']._serialized_start=185
+  _globals['_WITHDRAWREQUEST']._serialized_end=231
+  _globals['_WITHDRAWRESPONSE']._serialized_start=233
+  _globals['_WITHDRAWRESPONSE']._serialized_end=251
+  _globals['_LISTREQUEST']._serialized_start=253
+  _globals['_LISTREQUEST']._serialized_end=266
+  _globals['_LISTRESPONSE']._serialized_start=268
+  _globals['_LISTRESPONSE']._serialized_end=330
+  _globals['_SESSIONDIRECTORYSERVICE']._serialized_start=333
+  _globals['_SESSIONDIRECTORYSERVICE']._serialized_end=541
 # @@protoc_insertion_point(module_scope)

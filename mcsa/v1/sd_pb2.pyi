@@ -48,16 +48,26 @@ class AnnounceResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     HASH_FIELD_NUMBER: _builtins.int
+    CLASHES_FIELD_NUMBER: _builtins.int
+    ANNOUNCED_MS_FIELD_NUMBER: _builtins.int
     hash: _builtins.int
     """16-bit hash of the SAP header."""
+    announced_ms: _builtins.int
+    """Milliseconds since 1970 at which this was announced first."""
+    @_builtins.property
+    def clashes(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.SessionAnnouncement]:
+        """Other sessions that were heard and use an address of this one's, oldest first; not all of them, where they are many."""
+
     def __init__(
         self,
         *,
         hash: _builtins.int = ...,
+        clashes: _abc.Iterable[_types_pb2.SessionAnnouncement] | None = ...,
+        announced_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hash", b"hash"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["announced_ms", b"announced_ms", "clashes", b"clashes", "hash", b"hash"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -65,7 +75,7 @@ Global___AnnounceResponse: _TypeAlias = AnnounceResponse  # noqa: Y015
 
 @_typing.final
 class WithdrawRequest(_message.Message):
-    """WithdrawRequest ends an announcement."""
+    """WithdrawRequest ends an announcement. With the secret it may be of one that the directory doesn't announce any more."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

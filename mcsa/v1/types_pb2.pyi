@@ -214,6 +214,7 @@ class ConferenceDescription(_message.Message):
     END_S_FIELD_NUMBER: _builtins.int
     NONCE_FIELD_NUMBER: _builtins.int
     AUTHORIZER_FIELD_NUMBER: _builtins.int
+    REPEATS_FIELD_NUMBER: _builtins.int
     title: _builtins.str
     """Title for people."""
     coordinator: _builtins.str
@@ -236,6 +237,10 @@ class ConferenceDescription(_message.Message):
     def groups(self) -> _containers.RepeatedCompositeFieldContainer[Global___GroupDescription]:
         """Groups, without ids and mostly without addresses."""
 
+    @_builtins.property
+    def repeats(self) -> _containers.RepeatedCompositeFieldContainer[Global___RepeatTimes]:
+        """When it takes place between start and end, where that isn't all the time."""
+
     def __init__(
         self,
         *,
@@ -248,14 +253,47 @@ class ConferenceDescription(_message.Message):
         end_s: _builtins.int = ...,
         nonce: _builtins.bytes = ...,
         authorizer: _builtins.str = ...,
+        repeats: _abc.Iterable[Global___RepeatTimes] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["authorizer", b"authorizer", "ckgds", b"ckgds", "coordinator", b"coordinator", "end_s", b"end_s", "groups", b"groups", "nonce", b"nonce", "policy_class", b"policy_class", "start_s", b"start_s", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authorizer", b"authorizer", "ckgds", b"ckgds", "coordinator", b"coordinator", "end_s", b"end_s", "groups", b"groups", "nonce", b"nonce", "policy_class", b"policy_class", "repeats", b"repeats", "start_s", b"start_s", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ConferenceDescription: _TypeAlias = ConferenceDescription  # noqa: Y015
+
+@_typing.final
+class RepeatTimes(_message.Message):
+    """RepeatTimes is an r= line of SDP (RFC 8866, section 5.10)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INTERVAL_S_FIELD_NUMBER: _builtins.int
+    DURATION_S_FIELD_NUMBER: _builtins.int
+    OFFSETS_S_FIELD_NUMBER: _builtins.int
+    interval_s: _builtins.int
+    """Seconds from one time to the next."""
+    duration_s: _builtins.int
+    """Seconds that it lasts."""
+    @_builtins.property
+    def offsets_s(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Seconds from the start to the first time; none is the same as 0 alone."""
+
+    def __init__(
+        self,
+        *,
+        interval_s: _builtins.int = ...,
+        duration_s: _builtins.int = ...,
+        offsets_s: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["duration_s", b"duration_s", "interval_s", b"interval_s", "offsets_s", b"offsets_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RepeatTimes: _TypeAlias = RepeatTimes  # noqa: Y015
 
 @_typing.final
 class AccessControl(_message.Message):
@@ -405,6 +443,8 @@ class SessionAnnouncement(_message.Message):
     HASH_FIELD_NUMBER: _builtins.int
     FIRST_HEARD_MS_FIELD_NUMBER: _builtins.int
     LAST_HEARD_MS_FIELD_NUMBER: _builtins.int
+    EXPIRES_MS_FIELD_NUMBER: _builtins.int
+    SCOPES_FIELD_NUMBER: _builtins.int
     sdp: _builtins.bytes
     """SDP as received."""
     origin: _builtins.str
@@ -417,6 +457,12 @@ class SessionAnnouncement(_message.Message):
     """Milliseconds since 1970."""
     last_heard_ms: _builtins.int
     """Milliseconds since 1970."""
+    expires_ms: _builtins.int
+    """Milliseconds since 1970 at which it is forgotten, if it isn't heard again."""
+    @_builtins.property
+    def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The scopes that it was announced in: "site", "organisation", "global", "link", or the network of another."""
+
     def __init__(
         self,
         *,
@@ -426,10 +472,12 @@ class SessionAnnouncement(_message.Message):
         hash: _builtins.int = ...,
         first_heard_ms: _builtins.int = ...,
         last_heard_ms: _builtins.int = ...,
+        expires_ms: _builtins.int = ...,
+        scopes: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_heard_ms", b"first_heard_ms", "hash", b"hash", "last_heard_ms", b"last_heard_ms", "origin", b"origin", "sdp", b"sdp", "source", b"source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expires_ms", b"expires_ms", "first_heard_ms", b"first_heard_ms", "hash", b"hash", "last_heard_ms", b"last_heard_ms", "origin", b"origin", "scopes", b"scopes", "sdp", b"sdp", "source", b"source"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -46,6 +46,7 @@ from services.authorizer.rules import Resource, Rules
 from services.authorizer.send_only import SendOnly
 
 MAX_NAMES = 10_000  # in one access control list
+ADDRESSES_AVOIDED = 1_024  # that one request says are in use
 CREATION_SKEW = 600.0  # seconds by which an eviction's own time may differ: it is for the record
 
 
@@ -163,7 +164,8 @@ class AuthorizerCore:
         resource = Resource(conference_id.hex(), coordinator, description.policy_class, message.access, own)
         rule = self._rules.check(coordinator, "create", resource)
         taken = self._kept.addresses()
-        groups = complete_groups(signed, coordinator, description, self._settings.pool, taken)
+        in_use = message.addresses_in_use[:ADDRESSES_AVOIDED]
+        groups = complete_groups(signed, coordinator, description, self._settings.pool, taken, in_use)
         conference = Conference.created(message, coordinator, groups)
         if conference.record().ByteSize() > MAX_ENTRY:
             raise Refused("too-many", "access-control", "the access control list is too long to be kept in one record")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 from google.protobuf.message import DecodeError
 
@@ -41,11 +41,17 @@ def open_description(
 
 
 def complete_groups(
-    signed: SignedStatement, coordinator: str, description: ConferenceDescription, pool: str, taken: Iterable[str]
+    signed: SignedStatement,
+    coordinator: str,
+    description: ConferenceDescription,
+    pool: str,
+    taken: Iterable[str],
+    in_use: Iterable[str] = (),
 ) -> list[GroupDescription]:
-    """The groups with ids, addresses of their own (not among `taken`) and whole policies; `Refused`."""
+    """The groups with ids, addresses of their own (not among `taken`) and whole policies; `Refused`. `in_use` are
+    addresses that somebody seems to use: only where none is left it is one of those."""
     conference_id = conference_id_of(coordinator, signed.statement)
-    addresses = set(taken)
+    addresses, avoided = set(taken), set(in_use)
     groups = []
     for index, asked in enumerate(description.groups):
         group = GroupDescription()
@@ -53,15 +59,16 @@ def complete_groups(
         group.group_id = group_id_of(conference_id, index)
         group.policy.CopyFrom(complete_policy(asked.policy))
         scheme_named(group.policy.gkm)
-        group.address = give_address(asked.address, group.group_id, pool, addresses)
+        group.address = give_address(asked.address, group.group_id, pool, addresses, avoided)
         group.ttl = asked.ttl or DEFAULT_TTL
         addresses.add(group.address)
         groups.append(group)
     return groups
 
 
-def give_address(asked: str, group_id: bytes, pool: str, taken: set[str]) -> str:
-    """A multicast address that no other group has: the one that was asked for, or one from the pool; `Refused`."""
+def give_address(asked: str, group_id: bytes, pool: str, taken: set[str], avoided: Container[str] = ()) -> str:
+    """A multicast address that no other group has: the one that was asked for, or one from the pool; `Refused`. One
+    that is to be avoided is given where there is no other: whoever can say that it is in use can't use the pool up."""
     if asked:
         try:
             multicast = ipaddress.ip_address(asked).is_multicast
@@ -74,8 +81,13 @@ def give_address(asked: str, group_id: bytes, pool: str, taken: set[str]) -> str
         return asked
     network = ipaddress.ip_network(pool)
     start = int.from_bytes(group_id[:8], "big")
+    second_best = ""
     for step in range(network.num_addresses):
         address = str(network[(start + step) % network.num_addresses])
         if address not in taken:
-            return address
+            if address not in avoided:
+                return address
+            second_best = second_best or address
+    if second_best:
+        return second_best
     raise Refused("address", "pool", f"no address is left in {network}; give the Authorizer a larger pool")

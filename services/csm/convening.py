@@ -51,7 +51,9 @@ class Convening:
             policy_class=asked.policy_class,
             ckgds=asked.ckgds or self.setting.floor,
             groups=groups,
-            start_s=int(now),
+            start_s=asked.start_s or int(now),
+            end_s=asked.end_s,
+            repeats=asked.repeats,
             nonce=self.setting.random(16),
             authorizer=asked.authorizer or self.setting.authorizer,
         )

@@ -34,6 +34,7 @@ from mcsa.v1 import authorizer_pb2 as authorizer_wire
 from mcsa.v1 import msm_pb2 as wire
 from mcsa.v1.authorizer_pb2 import DistributionRight, GroupSecurityAssociation
 from services.msm.agency import Agency, RegisteringAgent
+from services.msm.announcing import Announcing, WithdrawalKey
 from services.msm.distributing import Distributing, Renewing
 from services.msm.events import (
     CloseGroup,
@@ -61,6 +62,7 @@ class Settings:
     directory: str
     accepts: Sequence[Accepted]
     hpke_suite: str = "x25519"
+    withdrawal_key: WithdrawalKey | None = None  # of earlier processes of this host, too
 
 
 @dataclass(slots=True)
@@ -125,7 +127,11 @@ class MsmCore:
         self._joins: dict[bytes, _Join] = {}
         self._agencies: dict[bytes, Agency] = {}  # by the group that was asked for
         self._gpad = Gpad(self.settings.accepts)
-        self._sessions = Sessions(self.credentials, self.trust, self.random, self.settings.directory, self._gpad)
+        settings = self.settings
+        key = settings.withdrawal_key or WithdrawalKey.draw(self.random)
+        recover = settings.withdrawal_key is not None
+        self._announcing = Announcing(key, settings.directory, settings.address, recover=recover)
+        self._sessions = Sessions(self.credentials, self.trust, settings.directory, self._gpad, self._announcing)
         self._distributing = Distributing(self.credentials, self.trust)
         self.sending_only = SendingOnly(
             self.credentials,
@@ -139,8 +145,8 @@ class MsmCore:
         self._verbs: dict[str, Callable[[Requested, float], list[Any]]] = {
             "list-sessions": self._sessions.list_sessions,
             "create-session": self._create_session,
-            "announce-session": self._sessions.announce,
-            "withdraw-session": self._sessions.withdraw,
+            "announce-session": self._announcing.announce,
+            "withdraw-session": self._announcing.withdraw,
             "prepare-join": self._prepared.prepare,
             "join-group": self._join_group,
             "open-sending": self.sending_only.open,
@@ -199,7 +205,8 @@ class MsmCore:
         """See `mcsa.endpoint.Core`."""
         times = [membership.wake_at() for membership in self._all_memberships()]
         times += [agency.wake_at() for agency in self._agencies.values()]
-        times += [self._distributing.wake_at(), self._distributing.reports.wake_at(), self.sending_only.wake_at()]
+        times += [each.wake_at() for each in (self._distributing, self._distributing.reports)]
+        times += [self._announcing.wake_at(), self.sending_only.wake_at()]
         return min((at for at in times if at is not None), default=None)
 
     def _all_memberships(self) -> list[Membership]:
@@ -241,13 +248,18 @@ class MsmCore:
     def _create_session(self, request: Requested, now: float) -> list[Any]:
         message = request.message
         description = self._sessions.open_description(message.description, now)
-        asked = authorizer_wire.CreateRequest(description=message.description, access=message.access)
         serving = self._gpad.serving_all(description.authorizer, [group.address for group in description.groups])
 
         def answer(created: authorizer_wire.CreateResponse) -> Message:
             return self._sessions.created(description, serving, created, self.settings.address, now)
 
-        return self._pass_on(request, "create", serving, asked, answer)
+        def create(in_use: list[str]) -> list[Any]:
+            asked = authorizer_wire.CreateRequest(
+                description=message.description, access=message.access, addresses_in_use=in_use
+            )
+            return self._pass_on(request, "create", serving, asked, answer)
+
+        return self._sessions.find_in_use(create, request.traceparent)
 
     def _evict_member(self, request: Requested, now: float) -> list[Any]:
         message = request.message
@@ -552,7 +564,8 @@ class MsmCore:
                 return [Refuse(token.token, Refused("answer", rejected.cause, f"the answer was not good: {rejected}"))]
         if isinstance(token, _Unanswered):
             return []
-        return self._sessions.answered(event, now)
+        announced = self._announcing.answered(event, now)
+        return self._sessions.answered(event, now) if announced is None else announced
 
     def _failed(self, event: Failed, now: float) -> list[Any]:
         token = event.token
@@ -576,7 +589,8 @@ class MsmCore:
             return [Refuse(token.token, event.refusal)]
         if isinstance(token, _Unanswered):
             return [Count(f"unanswered.{event.refusal.code}")]
-        return self._sessions.failed(event, now)
+        announced = self._announcing.failed(event, now)
+        return self._sessions.failed(event, now) if announced is None else announced
 
     def _not_registered(self, token: _Registering, refusal: Refused, now: float) -> list[Any]:
         """The Authorizer's word is the last; a distributor's isn't: it may be anybody's."""
@@ -604,7 +618,8 @@ class MsmCore:
             return [Count(f"rejected.update.{rejected.cause}")]
 
     def _woken(self, now: float) -> list[Any]:
-        effects: list[Any] = [*self._distributing.reports.woken(now), *self.sending_only.woken(now)]
+        effects: list[Any] = [*self._distributing.reports.woken(now), *self._announcing.woken(now)]
+        effects += self.sending_only.woken(now)
         for membership in self._all_memberships():
             effects += self._follow(membership, membership.woken(now), now)
         for agency in list(self._agencies.values()):

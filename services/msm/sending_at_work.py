@@ -1,7 +1,7 @@
 """A group that this host sends to and is no member of, at work: a local socket, an engine, a wire that joins nothing.
 
-It is the same with every driver: a driver brings a group's traffic to applications and theirs to the group, and here
-is nothing to bring to any.
+It is the same with every driver: with `tun` and `xfrm`, too, applications send to such a group by its local socket, or
+by UDP on loopback where the host's configuration asks for it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from services.msm.drivers.interface import Tell
 from services.msm.engine import GroupEngine
 from services.msm.largest import largest_of
 from services.msm.local_outlet import LocalOutlet
+from services.msm.loopback_outlet import LoopbackOutlet
 from services.msm.wires import open_wire
 
 
@@ -31,6 +32,8 @@ class SendingAtWork:
             opened.callback(self.engine.close)
             self._local = LocalOutlet(settings.sockets, self.engine)
             opened.callback(self._local.close)
+            if group.name in settings.loopback:
+                opened.callback(LoopbackOutlet(self.engine, *settings.loopback[group.name]).close)
             self.engine.start()
             self._opened = opened.pop_all()
 

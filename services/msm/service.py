@@ -36,6 +36,7 @@ from services.msm.events import (
 from services.msm.gpad import Accepted
 from services.msm.path import GroupPath
 from services.msm.sending_at_work import SendingAtWork
+from services.msm.withdrawal_key import load_withdrawal_key
 
 
 class MsmService:
@@ -61,7 +62,8 @@ class MsmService:
         self._sharing = asyncio.Lock()
         credentials = self._assembly.credentials
         accepts = [Accepted(line.authorizer, line.network, line.through) for line in settings.accepts]
-        core_settings = Settings(settings.address, settings.directory, accepts, settings.hpke_suite)
+        key = load_withdrawal_key(settings.state / "withdrawal.key")
+        core_settings = Settings(settings.address, settings.directory, accepts, settings.hpke_suite, key)
         core = self.make_core(core_settings)
         endpoint = Endpoint(
             subjects.MSM,

@@ -6,7 +6,7 @@ Authorizer gave, that Authorizer is one that this host accepts for those address
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,19 +17,29 @@ from mcsa.conference_id import CONFERENCE_LABEL
 from mcsa.endpoint import Answer, Answered, Failed, Refuse, Request, Requested
 from mcsa.errors import Refused, Rejected
 from mcsa.identity import Credentials, Identity
-from mcsa.keys import Random
-from mcsa.sap.announcement import ANNOUNCEMENT_LABEL, append_signature, describe, parse_announcement, split_signature
+from mcsa.sap.announcement import (
+    ANNOUNCEMENT_LABEL,
+    check_description,
+    describe,
+    parse_announcement,
+    split_signature,
+)
+from mcsa.sap.sdp import parse_sdp
 from mcsa.trust import Trust
 from mcsa.v1 import authorizer_pb2 as authorizer_wire
 from mcsa.v1 import msm_pb2 as wire
 from mcsa.v1 import sd_pb2 as sd_wire
 from mcsa.v1.types_pb2 import ConferenceDescription, SignedStatement
+from services.msm.announcing import Announcing
 from services.msm.gpad import Gpad
 
 CERTIFICATE_WITHIN = 2.0  # seconds to wait for a certificate before a session is listed without
 COORDINATORS_KEPT = 1_000
 ASKED_AT_ONCE = 32  # certificates of Coordinators that one listing asks an Authorizer for
 UNKNOWN_FOR = 60.0  # seconds that an Authorizer isn't asked again for a conference that it didn't know
+IN_USE_WITHIN = 2.0  # seconds to wait for the directory before addresses are asked for without its knowledge
+IN_USE_TOLD = 1_024  # addresses in one request
+CLASHES_TOLD = 4  # of one session
 LISTED = 400 * 1024  # bytes of a list; an envelope has at most 512 KiB
 
 Named = tuple[str, bytes]  # an Authorizer, and a conference's id: each speaks for its own conferences only
@@ -56,11 +66,10 @@ class _Certified:
 
 
 @dataclass(frozen=True, slots=True)
-class _Told:
-    """The directory is told something for the CSM."""
+class _InUse:
+    """Addresses that others use, for what comes next."""
 
-    token: object
-    answer: Any
+    then: Callable[[list[str]], list[Any]]
 
 
 class Sessions:
@@ -70,13 +79,14 @@ class Sessions:
         self,
         credentials: Credentials,
         trust: Trust,
-        random: Random,
         directory: str,
         gpad: Gpad,
+        announcing: Announcing,
     ) -> None:
-        self._random = random
-        self._withdrawals: dict[bytes, bytes] = {}
+        self._announcing = announcing
         self._unknown: dict[Named, float] = {}
+        self._reached: set[str] = set()  # Authorizers that have answered
+        self._newest: dict[Named, int] = {}  # version of the newest description that was verified
         self._credentials = credentials
         self._trust = trust
         self._directory = directory
@@ -84,7 +94,6 @@ class Sessions:
         self._listings: dict[int, _Listing] = {}
         self._next = 0
         self._coordinators: dict[Named, Identity] = {}
-        self._announced: dict[bytes, bytes] = {}
 
     # ---- making
 
@@ -92,9 +101,18 @@ class Sessions:
         """A description that its Coordinator signed; `Refused` otherwise."""
         try:
             self._trust.open_statement(signed, CONFERENCE_LABEL, now, peers=True)
-            return ConferenceDescription.FromString(signed.statement)
+            description = ConferenceDescription.FromString(signed.statement)
         except (Rejected, DecodeError) as error:
             raise Refused("description", "signature", f"the description was not accepted: {error}") from None
+        check_description(description)
+        return description
+
+    def find_in_use(self, then: Callable[[list[str]], list[Any]], traceparent: str | None) -> list[Any]:
+        """Calls `then` with the multicast addresses that the directory has heard of, as far as it answers in time:
+        verified or not, since who is there first is there."""
+        token, within = _InUse(then), IN_USE_WITHIN
+        message = sd_wire.ListRequest()
+        return [Request(subjects.SD, "list", message, self._directory, token, within, traceparent, only_if_served=True)]
 
     def created(
         self,
@@ -111,50 +129,16 @@ class Sessions:
                     raise Rejected("gpad", f"{group.address} is not for {serving} to key here; see `accepts`")
             except Refused as refused:
                 raise Rejected("gpad", refused.sentence) from None
+        version = round(now)
         text = describe(
             description,
             created.conference_id,
             created.groups,
             origin_address=address,
-            version=round(now),
-            withdrawal=self._commit(created.conference_id),
+            version=version,
+            withdrawal=self._announcing.commitment(created.conference_id, version),
         )
         return wire.CreateSessionResponse(conference_id=created.conference_id, groups=created.groups, unsigned_sdp=text)
-
-    def _commit(self, conference_id: bytes) -> bytes:
-        """A secret that only this MSM knows: who has it may end the announcement."""
-        if len(self._withdrawals) >= COORDINATORS_KEPT:
-            self._withdrawals.pop(next(iter(self._withdrawals)))
-        secret = self._withdrawals[conference_id] = self._random(16)
-        return hashlib.sha256(secret).digest()
-
-    def announce(self, request: Requested, now: float) -> list[Any]:
-        """`AnnounceSession`."""
-        message: wire.AnnounceSessionRequest = request.message
-        sdp = append_signature(message.unsigned_sdp, message.signature, message.signer_fingerprint)
-        try:
-            session = parse_announcement(sdp)
-        except Rejected as rejected:
-            raise Refused("announcement", rejected.cause, f"the announcement is not good SDP: {rejected}") from None
-        self._announced[session.conference_id] = sdp
-        told = _Told(request.token, wire.AnnounceSessionResponse())
-        return [self._ask("announce", sd_wire.AnnounceRequest(sdp=sdp), told, request.traceparent)]
-
-    def withdraw(self, request: Requested, now: float) -> list[Any]:
-        """`WithdrawSession`."""
-        sdp = self._announced.pop(request.message.conference_id, None)
-        response = wire.WithdrawSessionResponse()
-        if sdp is None:
-            return [Answer(request.token, response)]
-        told = _Told(request.token, response)
-        return [
-            self._ask(
-                "withdraw",
-                sd_wire.WithdrawRequest(sdp=sdp, secret=self._withdrawals.pop(request.message.conference_id, b"")),
-                told,
-                request.traceparent,
-            )
-        ]
 
     # ---- hearing
 
@@ -162,16 +146,18 @@ class Sessions:
         """`ListSessions`: what the directory heard, then the certificates that are missing, then the answer."""
         self._next += 1
         self._listings[self._next] = _Listing(request.token, [])
-        return [self._ask("list", sd_wire.ListRequest(), _Listed(self._next), request.traceparent)]
+        token, message = _Listed(self._next), sd_wire.ListRequest()
+        return [Request(subjects.SD, "list", message, self._directory, token, traceparent=request.traceparent)]
 
     def answered(self, event: Answered, now: float) -> list[Any]:
         """An answer to one of the requests made here."""
         token = event.token
-        if isinstance(token, _Told):
-            return [Answer(token.token, token.answer)]
+        if isinstance(token, _InUse):
+            return token.then(_addresses(event.message))
         if isinstance(token, _Listed):
             return self._heard(token.listing, event.message, now)
         if isinstance(token, _Certified):
+            self._reached.add(str(event.sender.id))
             self._learn(token.named, event.message, now)
             return self._finish(token.listing, token.named)
         raise TypeError(token)
@@ -179,12 +165,12 @@ class Sessions:
     def failed(self, event: Failed, now: float) -> list[Any]:
         """One of them was refused, or nobody answered."""
         token = event.token
-        if isinstance(token, _Told):
-            return [Refuse(token.token, event.refusal)]
+        if isinstance(token, _InUse):
+            return token.then([])
         if isinstance(token, _Listed):
             return [Refuse(self._listings.pop(token.listing).token, event.refusal)]
         if isinstance(token, _Certified):
-            if event.refusal.code != "no-answer":
+            if event.refusal.code not in ("no-answer", "nobody-serves"):
                 if len(self._unknown) >= COORDINATORS_KEPT:
                     self._unknown.clear()
                 self._unknown[token.named] = now + UNKNOWN_FOR
@@ -196,7 +182,7 @@ class Sessions:
         effects: list[Any] = []
         for announcement in response.sessions:
             try:
-                session = parse_announcement(announcement.sdp)
+                session = parse_announcement(announcement.sdp, now)
             except Rejected:
                 continue  # the directory counts these
             session.announcement.CopyFrom(announcement)
@@ -214,6 +200,8 @@ class Sessions:
                         serving,
                         _Certified(number, _named(session)),
                         within=CERTIFICATE_WITHIN,
+                        # anybody can name an Authorizer that isn't there; one that was is waited for
+                        only_if_served=serving not in self._reached,
                     )
                 )
         return effects or self._finish(number)
@@ -236,7 +224,20 @@ class Sessions:
         for session in listing.sessions:
             session.remark = self._remark(session)
             session.verified = not session.remark
+        self._supersede(listing.sessions)
+        _tell_clashes(listing.sessions)
         return [Answer(listing.token, wire.ListSessionsResponse(sessions=_as_fit(listing.sessions)))]
+
+    def _supersede(self, sessions: list[wire.Session]) -> None:
+        """Of what a Coordinator signed for one conference only the newest holds, whoever repeats the others."""
+        verified = [session for session in sessions if session.verified]
+        for session in verified:
+            if len(self._newest) >= COORDINATORS_KEPT and _named(session) not in self._newest:
+                self._newest.pop(next(iter(self._newest)))
+            self._newest[_named(session)] = max(session.version, self._newest.get(_named(session), 0))
+        for session in verified:
+            if session.version < self._newest.get(_named(session), 0):
+                session.verified, session.remark = False, "its Coordinator has announced a newer description since"
 
     def _learn(self, named: Named, response: authorizer_wire.CertificateResponse, now: float) -> None:
         try:
@@ -274,9 +275,6 @@ class Sessions:
             return "its signature is not the Coordinator's"
         return ""
 
-    def _ask(self, verb: str, message: Any, token: object, traceparent: str | None) -> Request:
-        return Request(subjects.SD, verb, message, self._directory, token, traceparent=traceparent)
-
 
 def _named(session: wire.Session) -> Named:
     return session.authorizer, session.conference_id
@@ -292,3 +290,31 @@ def _as_fit(sessions: list[wire.Session]) -> list[wire.Session]:
             break
         fitting.add(id(session))
     return [session for session in sessions if id(session) in fitting]
+
+
+def _addresses(response: sd_wire.ListResponse) -> list[str]:
+    """Multicast addresses of what was heard, as many as are told; who takes many at once is told of last."""
+    found: dict[str, None] = {}
+    addresses = []
+    for announcement in response.sessions:
+        try:
+            addresses.append(parse_sdp(announcement.sdp).addresses())
+        except Rejected:
+            continue  # the directory counts these
+    for some in sorted(addresses, key=len):
+        found.update(dict.fromkeys(sorted(some)))
+    return list(found)[:IN_USE_TOLD]
+
+
+def _tell_clashes(sessions: list[wire.Session]) -> None:
+    """Of each verified session the others that use an address of its."""
+    users: dict[str, list[wire.Session]] = {}
+    for session in sessions:
+        for address in {group.address for group in session.groups}:
+            users.setdefault(address, []).append(session)
+    for session in sessions:
+        if session.verified:
+            for address in {group.address for group in session.groups}:
+                others = [each for each in users[address] if each.conference_id != session.conference_id]
+                more = [f"{address}: {each.title or 'untitled'} from {each.announcement.source}" for each in others]
+                session.clashes.extend(more[: CLASHES_TOLD - len(session.clashes)])

@@ -1,4 +1,4 @@
-"""What passes between the directory's core and its socket, beside what every core has (`mcsa.endpoint`)."""
+"""What passes between the directory's core and its doors, beside what every core has (`mcsa.endpoint`)."""
 
 from __future__ import annotations
 
@@ -7,10 +7,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class SapArrived:
-    """A datagram to a SAP address; `source` is what the network claims."""
+    """A datagram to a SAP address, `group`; `source` is what the network claims."""
 
     payload: bytes
     source: str
+    group: str
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What an earlier process has written down; before anything else."""
+
+    state: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,3 +27,10 @@ class SendSap:
 
     address: str
     payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class KeepState:
+    """Effect: to be written down, in place of what was."""
+
+    state: bytes

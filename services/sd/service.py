@@ -1,25 +1,41 @@
-"""The session directory as a process: its core on the bus, SAP on the multicast."""
+"""The session directory as a process: its core on the bus, SAP on the multicast, its state in a file."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from mcsa import subjects
 from mcsa.broker import bus_name
 from mcsa.endpoint import Endpoint
 from mcsa.errors import Refused
-from mcsa.sap.directory import Directory
-from mcsa.sap.packet import ADDRESSES, PORT
+from mcsa.sap.directory import Directory, Place
+from mcsa.sap.packet import PORT
+from mcsa.sap.schedule import Pace
+from mcsa.sap.scopes import IPV6_ADDRESSES, Scopes
+from mcsa.sap.state import LARGEST_STATE
 from mcsa.shell.assembly import Assembly
+from mcsa.shell.clock import system_now
 from mcsa.shell.multicast import MulticastListener
+from mcsa.shell.sealed_file import write_atomically
 from mcsa.shell.service import RunningService
 from services.sd.config import SdSettings
 from services.sd.core import SdCore
-from services.sd.events import SapArrived, SendSap
+from services.sd.events import KeepState, Recovered, SapArrived, SendSap
 
 BURST = 16  # datagrams read before the event loop gets its turn: a flood must not silence the bus
+STATE = "directory.state"
+
+
+def _listeners(settings: SdSettings, scopes: Scopes) -> Iterator[MulticastListener]:
+    """On IPv4 always, on IPv6 where the directory has an address of it; `Refused`."""
+    addresses = list(dict.fromkeys([*scopes.addresses(), *settings.listen]))
+    yield MulticastListener(addresses, PORT, settings.address, settings.ttl, settings.loop)
+    if settings.address6:
+        yield MulticastListener(IPV6_ADDRESSES, PORT, settings.address6, settings.ttl, settings.loop)
 
 
 class SdService:
@@ -28,14 +44,19 @@ class SdService:
     def __init__(self, settings: SdSettings) -> None:
         self._assembly = assembly = Assembly("sd", settings)
         self._loop = asyncio.get_running_loop()
-        directory = Directory(settings.address, os.urandom, settings.interval_floor, settings.forget_after)
-        self._listener = MulticastListener(ADDRESSES, PORT, settings.address, settings.ttl, settings.loop)
+        scopes = Scopes(settings.scopes)
+        place = Place(settings.address, settings.address6, scopes, settings.announce_on_link)
+        pace = Pace(settings.interval_floor, settings.bandwidth, settings.forget_after)
+        self._core = SdCore(Directory(place, os.urandom, pace))
+        self._listeners = list(_listeners(settings, scopes))
+        self._state = settings.state / STATE
+        self._writer = ThreadPoolExecutor(1, "state")  # the disk may take its time
         endpoint = Endpoint(
             subjects.SD,
             assembly.credentials.id.token,
             assembly.credentials,
             assembly.trust,
-            SdCore(directory),
+            self._core,
             os.urandom,
             telemetry=assembly.telemetry,
         )
@@ -43,28 +64,66 @@ class SdService:
         self._running = RunningService(endpoint, bus, self._perform)
 
     async def start(self) -> None:
-        """Listens to the network first, then serves."""
-        self._loop.add_reader(self._listener, self._read)
+        """Takes in what an earlier process wrote down, listens to the network, then serves."""
+        self._recover()
+        for listener in self._listeners:
+            self._loop.add_reader(listener, self._read, listener)
         await self._running.start()
 
     async def close(self) -> None:
         """Ends. What is announced is forgotten by others when it is not repeated."""
-        self._loop.remove_reader(self._listener)
-        self._listener.close()
+        for listener in self._listeners:
+            self._loop.remove_reader(listener)
+            listener.close()
         await self._running.close()
+        self._writer.shutdown()
+        self._write(self._core.state(system_now()).state)
         self._assembly.close()
 
-    def _read(self) -> None:
+    def _read(self, listener: MulticastListener) -> None:
         for _ in range(BURST):
-            heard = self._listener.receive()
+            heard = listener.receive()
             if heard is None:
                 return
-            self._running.feed(SapArrived(heard.payload, heard.source))
+            self._running.feed(SapArrived(heard.payload, heard.source, heard.group))
 
     def _perform(self, effect: Any) -> None:
-        if not isinstance(effect, SendSap):
-            raise TypeError(effect)
+        match effect:
+            case SendSap():
+                self._send(effect)
+            case KeepState():
+                self._running.spawn(self._keep(effect.state))
+            case _:
+                raise TypeError(effect)
+
+    def _send(self, effect: SendSap) -> None:
+        """By the socket of its family: there is one, since nothing else is announced."""
+        is_ipv6 = ":" in effect.address
+        listener = next(each for each in self._listeners if (":" in each.interface_address) == is_ipv6)
         try:
-            self._listener.send(effect.payload, effect.address)
+            listener.send(effect.payload, effect.address)
         except Refused:  # it is repeated
             self._running.endpoint.counters["sap.unsent"] += 1
+
+    # ---- the state's file
+
+    def _recover(self) -> None:
+        self._state.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            with self._state.open("rb") as file:
+                raw = file.read(LARGEST_STATE + 1)
+        except FileNotFoundError:
+            return
+        except OSError:
+            self._running.endpoint.counters["state.unreadable"] += 1
+            return
+        self._running.feed(Recovered(raw))
+
+    async def _keep(self, state: bytes) -> None:
+        await self._loop.run_in_executor(self._writer, self._write, state)
+
+    def _write(self, state: bytes) -> None:
+        try:
+            write_atomically(self._state, state)
+        except Refused:  # what is announced is asked for again by the hosts, what was heard is said again
+            self._running.endpoint.counters["state.unwritten"] += 1

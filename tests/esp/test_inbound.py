@@ -431,6 +431,36 @@ def test_who_left_the_roster_is_not_heard() -> None:
     assert cause_of(receiver, PACKET) == "unknown-sender"
 
 
+def test_who_moved_is_heard_from_there_only() -> None:
+    sender, receiver = outbound(), inbound()
+    receiver.open(sender.seal(b"", 1, 2), SOURCE)
+    assert cause_of(receiver, sender.seal(b"", 1, 2), "198.18.0.6") == "wrong-source"
+    receiver.set_roster({SENDER: "198.18.0.6"})
+    assert cause_of(receiver, sender.seal(b"", 1, 2)) == "wrong-source"
+    assert receiver.open(sender.seal(b"moved", 1, 2), "198.18.0.6").payload == b"moved"
+
+
+def test_who_has_become_our_own_is_not_heard() -> None:
+    sender, receiver = outbound(), inbound()
+    receiver.open(sender.seal(b"", 1, 2), SOURCE)
+    receiver.set_roster({SENDER: SOURCE}, own=[SENDER])
+    assert cause_of(receiver, sender.seal(b"", 1, 2)) == "own"
+
+
+def test_the_window_outlives_a_change_of_the_roster() -> None:
+    receiver = inbound()
+    receiver.open(PACKET, SOURCE)
+    receiver.set_roster({SENDER: SOURCE, 9: SOURCE})
+    assert cause_of(receiver, PACKET) == "replay"
+
+
+def test_packets_framed_each_in_its_own_way_are_all_read() -> None:
+    receiver, sender = inbound(), outbound()
+    parts = [(b"ab", 1, 2), (b"cd", 1, 2), (b"cd", 3, 2), (b"c", 3, 2), (bytes(5), 3, 2), (b"ab", 1, 2)]
+    opened = [receiver.open(sender.seal(*part), SOURCE) for part in parts]
+    assert [(each.payload, each.source_port, each.destination_port) for each in opened] == parts
+
+
 def test_a_roster_is_a_copy() -> None:
     roster = {SENDER: SOURCE}
     receiver = inbound()

@@ -19,8 +19,11 @@ from mcsa.audio.wav import tone, write_wav
 from mcsa.errors import Rejected
 from mcsa.laboratory.capture import Capture
 from mcsa.laboratory.namespaces import Host, Laboratory
-from mcsa.sap.directory import Directory, Send
-from mcsa.sap.packet import ADDRESSES, LOCAL, PORT
+from mcsa.sap.announced import Send
+from mcsa.sap.directory import Directory, Place
+from mcsa.sap.packet import PORT
+from mcsa.sap.schedule import Pace
+from mcsa.sap.scopes import ADDRESSES, LOCAL
 from mcsa.shell.multicast import MulticastListener
 from tests.judges import require_program
 from tests.sap.parts import described
@@ -33,7 +36,7 @@ TITLE = "Budget meeting"
 @contextmanager
 def announcing(host: Host, sdp: bytes) -> Iterator[None]:
     """Our directory on a host, each half second."""
-    directory = Directory(host.address, os.urandom, interval=0.5)
+    directory = Directory(Place(host.address), os.urandom, Pace(floor=0.5))
     ended = threading.Event()
     with host.inside():
         listener = MulticastListener(ADDRESSES, PORT, host.address)
@@ -59,7 +62,7 @@ def announcing(host: Host, sdp: bytes) -> Iterator[None]:
 
 def heard(host: Host, laboratory: Laboratory, announce: Callable[[], subprocess.Popen[bytes]]) -> list[str]:
     """Titles that our directory on a host has heard, once there is one."""
-    directory = Directory(host.address, os.urandom)
+    directory = Directory(Place(host.address), os.urandom)
     with host.inside():
         listener = MulticastListener(ADDRESSES, PORT, host.address)
     for address in ADDRESSES[:3]:
@@ -71,7 +74,7 @@ def heard(host: Host, laboratory: Laboratory, announce: Callable[[], subprocess.
             time.sleep(0.1)
             while (found := listener.receive()) is not None:
                 try:
-                    directory.arrived(found.payload, found.source, time.time())
+                    directory.arrived(found.payload, found.source, found.group, time.time())
                 except Rejected as rejected:
                     raise AssertionError(f"{found.payload!r}: {rejected}") from None
         return [entry.sdp.title for entry in directory.sessions(time.time())]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 from mcsa.policy import complete_policy
 from mcsa.sap.announcement import ANNOUNCEMENT_LABEL, append_signature, describe
-from mcsa.v1.types_pb2 import POLICY_CLASS_CLOSED, ConferenceDescription, GroupDescription, GroupPolicy
+from mcsa.v1.types_pb2 import POLICY_CLASS_CLOSED, ConferenceDescription, GroupDescription, GroupPolicy, RepeatTimes
 from tests.world import NOW, World
 
 CONFERENCE = bytes(range(16))
@@ -21,7 +22,9 @@ def described(
     groups: int = 2,
     policy: GroupPolicy | None = None,
     sources: tuple[str, ...] = (),
+    start: int = int(NOW),
     end: int = 0,
+    repeats: Sequence[RepeatTimes] = (),
 ) -> bytes:
     """A signed announcement."""
     description = ConferenceDescription(
@@ -29,8 +32,9 @@ def described(
         coordinator=str(world.user("alice").id),
         policy_class=POLICY_CLASS_CLOSED,
         ckgds=["bd", "central"],
-        start_s=int(NOW),
+        start_s=start,
         end_s=end,
+        repeats=repeats,
         authorizer=str(world.authorizer.id),
     )
     described_groups = [

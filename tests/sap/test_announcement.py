@@ -7,9 +7,9 @@ import pytest
 from mcsa.conference_id import group_id_of
 from mcsa.errors import Refused, Rejected
 from mcsa.policy import complete_policy
-from mcsa.sap.announcement import ANNOUNCEMENT_LABEL, parse_announcement, split_signature
+from mcsa.sap.announcement import ANNOUNCEMENT_LABEL, check_description, parse_announcement, split_signature
 from mcsa.sap.sdp import LARGEST
-from mcsa.v1.types_pb2 import POLICY_CLASS_CLOSED, GroupPolicy
+from mcsa.v1.types_pb2 import POLICY_CLASS_CLOSED, ConferenceDescription, GroupPolicy, RepeatTimes
 from tests.sap.parts import CONFERENCE, described, foreign
 from tests.world import NOW, World
 
@@ -108,3 +108,101 @@ def test_one_of_ours_that_is_malformed_is_rejected(world: World, old: bytes, new
 def test_a_group_without_a_name_is_called_what_it_is(old: bytes, new: bytes, name: str):
     (group,) = parse_announcement(foreign().replace(old, new)).groups
     assert (group.name, group.port) == (name, 5004)
+
+
+# ---- what is signed is checked first
+
+
+def checked(**changes: object) -> ConferenceDescription:
+    description = ConferenceDescription(title="a talk", ckgds=["bd"], authorizer="spiffe://a/authorizer/main")
+    description.groups.add(name="audio", media="audio", format="96", sources=["198.51.100.2"])
+    for field, value in changes.items():
+        name, _, of_group = field.partition("__")
+        setattr(description.groups[0] if of_group else description, of_group or name, value)
+    return description
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "rule"),
+    [
+        ("title", "two\r\nlines", "title"),
+        ("title", "\x1b[2K", "title"),
+        ("group__name", "audio\r\na=mcsa-class:open", "group-name"),
+        ("group__name", "audio suite=aes-128-gcm", "group-name"),
+        ("group__name", "", "group-name"),
+        ("group__name", "x" * 65, "group-name"),
+        ("group__name", "\u00fcber", "group-name"),
+        ("group__media", "audio 5004", "group-media"),
+        ("group__media", "", "group-media"),
+        ("group__format", "96\n", "group-format"),
+        ("group__format", "96  97", "group-format"),
+        ("group__format", " 96", "group-format"),
+        ("group__format", " ".join(["96"] * 9), "group-format"),
+        ("authorizer", "spiffe://a/authorizer/main\r\nm=audio", "name"),
+        ("coordinator", "alice bob", "name"),
+        ("start_s", 1 << 33, "times"),
+        ("end_s", 1 << 33, "times"),
+    ],
+)
+def test_what_would_be_more_than_a_word_is_not_signed(field: str, value: object, rule: str):
+    check_description(checked())
+    with pytest.raises(Refused) as caught:
+        check_description(checked(**{field: value}))
+    assert (caught.value.code, caught.value.rule) == ("announcement", rule)
+
+
+def test_sources_schemes_and_policies_are_words_too():
+    for change, rule in (("sources", "group-sources"), ("ckgds", "ckgds"), ("gkm", "group-policy")):
+        description = checked()
+        match change:
+            case "sources":
+                description.groups[0].sources.append("198.51.100.2\r\na=x")
+            case "ckgds":
+                description.ckgds.append("bd central")
+            case "gkm":
+                description.groups[0].policy.gkm = "lkh lease_s=1"
+        with pytest.raises(Refused) as caught:
+            check_description(description)
+        assert caught.value.rule == rule
+
+
+def test_a_format_may_have_several_words():
+    check_description(checked(group__format="0 8 96"))
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "repeat"),
+    [
+        (200, 100, None),
+        (0, 0, (7, 1, [])),
+        (100, 0, (0, 1, [])),
+        (100, 0, (7, 0, [])),
+        (100, 0, (7, 1, [0] * 9)),
+        (100, 0, (7, 1, [1 << 40])),
+    ],
+)
+def test_times_that_nobody_could_keep_are_refused(start: int, end: int, repeat: tuple[int, int, list[int]] | None):
+    description = checked(start_s=start, end_s=end)
+    if repeat is not None:
+        description.repeats.add(interval_s=repeat[0], duration_s=repeat[1], offsets_s=repeat[2])
+    with pytest.raises(Refused) as caught:
+        check_description(description)
+    assert caught.value.rule == "times"
+
+
+def test_start_stop_and_repetitions_are_announced_and_signed(world: World):
+    start = int(NOW) + 3_600
+    weekly = RepeatTimes(interval_s=604_800, duration_s=1_800, offsets_s=[0, 86_400])
+    sdp = described(world, start=start, end=start + 10 * 604_800, repeats=[weekly])
+    assert b"\r\nr=7d 30m 0 1d\r\n" in sdp
+    session = parse_announcement(sdp, NOW)
+    assert (session.start_s, session.end_s) == (start, start + 10 * 604_800)
+    assert list(session.repeats) == [weekly]
+    assert (session.next_start_s, session.next_end_s) == (start, start + 1_800)
+    later = parse_announcement(sdp, NOW + 86_400)
+    assert (later.next_start_s, later.next_end_s) == (start + 86_400, start + 86_400 + 1_800)
+
+
+def test_bare_line_feeds_are_the_same_signed_text(world: World):
+    sdp = described(world)
+    assert split_signature(sdp.replace(b"\r\n", b"\n")) == split_signature(sdp)

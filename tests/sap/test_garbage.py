@@ -9,8 +9,9 @@ import pytest
 
 from mcsa.errors import Rejected
 from mcsa.sap.announcement import parse_announcement, split_signature
-from mcsa.sap.directory import Directory
+from mcsa.sap.directory import Directory, Place
 from mcsa.sap.packet import SapPacket
+from mcsa.sap.scopes import LOCAL
 from mcsa.sap.sdp import parse_sdp
 from tests.sap.parts import described, foreign
 from tests.world import NOW, World, seeded
@@ -20,10 +21,10 @@ NUMBERS = (b"-1", b"0", b"256", b"65536", b"4294967296", b"18446744073709551616"
 
 def taken(sdp: bytes) -> None:
     """As directory and MSM take it; raises whatever is not `Rejected`."""
-    made = Directory("198.51.100.1", seeded(1))
+    made = Directory(Place("198.51.100.1"), seeded(1))
     for deletion in (False, True):
         try:
-            made.arrived(SapPacket("192.0.2.1", 7, sdp, deletion).encode(), "192.0.2.1", NOW)
+            made.arrived(SapPacket("192.0.2.1", 7, sdp, deletion).encode(), "192.0.2.1", LOCAL, NOW)
         except Rejected:
             continue
     try:
@@ -74,10 +75,10 @@ def test_bytes_changed_cut_doubled_and_moved(world: World, seed: int):
 
 def test_random_bytes(world: World):
     chance = random.Random(9)
-    made = Directory("198.51.100.1", seeded(1))
+    made = Directory(Place("198.51.100.1"), seeded(1))
     for size in range(300):
         with pytest.raises(Rejected):
-            made.arrived(chance.randbytes(size), "192.0.2.1", NOW)
+            made.arrived(chance.randbytes(size), "192.0.2.1", LOCAL, NOW)
 
 
 @pytest.mark.parametrize("instead", [b"", b" ", b"\t", b":", b"=", b"/"], ids=repr)

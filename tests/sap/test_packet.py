@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import tracemalloc
+import zlib
+
 import pytest
 
 from mcsa.errors import Rejected
-from mcsa.sap.packet import GLOBAL, LOCAL, ORGANISATION, PAYLOAD_TYPE, SapPacket, address_for, parse_packet
+from mcsa.sap.packet import PAYLOAD_TYPE, SapPacket, parse_packet
 from tests.sap.parts import foreign
 
 
@@ -48,8 +51,38 @@ def test_what_is_no_packet_is_rejected(raw: bytes, cause: str):
     assert caught.value.cause == cause
 
 
-def test_a_session_is_announced_where_its_scope_is():
-    assert address_for("239.255.1.1") == LOCAL
-    assert address_for("239.195.1.1") == ORGANISATION
-    assert address_for("224.2.200.1") == GLOBAL
-    assert address_for("232.1.1.1") == GLOBAL
+# ---- compression: read, bounded, never written
+
+
+def compressed(rest: bytes) -> bytes:
+    return bytes([0x21, 0, 0x12, 0x34, 192, 0, 2, 1]) + zlib.compress(rest, 9)
+
+
+@pytest.mark.parametrize("kind", [PAYLOAD_TYPE, b""], ids=["with a payload type", "without"])
+def test_what_is_compressed_is_read(kind: bytes):
+    assert parse_packet(compressed(kind + foreign())).payload == foreign()
+    deletion = bytes([0x25]) + compressed(kind + b"o=- 1 1 IN IP4 192.0.2.9\r\n")[1:]
+    assert parse_packet(deletion).deletion
+
+
+def test_a_bomb_is_not_unpacked():
+    bomb = compressed(PAYLOAD_TYPE + foreign() + b"a=x\r\n" * 10_000_000)
+    tracemalloc.start()
+    with pytest.raises(Rejected) as caught:
+        parse_packet(bomb)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert caught.value.cause == "sap-compressed" and peak < 1 << 20
+
+
+def test_what_is_compressed_and_cut_off_or_none_is_rejected():
+    whole = compressed(PAYLOAD_TYPE + foreign())
+    for raw in (whole[:-1], whole[:20], whole[:9] + b"\x00" + whole[10:], whole[:8] + b"no zlib"):
+        with pytest.raises(Rejected) as caught:
+            parse_packet(raw)
+        assert caught.value.cause == "sap-compressed"
+
+
+def test_nothing_of_ours_is_compressed_or_authenticated():
+    flags, auth_words = SapPacket("192.0.2.1", 1, foreign(), deletion=True, authenticated=True).encode()[:2]
+    assert (flags, auth_words) == (0x24, 0)

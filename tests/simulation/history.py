@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from mcsa.registration import open_association
-from mcsa.v1.authorizer_pb2 import GroupSecurityAssociation
+from mcsa.registration import open_association, open_sending
+from mcsa.v1.authorizer_pb2 import GroupSecurityAssociation, SendingAssociation
 from services.authorizer import events as authorizer_events
 from services.msm import events as msm_events
 
@@ -55,6 +55,11 @@ class History:
         if gsa.HasField("sender_id"):
             self.sender(gsa.group.group_id, gsa.sender_id, f"registration {request_hash.hex()}")
 
+    def sending(self, request_hash: bytes, association: SendingAssociation) -> None:
+        """A host that is no member was answered: to a registration, where the group is said."""
+        if association.HasField("group"):
+            self.sender(association.group.group_id, association.sender_id, f"registration {request_hash.hex()}")
+
     @contextmanager
     def reading(self) -> Iterator[None]:
         """Reads along what registrations are answered."""
@@ -64,6 +69,12 @@ class History:
             self.association(request_hash, gsa)
             return gsa
 
+        def open_and_note_sending(key: Any, request_hash: bytes, sealed: bytes) -> SendingAssociation:
+            association = open_sending(key, request_hash, sealed)
+            self.sending(request_hash, association)
+            return association
+
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("services.msm.core.open_association", open_and_note)
+            patch.setattr("services.msm.sending_only.open_sending", open_and_note_sending)
             yield

@@ -12,6 +12,7 @@ from mcsa.sealing import SealingKey
 from mcsa.v1.authorizer_pb2 import CreateResponse, GroupSecurityAssociation
 from mcsa.v1.msm_pb2 import JoinGroupRequest
 from mcsa.v1.types_pb2 import ConferenceDescription, GroupDescription, SignedStatement
+from services.msm.announcing import Announcing, WithdrawalKey
 from services.msm.core import MsmCore, Settings, _Join
 from services.msm.events import OpenGroup
 from services.msm.gpad import Accepted, Gpad
@@ -43,16 +44,26 @@ def test_a_subgroup_at_an_address_that_another_would_serve_is_refused(world: Wor
             assert refusal.code == "association" and "another Authorizer's to key here" in refusal.sentence
 
 
+def audio(address: str) -> GroupDescription:
+    return GroupDescription(name="g", media="audio", address=address)
+
+
 def test_an_address_that_another_would_serve_is_not_what_was_asked_for(world: World):
     lines = [Accepted(A, "239.1.0.0/16", Y), Accepted(A, "239.2.0.0/16")]
-    sessions = Sessions(world.host("alpha"), world.trust(), seeded(1), str(world.directory.id), Gpad(lines))
+    directory = str(world.directory.id)
+    announcing = Announcing(WithdrawalKey.draw(seeded(1)), directory, "198.51.100.2")
+    sessions = Sessions(world.host("alpha"), world.trust(), directory, Gpad(lines), announcing)
     description = ConferenceDescription(title="t", authorizer=A)
     for address, said in (("239.2.0.1", "is not for"), ("239.3.0.1", "accepts no keys")):
-        created = CreateResponse(conference_id=bytes(16), groups=[GroupDescription(address=address)])
+        created = CreateResponse(
+            conference_id=bytes(16), groups=[GroupDescription(name="g", media="audio", address=address)]
+        )
         with pytest.raises(Rejected, match=said) as rejected:
             sessions.created(description, Y, created, "198.51.100.2", NOW)
         assert rejected.value.cause == "gpad"
-    created = CreateResponse(conference_id=bytes(16), groups=[GroupDescription(address="239.1.0.1")])
+    created = CreateResponse(
+        conference_id=bytes(16), groups=[GroupDescription(name="g", media="audio", address="239.1.0.1")]
+    )
     assert sessions.created(description, Y, created, "198.51.100.2", NOW).groups == created.groups
 
 

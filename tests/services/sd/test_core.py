@@ -6,11 +6,12 @@ from typing import Any
 
 from mcsa.endpoint import Answer, Count, Refuse, Requested, Woken
 from mcsa.envelope import MAX_SIZE
-from mcsa.sap.directory import Directory
+from mcsa.sap.directory import Directory, Place
 from mcsa.sap.packet import SapPacket, parse_packet
+from mcsa.sap.scopes import LOCAL
 from mcsa.v1 import sd_pb2 as wire
 from services.sd.core import ANNOUNCED, ANNOUNCED_PER_HOST, SdCore
-from services.sd.events import SapArrived, SendSap
+from services.sd.events import KeepState, SapArrived, SendSap
 from tests.sap.parts import SECRET, described, foreign
 from tests.world import NOW, World, seeded
 
@@ -20,7 +21,7 @@ def asked(core: SdCore, world: World, verb: str, message: Any, host: str = "alph
 
 
 def made() -> SdCore:
-    return SdCore(Directory("198.51.100.1", seeded(1)))
+    return SdCore(Directory(Place("198.51.100.1"), seeded(1)))
 
 
 def test_announce_hear_list_withdraw(world: World):
@@ -31,13 +32,13 @@ def test_announce_hear_list_withdraw(world: World):
     assert isinstance(effects[-1].message, wire.AnnounceResponse) and effects[-1].message.hash
     (answer,) = asked(core, world, "list", wire.ListRequest())
     assert not answer.message.sessions  # nothing was heard yet
-    assert core.handle(SapArrived(said.payload, "198.51.100.1"), NOW) == [Count("sap.heard")]
+    assert core.handle(SapArrived(said.payload, "198.51.100.1", LOCAL), NOW) == [Count("sap.heard")]
     (answer,) = asked(core, world, "list", wire.ListRequest())
     assert [session.sdp for session in answer.message.sessions] == [sdp]
     assert answer.message.sessions[0].source == "198.51.100.1"
     effects = asked(core, world, "withdraw", wire.WithdrawRequest(sdp=sdp, secret=SECRET))
     deletions = [effect for effect in effects if isinstance(effect, SendSap)]
-    core.handle(SapArrived(deletions[0].payload, "198.51.100.1"), NOW)
+    core.handle(SapArrived(deletions[0].payload, "198.51.100.1", LOCAL), NOW)
     (answer,) = asked(core, world, "list", wire.ListRequest())
     assert not answer.message.sessions
 
@@ -45,9 +46,12 @@ def test_announce_hear_list_withdraw(world: World):
 def test_announcements_are_repeated(world: World):
     core = made()
     asked(core, world, "announce", wire.AnnounceRequest(sdp=described(world)))
-    at = core.wake_at()
-    assert at is not None
-    assert [type(effect) for effect in core.handle(Woken(), at)] == [SendSap]
+    effects: list[Any] = []
+    while SendSap not in effects:
+        at = core.wake_at()
+        assert at is not None
+        effects += [type(effect) for effect in core.handle(Woken(), at)]
+    assert effects == [KeepState, SendSap]
 
 
 def refusal(effects: list[Any]) -> tuple[str, str]:
@@ -80,7 +84,7 @@ def test_garbage_from_the_network_is_counted_by_cause():
         (SapPacket("192.0.2.1", 1, foreign() + b"a=x\r\n" * 1_000).encode(), "oversize"),
         (SapPacket("192.0.2.1", 1, foreign(), deletion=True).encode(), "deletion"),
     ):
-        assert core.handle(SapArrived(raw, "192.0.2.1"), NOW) == [Count(f"rejected.sap.{cause}")]
+        assert core.handle(SapArrived(raw, "192.0.2.1", LOCAL), NOW) == [Count(f"rejected.sap.{cause}")]
 
 
 def test_what_has_ended_takes_no_room_of_its_host(world: World):
@@ -102,7 +106,7 @@ def test_with_all_that_is_announced_and_all_that_liars_say_a_list_is_still_one_e
         sdp = text + b"a=x:" + b"y" * (1_000 - len(text) - 6) + b"\r\n"
         effects = asked(core, world, "announce", wire.AnnounceRequest(sdp=sdp), hosts[number % len(hosts)])
         if isinstance(effects[-1], Answer):
-            assert core.handle(SapArrived(effects[0].payload, "198.51.100.1"), NOW) == [Count("sap.heard")]
+            assert core.handle(SapArrived(effects[0].payload, "198.51.100.1", LOCAL), NOW) == [Count("sap.heard")]
         else:
             refused.append(refusal(effects))
     assert set(refused) == {("too-many", "directory")}
@@ -110,7 +114,7 @@ def test_with_all_that_is_announced_and_all_that_liars_say_a_list_is_still_one_e
         source = f"203.0.113.{number % 20}"
         length = 0 if number % 2 else 1_900
         sdp = foreign("x", session=number) + b"a=x:" + b"y" * length + b"\r\n"
-        core.handle(SapArrived(SapPacket(source, 65_535, sdp).encode(), source), NOW)
+        core.handle(SapArrived(SapPacket(source, 65_535, sdp).encode(), source, LOCAL), NOW)
     (answer,) = asked(core, world, "list", wire.ListRequest())
     assert MAX_SIZE * 3 // 4 < answer.message.ByteSize() < MAX_SIZE - 8_192  # certificates and signature
     ours = [session for session in answer.message.sessions if session.source == "198.51.100.1"]
@@ -121,11 +125,11 @@ def test_a_forged_deletion_and_garbage_leave_the_list_as_it_is(world: World):
     core, sdp = made(), described(world)
     effects = asked(core, world, "announce", wire.AnnounceRequest(sdp=sdp))
     said = effects[0].payload
-    core.handle(SapArrived(said, "198.51.100.1"), NOW)
+    core.handle(SapArrived(said, "198.51.100.1", LOCAL), NOW)
     forged = SapPacket("198.51.100.1", parse_packet(said).hash, sdp, deletion=True).encode()
-    assert core.handle(SapArrived(forged, "198.51.100.1"), NOW) == [Count("rejected.sap.deletion")]
+    assert core.handle(SapArrived(forged, "198.51.100.1", LOCAL), NOW) == [Count("rejected.sap.deletion")]
     for size in range(len(said)):
-        (count,) = core.handle(SapArrived(said[:size], "198.51.100.9"), NOW)
+        (count,) = core.handle(SapArrived(said[:size], "198.51.100.9", LOCAL), NOW)
         assert isinstance(count, Count)
     (answer,) = asked(core, world, "list", wire.ListRequest())
     assert sdp in [session.sdp for session in answer.message.sessions]
@@ -138,7 +142,7 @@ def test_what_a_host_withdrew_without_the_secret_makes_no_list_too_long(world: W
         sdp = sdp.replace(b"m=", b"a=mcsa-withdraw:" + b"A" * 43 + b"=\r\nm=")
         for effect in asked(core, world, "announce", wire.AnnounceRequest(sdp=sdp)):
             if isinstance(effect, SendSap):
-                core.handle(SapArrived(effect.payload, "198.51.100.1"), NOW)
-        asked(core, world, "withdraw", wire.WithdrawRequest(sdp=sdp, secret=b"another"))
+                core.handle(SapArrived(effect.payload, "198.51.100.1", LOCAL), NOW)
+        asked(core, world, "withdraw", wire.WithdrawRequest(sdp=sdp, secret=b""))
     (answer,) = asked(core, world, "list", wire.ListRequest())
-    assert len(answer.message.sessions) > 100 and answer.message.ByteSize() < MAX_SIZE - 8_192
+    assert 10 < len(answer.message.sessions) < 100 and answer.message.ByteSize() < MAX_SIZE - 8_192

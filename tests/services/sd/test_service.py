@@ -20,7 +20,8 @@ from mcsa.identity import Credentials
 from mcsa.laboratory.kind import kind
 from mcsa.laboratory.namespaces import Laboratory
 from mcsa.sap.cache import ROOM_PER_SOURCE
-from mcsa.sap.packet import ADDRESSES, LOCAL, PORT, SapPacket, parse_packet
+from mcsa.sap.packet import PORT, SapPacket, parse_packet
+from mcsa.sap.scopes import ADDRESSES, LOCAL
 from mcsa.shell.bus import Bus
 from mcsa.shell.multicast import MulticastListener
 from mcsa.shell.nkeys import load_nkey
