@@ -16,7 +16,7 @@ from mcsa.durable_log import Conflict
 from mcsa.endpoint import Endpoint
 from mcsa.errors import Refused
 from mcsa.esp.derive import derive_traffic_key
-from mcsa.esp.outbound import OutboundAssociation
+from mcsa.esp.outbound import OutboundAssociation, ends_over_ipv6
 from mcsa.esp.suite import suite_named
 from mcsa.identity import SpiffeId
 from mcsa.shell.assembly import Assembly
@@ -207,7 +207,8 @@ class AuthorizerService:
         group = effect.group
         suite = suite_named(group.policy.suite)
         key = derive_traffic_key(effect.key, effect.domain, group.group_id, effect.epoch, suite, effect.sender_id)
-        self._senders[group.group_id, effect.epoch] = OutboundAssociation(key)
+        ends = ends_over_ipv6(self._settings.address, group.address)
+        self._senders[group.group_id, effect.epoch] = OutboundAssociation(key, ends)
         if group.group_id in self._sockets:
             return
         try:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from mcsa.errors import Rejected
 from mcsa.esp.derive import derive_traffic_key
 from mcsa.esp.inbound import InboundAssociations, Opened, Run
-from mcsa.esp.outbound import SealedBatch
+from mcsa.esp.outbound import SealedBatch, ends_over_ipv6
 from mcsa.esp.relayed import Origin
 from mcsa.esp.slab import Slab
 from mcsa.esp.suite import suite_named
@@ -89,6 +89,10 @@ class GroupPath:
         self._sending = Sending(self.counters)
         self._relaying = Sending(self.counters, "relaying")
         self.is_paused = False  # an update may have been kept from this host: who was thrown out may be heard here yet
+
+    def send_from(self, address: str) -> None:
+        """What this host sends is from there; before the first switch. Over IPv6 datagrams have checksums over it."""
+        self._sending.ends = self._relaying.ends = ends_over_ipv6(address, self.group.address)
 
     # ---- control
 

@@ -10,4 +10,4 @@ mkdir -p /run/python "$TMPDIR"
 mount -o ro /dev/vda /run/python
 while read -r from to; do mount --bind "$from" "$to"; done < "$kernel/binds"
 cd "$root"
-exec "$python" -m pytest -p no:cacheprovider -p tests.kernel.table --no-header -q "$@" tests/kernel
+exec "$python" -m pytest -p no:cacheprovider -p tests.kernel.table --no-header -v "$@" tests/kernel

@@ -47,8 +47,9 @@ def test_so_do_they_over_ipv6(make_group: MakeGroup, wire: str) -> None:
         alpha, beta, gamma = group.member("alpha"), group.member("beta"), group.member("gamma", "relay")
         alpha.say(b"from a kernel")
         assert (beta.hear(), gamma.hear()) == (b"from a kernel", b"from a kernel")
-        gamma.say_frame(b"from user space")
-        assert alpha.hear_frame().payload == b"from user space"
+        for payload in (b"from user space", b"", b"odd", bytes(1300)):
+            gamma.say(payload)
+            assert alpha.hear() == alpha.hear_frame().payload == payload
 
 
 @both_wires

@@ -10,9 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mcsa.errors import Refused
+from mcsa.esp.derive import TrafficKey
 from mcsa.esp.spi import epoch_tag, spi_for
+from mcsa.esp.suite import suite_named
 from mcsa.keys import GroupKey
-from mcsa.path_control import DropEpoch, InstallEpoch, PauseSending, ResumeSending, SetRoster, SwitchSending
+from mcsa.path_control import DropEpoch, InstallEpoch, PauseSending, ResumeSending, SendUnder, SetRoster, SwitchSending
 from mcsa.policy import complete_policy
 from mcsa.updates import PORT as UPDATE_PORT
 from mcsa.v1.types_pb2 import GroupDescription, GroupPolicy
@@ -311,3 +313,17 @@ def test_a_state_has_the_key_of_its_sender_and_epoch_alone() -> None:
         kernel.carry_out(table.control(effect, NOW))
     assert len({state.key.reveal() for state in kernel.states.values()}) == len(kernel.states) == 7
     assert ip_address(OWN_ADDRESS) == table.sending.source if table.sending else False
+
+
+def test_a_host_that_is_no_member_sends_under_the_key_that_it_is_given_and_opens_nothing() -> None:
+    table, kernel = opened()
+    suite = suite_named(table.group.policy.suite)
+    for number in range(4):
+        spi = spi_for(EPOCH + number, OWN)
+        given = TrafficKey(bytes(suite.keymat_size), suite, spi)
+        kernel.carry_out(table.control(SendUnder(GROUP_ID, EPOCH + number, OWN, given), NOW))
+        assert kernel.sends_under == spi
+    assert not kernel.hears
+    assert {state.spi for state in kernel.states.values()} == {spi_for(EPOCH + n, OWN) for n in (2, 3)}
+    with pytest.raises(ValueError, match="once"):
+        table.control(SendUnder(GROUP_ID, EPOCH, OWN, given), NOW)
