@@ -6,6 +6,7 @@ here: the socket's buffer holds some 20 ms of that rate.
 
 from __future__ import annotations
 
+import argparse
 import os
 import time
 from collections.abc import Callable, Iterable
@@ -30,33 +31,40 @@ SECONDS = 10.0
 ROUNDS = 5  # for the highest rate; the median counts
 
 
-def run() -> dict[str, float | str]:
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """How long it measures."""
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="of paced sending (default: %(default)s)")
+
+
+def run(seconds: float = SECONDS) -> dict[str, float | str]:
     """All figures, with the kind of network they were had on."""
     with two_hosts() as link:
         highest = median(min(rates(link, SIZE, ESP)) for _ in range(ROUNDS))
-        sent, opened = _paced(link, SHARE * highest * 1_000)
+        sent, opened = _paced(link, SHARE * highest * 1_000, seconds)
         kind = link.kind
     return {
         "highest_kpps_1400": round(highest, 1),
-        "paced_kpps_1400": round(sent / SECONDS / 1_000, 1),
+        "paced_kpps_1400": round(sent / seconds / 1_000, 1),
         "lost_1400": sent - opened,
-        "seconds": SECONDS,
+        "seconds": seconds,
         "network": kind,
     }
 
 
-def _paced(link: Link, per_second: float) -> tuple[int, int]:
+def _paced(link: Link, per_second: float, seconds: float) -> tuple[int, int]:
     key = GroupKey(os.urandom(32))
-    sent, opened = in_two_processes(lambda: _send(link, key, per_second), lambda ready: _count(link, key, ready))
+    sent, opened = in_two_processes(
+        lambda: _send(link, key, per_second, seconds), lambda ready: _count(link, key, ready)
+    )
     return int(sent), int(opened)
 
 
-def _send(link: Link, key: GroupKey, per_second: float) -> int:
+def _send(link: Link, key: GroupKey, per_second: float, seconds: float) -> int:
     """Batches of the largest size, evenly; how many packets these were."""
     send, at_once = ESP.sender(link, SIZE, key), batch_limit(SIZE)
     payloads, every, sent = [bytes(SIZE)] * at_once, at_once / per_second, 0
     due = time.perf_counter()
-    ends_at = due + SECONDS
+    ends_at = due + seconds
     while due < ends_at:
         while (now := time.perf_counter()) < due:
             pass  # sleeping would be late by as much as a batch takes

@@ -10,6 +10,7 @@ is null: a compiler with OpenSSL's headers, pylibsrtp.
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import os
 import struct
@@ -48,64 +49,72 @@ FIGURES = {
     "srtp_kpps_1300": "pylibsrtp protects (AES-256-GCM), no sockets at all",
     "srtp_kpps_200": "pylibsrtp protects (AES-256-GCM), no sockets at all",
 }
-ROUNDS = 7  # the median counts
-SECONDS = 0.3  # of sending, each time
+ROUNDS = 5
+SECONDS = 0.3
 _number_of = itemgetter(slice(0, 8))
 
 Figures = dict[str, float | None]
 
 
-def run() -> dict[str, float | str | None]:
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """How long it measures."""
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="the median counts (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="of sending, each time (default: %(default)s)")
+
+
+def run(rounds: int = ROUNDS, seconds: float = SECONDS) -> dict[str, float | str | None]:
     """All figures, with the kind of network they were had on."""
     with two_hosts() as link, c_program.built() as program:
-        rounds = [_round(link, program) for _ in range(ROUNDS)]
-    return {name: _middle([each[name] for each in rounds]) for name in FIGURES} | {"network": link.kind}
+        measured = [_round(link, program, seconds) for _ in range(rounds)]
+    return {name: middle([each[name] for each in measured]) for name in FIGURES} | {"network": link.kind}
 
 
-def _middle(values: list[float | None]) -> float | None:
+def middle(values: list[float | None]) -> float | None:
+    """The median; None where there is nothing."""
     there = [value for value in values if value is not None]
     return round(median(there), 1) if there else None
 
 
-def _round(link: Link, program: Path | None) -> Figures:
+def _round(link: Link, program: Path | None, seconds: float) -> Figures:
     """Each kind once."""
     figures: Figures = {}
     for size in (1_400, 200):
-        figures[f"sent_kpps_{size}"], figures[f"kpps_{size}"] = rates(link, size, ESP)
+        figures[f"sent_kpps_{size}"], figures[f"kpps_{size}"] = rates(link, size, ESP, seconds)
         key = GroupKey(os.urandom(32))
-        figures[f"c_sent_kpps_{size}"], figures[f"c_kpps_{size}"] = c_program.rates(program, link, size, key, SECONDS)
-        figures[f"relay_kpps_{size}"] = _relayed(link, size)
-        figures[f"plain_kpps_{size}"] = rates(link, size, PLAIN)[1]
-        figures[f"single_kpps_{size}"] = rates(link, size, SINGLE_ESP)[1]
-        figures[f"plain_single_kpps_{size}"] = rates(link, size, SINGLE_PLAIN)[1]
+        figures[f"c_sent_kpps_{size}"], figures[f"c_kpps_{size}"] = c_program.rates(program, link, size, key, seconds)
+        figures[f"relay_kpps_{size}"] = _relayed(link, size, seconds)
+        figures[f"plain_kpps_{size}"] = rates(link, size, PLAIN, seconds)[1]
+        figures[f"single_kpps_{size}"] = rates(link, size, SINGLE_ESP, seconds)[1]
+        figures[f"plain_single_kpps_{size}"] = rates(link, size, SINGLE_PLAIN, seconds)[1]
     has_srtp = importlib.util.find_spec("pylibsrtp") is not None
     for size in (1_300, 200):  # libsrtp refuses packets much longer
         figures[f"srtp_kpps_{size}"] = in_one_process(lambda: _srtp(size)) if has_srtp else None  # noqa: B023 - at once
     return figures
 
 
-def rates(link: Link, size: int, way: Way) -> tuple[float, float]:
+def rates(link: Link, size: int, way: Way, seconds: float = SECONDS) -> tuple[float, float]:
     """Thousands of packets a second: sent, and received by the application."""
     key = GroupKey(os.urandom(32))
     return in_two_processes(
-        lambda: _send_for_a_while(way.sender(link, size, key), size),
+        lambda: _send_for_a_while(way.sender(link, size, key), size, seconds),
         lambda ready: _receive_all(way.receiver(link, size, key), ready),
     )
 
 
-def _relayed(link: Link, size: int) -> float:
+def _relayed(link: Link, size: int, seconds: float) -> float:
     with relayed_group(link) as group:
         _, received = in_two_processes(
-            lambda: _send_for_a_while(group.sender(), size), lambda ready: _receive_all(group.receiver(), ready)
+            lambda: _send_for_a_while(group.sender(), size, seconds),
+            lambda ready: _receive_all(group.receiver(), ready),
         )
     return float(received)
 
 
-def _send_for_a_while(send: Send, size: int) -> float:
+def _send_for_a_while(send: Send, size: int, seconds: float) -> float:
     at_once = batch_limit(size)
     numbers = [number.to_bytes(4, "big") for number in range(at_once)]
     started_at = time.perf_counter()
-    ends_at, chunk = started_at + SECONDS, 0
+    ends_at, chunk = started_at + seconds, 0
     while time.perf_counter() < ends_at:
         rest = chunk.to_bytes(4, "big") + bytes(size - 8)
         send(list(map(add, numbers, repeat(rest))))

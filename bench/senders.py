@@ -7,6 +7,7 @@ relays them all, and once one by one, as from a thousand hosts.
 
 from __future__ import annotations
 
+import argparse
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -34,7 +35,7 @@ FIGURES = {
 SENDERS = 1_000
 SIZE = 200  # bytes
 EACH = 100  # packets of each sender
-ROUNDS = 5  # the median counts
+ROUNDS = 5
 _SUITE, _DOMAIN, _GROUP_ID, _EPOCH = suite_named("aes-256-gcm"), "bench", bytes(16), 1
 
 
@@ -45,40 +46,46 @@ class Heard(NamedTuple):
     bytes_per_sender: float
 
 
-def run() -> dict[str, float | str]:
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """How much it measures."""
+    parser.add_argument("--senders", type=int, default=SENDERS, help="in the group (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="the median counts (default: %(default)s)")
+
+
+def run(senders: int = SENDERS, rounds: int = ROUNDS) -> dict[str, float | str]:
     """All figures, with the kind of network they were had on."""
     key = GroupKey(os.urandom(32))
-    packets = _sealed(key)
+    packets = _sealed(key, senders)
     with two_hosts() as link:
-        together = [_heard(link, key, packets, batches=True) for _ in range(ROUNDS)]
-        apart = [_heard(link, key, packets, batches=False) for _ in range(ROUNDS)]
+        together = [_heard(link, key, packets, senders, batches=True) for _ in range(rounds)]
+        apart = [_heard(link, key, packets, senders, batches=False) for _ in range(rounds)]
         kind = link.kind
     return {
         "kpps": round(median(each.kpps for each in together), 1),
         "single_kpps": round(median(each.kpps for each in apart), 1),
         "bytes_per_sender": round(median(each.bytes_per_sender for each in together)),
-        "senders": SENDERS,
+        "senders": senders,
         "network": kind,
     }
 
 
-def _sealed(key: GroupKey) -> list[bytes]:
+def _sealed(key: GroupKey, count: int) -> list[bytes]:
     """Packets of all senders in turn."""
     senders = [
         OutboundAssociation(derive_traffic_key(key, _DOMAIN, _GROUP_ID, _EPOCH, _SUITE, sender_id))
-        for sender_id in range(1, SENDERS + 1)
+        for sender_id in range(1, count + 1)
     ]
     payload = bytes(SIZE)
     return [sender.seal(payload, PORT, PORT) for _ in range(EACH) for sender in senders]
 
 
-def _heard(link: Link, key: GroupKey, packets: Sequence[bytes], *, batches: bool) -> Heard:
+def _heard(link: Link, key: GroupKey, packets: Sequence[bytes], senders: int, *, batches: bool) -> Heard:
     """What a fresh receiver makes of all packets."""
 
     def receive(ready: Callable[[], None]) -> Heard:
         inbound = InboundAssociations(_DOMAIN, _GROUP_ID, _SUITE)
         inbound.install(_EPOCH, key)
-        inbound.set_roster(dict.fromkeys(range(1, SENDERS + 1), link.source))
+        inbound.set_roster(dict.fromkeys(range(1, senders + 1), link.source))
         receive_once = _receiver(link, inbound, batches=batches)
         ready()
         before = _memory()
@@ -93,7 +100,7 @@ def _heard(link: Link, key: GroupKey, packets: Sequence[bytes], *, batches: bool
                 ended_at = time.perf_counter()
         after = _memory()
         opened = inbound.counters()["opened"] - first
-        return Heard(opened / (ended_at - started_at) / 1_000, (after - before) / SENDERS)
+        return Heard(opened / (ended_at - started_at) / 1_000, (after - before) / senders)
 
     _, heard = in_two_processes(lambda: _send(link, packets, batches=batches), receive)
     return Heard(*heard)

@@ -56,6 +56,9 @@ def start(
     policy: Policy = None,
     ckgds: CkgdsOffered = None,
     open_to_all: Annotated[bool, typer.Option("--open", help="Any verifiable user may join.")] = False,
+    one_sender: Annotated[
+        bool, typer.Option("--one-sender", help="The audio group is source-specific: this host alone sends.")
+    ] = False,
     begins: Annotated[str, typer.Option("--from", help=MOMENT_HELP)] = "",
     until: Annotated[str, typer.Option("--until", help="When it ends, as announced; likewise.")] = "",
     every: Annotated[list[str] | None, typer.Option("--every", help=REPEAT_HELP)] = None,
@@ -65,6 +68,8 @@ def start(
     it begins by --from."""
     if not accept and not open_to_all:
         raise typer.BadParameter("say who may join by --accept, or --open")
+    if one_sender and not audio:
+        raise typer.BadParameter("--one-sender is about the audio group: give it a port by --audio")
     group_policy = asked_policy(policy, gkm)
     now, repeats = time.time(), parse_repeats(every)
     start_at = parse_moment(begins, now)
@@ -72,7 +77,8 @@ def start(
 
     async def work() -> ConferenceState:
         async with connect(host=host, user=user, passphrase=passphrase) as me:
-            media = [GroupDescription(name="audio", media="audio", format="96", port=audio)] if audio else []
+            group = GroupDescription(name="audio", media="audio", format="96", port=audio, one_sender=one_sender)
+            media = [group] if audio else []
             accepted = [user_id(me.user, name) for name in accept or ()]
             senders = [user_id(me.user, name) for name in accept_sender or ()]
             conference = await me.convene(

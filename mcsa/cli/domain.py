@@ -31,6 +31,7 @@ def up(
     hosts: Annotated[str, typer.Option(help="Names of the hosts, with commas.")] = "alpha,beta,gamma",
     folder: Annotated[Path | None, typer.Option(help="Keys, configurations, state and logs; kept.")] = None,
     domain: Annotated[str, typer.Option(help="The part of names that the authority speaks for.")] = "mcsa.example",
+    ipv6: Annotated[bool, typer.Option("--ipv6", help="Groups of IPv6.")] = False,
     driver: Driver = "relay",
 ) -> None:
     """Run a domain in the foreground: broker, Authorizer, SD, an MSM and a CSM on each host. Ctrl-C ends it."""
@@ -46,7 +47,7 @@ def up(
     users = {name: files.credentials_path("user", name) for name in USERS}
     laboratory = Laboratory([*names, INFRASTRUCTURE], (INFRASTRUCTURE,))
     processes = DomainProcesses(
-        laboratory, files, names, sd_options={"interval_floor": 2.0}, msm_options={"driver": driver}
+        laboratory, files, names, sd_options={"interval_floor": 2.0}, msm_options={"driver": driver}, ipv6=ipv6
     )
     out.print(f"hosts are {kind().name.replace('-', ' ')}: {kind().reason}", markup=False)
     for line in laboratory.not_shown:

@@ -57,6 +57,7 @@ def demo(
     audio: Annotated[Path | None, typer.Option(help="16-bit PCM WAV file to play.", exists=True)] = None,
     lines: Annotated[str, typer.Option(help='File of lines to say, or "-" for standard input.')] = "",
     policy: Policy = None,
+    ipv6: Annotated[bool, typer.Option("--ipv6", help="Groups of IPv6.")] = False,
     driver: Driver = "relay",
     player: Annotated[str, typer.Option(help="Unmodified program that plays and records: ffmpeg; takes tun.")] = "",
 ) -> None:
@@ -65,7 +66,16 @@ def demo(
     from mcsa.demo.options import Options
 
     asked = Options(
-        hosts, gkm, ckgds, json, audio, lines, policy_texts=tuple(policy or ()), driver=driver, player=player
+        hosts,
+        gkm,
+        ckgds,
+        json,
+        audio,
+        lines,
+        policy_texts=tuple(policy or ()),
+        ipv6=ipv6,
+        driver=driver,
+        player=player,
     )
     raise typer.Exit(run_demo(asked))
 

@@ -43,6 +43,7 @@ class Options:
     lines: str = ""
     folder: Path | None = None
     policy_texts: tuple[str, ...] = ()  # "name=value", see `mcsa.policy`
+    ipv6: bool = False  # the groups
     driver: str = "relay"  # of all hosts' MSMs
     player: str = ""  # the unmodified program that plays and records in place of our own
 

@@ -81,7 +81,7 @@ async def _listener_sees_ciphertext(stage: Stage, tell: Telling, mallory: Player
     """She joins the multicast by IGMP, which nobody can forbid, while alice plays a tone."""
     addresses = [group.address for group in stage.coordinator.joined.state.groups]
     with mallory.host.inside():
-        sockets = [GroupSocket(address, ESP_PORT, mallory.host.address) for address in addresses]
+        sockets = [GroupSocket(address, ESP_PORT, mallory.host.address_for(address)) for address in addresses]
     for address in addresses:
         await asyncio.to_thread(stage.laboratory.await_membership, mallory.host, address)
     capture = Capture(mallory.host, stage.folder / "mallory.pcap", stage.processes.broker.port)
@@ -104,7 +104,8 @@ def _tell_what_she_saw(stage: Stage, tell: Telling, addresses: list[str], sound:
     kinds = count_kinds(to_groups, port)
     others = count_kinds((frame for frame in frames if _destination(frame) not in addresses), port)
     plaintext = sum(sound[start : start + 64] in frame for frame in to_groups for start in (4_000, 20_000, 60_000))
-    tell.say(f"mallory joins the groups by IGMP and listens: {len(to_groups)} datagrams to group addresses")
+    membership = "MLD" if stage.options.ipv6 else "IGMP"
+    tell.say(f"mallory joins the groups by {membership} and listens: {len(to_groups)} datagrams to group addresses")
     tell.say(f"  of these: {_told(kinds)}; with a piece of the sound in the clear: {plaintext}")
     tell.say(f"  everything else that she sees: {_told(others)}")
     stage.figures["mallory_saw"] = {"groups": kinds, "else": others}

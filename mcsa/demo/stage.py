@@ -78,6 +78,7 @@ class Stage:
             modules={f"msm-{victim_host}": HOSTILE},
             trace=self.traces,
             sd_options={"interval_floor": 0.5},
+            ipv6=options.ipv6,
             msm_options={"driver": options.driver},
         )
         self.wire: Capture | None = None

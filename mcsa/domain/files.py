@@ -32,6 +32,7 @@ from mcsa.shell.nkeys import load_or_make_nkey
 from mcsa.subjects import AUTHORIZER, CSM, MSM, SD
 
 LONGEST_SOCKET_NAME = 22  # bytes: "/", 16 hexadecimal digits of a group, ".sock"
+NETWORKS = ("239.0.0.0/8", "232.0.0.0/8", "ff00::/8")  # that Authorizers may key groups in
 AUTHORIZER_NAME = "main"
 DIRECTORY_NAME = "sd"
 
@@ -127,11 +128,11 @@ class DomainFiles:
 
     # ---- configurations
 
-    def authorizer_config(self, bus: str, address: str, pool: str) -> Path:
-        """`services.authorizer`."""
+    def authorizer_config(self, bus: str, address: str, pool: str, **more: Any) -> Path:
+        """`services.authorizer`; `more` as its configuration has it."""
         own = self._common(AUTHORIZER, AUTHORIZER_NAME, "authorizer", AUTHORIZER_NAME, bus)
         subordinates = [str(peer.authorizer_id) for peer in self._subordinates]
-        values = {**own, "address": address, "pool": pool, "subordinates": subordinates, "homes": self._homes}
+        values = {**own, "address": address, "pool": pool, "subordinates": subordinates, "homes": self._homes, **more}
         return self._write("authorizer", values)
 
     def sd_config(self, bus: str, address: str, **more: Any) -> Path:
@@ -141,11 +142,11 @@ class DomainFiles:
 
     def msm_config(self, host: str, bus: str, address: str, **more: Any) -> Path:
         """`services.msm` of a host; `more` as its configuration has it (`driver = "tun"`)."""
-        network = {"network": "239.0.0.0/8"}
         authorizer = f"spiffe://{self.domain}/authorizer/{AUTHORIZER_NAME}"
-        accepts = [{"authorizer": f"spiffe://{self.domain}/authorizer/*", **network}]
+        lines = [{"authorizer": f"spiffe://{self.domain}/authorizer/*"}]
         for domain in self._conferences_of:
-            accepts.append({"authorizer": f"spiffe://{domain}/authorizer/*", "through": authorizer, **network})
+            lines.append({"authorizer": f"spiffe://{domain}/authorizer/*", "through": authorizer})
+        accepts = [{**line, "network": network} for line in lines for network in NETWORKS]
         own = self._common(MSM, host, "host", host, bus)
         values = {
             "address": address,

@@ -106,9 +106,13 @@ class DomainProcesses:
         msm_options: dict[str, Any] | None = None,
         infrastructure: str = INFRASTRUCTURE,
         pool: str = "",
+        ipv6: bool = False,
     ) -> None:
         """`infrastructure`: the host of broker, Authorizer and SD. `pool`: addresses that the Authorizer gives; all of
-        the laboratory's, where it is the only one there."""
+        the laboratory's, where it is the only one there. `ipv6`: of the groups; the bus and SAP stay with IPv4."""
+        if ipv6 and laboratory.kind == "loopback":
+            raise Refused("ipv6", "loopback", "On loopback addresses there is one IPv6 address: it takes namespaces.")
+        self._ipv6 = ipv6
         self.laboratory = laboratory
         self.files = files
         self.host_names = list(hosts)
@@ -118,7 +122,7 @@ class DomainProcesses:
         self._msm_options = msm_options or {}
         self._environment = {"MCSA_TRACE_DIR": str(trace)} if trace else {}
         self._infrastructure = laboratory[infrastructure]
-        self._pool = pool or str(laboratory.plan.groups)
+        self._pool = pool or str(laboratory.plan.groups6 if ipv6 else laboratory.plan.groups)
         self.broker = BrokerProcess(
             files.folder / "broker",
             files.grants(self.host_names),
@@ -134,19 +138,23 @@ class DomainProcesses:
         if "authorizer" in self._kinds:
             make_stream(infrastructure, bus, files)
         if "authorizer" in self._kinds:
-            self._add("authorizer", infrastructure, files.authorizer_config(bus, infrastructure.address, self._pool))
+            config = files.authorizer_config(bus, self._address(infrastructure), self._pool)
+            self._add("authorizer", infrastructure, config)
         if "sd" in self._kinds:
             loop = not infrastructure.plan.reflects
             self._add("sd", infrastructure, files.sd_config(bus, infrastructure.address, loop=loop, **self._sd_options))
         for name in self.host_names:
             host = self.laboratory[name]
             if "msm" in self._kinds:
-                self._add("msm", host, files.msm_config(name, bus, host.address, **self._msm_options))
+                self._add("msm", host, files.msm_config(name, bus, self._address(host), **self._msm_options))
             if "csm" in self._kinds:
                 self._add("csm", host, files.csm_config(name, bus))
         until = time.monotonic() + READY_WITHIN
         for service in self.services.values():
             service.wait_ready(until)
+
+    def _address(self, host: Host) -> str:
+        return host.address6 if self._ipv6 else host.address
 
     def _add(self, kind: str, host: Host, config: Path) -> None:
         name = kind if host.name == self._infrastructure.name else f"{kind}-{host.name}"

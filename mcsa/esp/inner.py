@@ -3,9 +3,9 @@
     source port (2) | destination port (2) | UDP length (2) | UDP checksum (2) | payload
     | padding 1, 2, 3 ... (0 to 3 bytes) | pad length (1) | next header 17 (1)
 
-The UDP checksum we write over IPv4 is 0, "none was computed" (RFC 768): the ICV covers every bit far better, and any
-receiver takes it, tshark and the kernel's included. Over IPv6 it has to be a real one (RFC 8200 section 8.1). The one
-we read may be anything, since the ICV has been checked by then.
+Over IPv4 the UDP checksum we write is 0, "none was computed" (RFC 768): the ICV covers every bit far better, and any
+UDP receiver takes it, tshark and the kernel's included. Over IPv6 it is a real one (`checksum.py`). The one we read may
+be anything, since the ICV has been checked by then.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from mcsa.esp.slab import Layout
 
 UDP_HEADER = struct.Struct(">HHHH")
 UDP_HEADER_SIZE = 8
-CHECKSUM = slice(6, 8)  # where in it the checksum is
+UDP_CHECKSUM_AT = 6  # its last 2 bytes
 PORTS = struct.Struct(">HH")  # the first of it
 PORTS_AND_LENGTH = 6  # bytes of it: all but the checksum
 NEXT_HEADER_UDP = 17  # IANA protocol numbers

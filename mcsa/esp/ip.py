@@ -163,13 +163,6 @@ def _pseudo_header_sum(source: bytes, destination: bytes, udp_size: int) -> int:
     return _sum(source + destination + struct.pack(">HH", UDP, udp_size))
 
 
-def udp_checksum(source: bytes, destination: bytes, header: bytes, payload: bytes) -> int:
-    """Of a datagram whose `header` says 0 for it; never 0, which says that there is none (RFC 768, RFC 8200 8.1)."""
-    size = UDP_HEADER_SIZE + len(payload)
-    pseudo_header = source + destination + struct.pack(">HH", UDP, size)
-    return checksum(pseudo_header + header + payload) or 0xFFFF
-
-
 def headers_size(address: bytes) -> int:
     """Bytes of IP and UDP headers, for an address of that family."""
     return (IPV6_HEADER_SIZE if len(address) == 16 else IPV4_HEADER_SIZE) + UDP_HEADER_SIZE

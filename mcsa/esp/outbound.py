@@ -10,13 +10,19 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count, islice
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 
-from mcsa.addresses import parse_address
 from mcsa.equal_sizes import of_one_size
+from mcsa.esp.checksum import InnerChecksum
 from mcsa.esp.derive import TrafficKey
-from mcsa.esp.inner import ALIGNMENT, CHECKSUM, TRAILER_SIZE, UDP_HEADER_SIZE, frame_for, framed_size
-from mcsa.esp.ip import udp_checksum
+from mcsa.esp.inner import (
+    ALIGNMENT,
+    TRAILER_SIZE,
+    UDP_CHECKSUM_AT,
+    UDP_HEADER_SIZE,
+    frame_for,
+    framed_size,
+)
 from mcsa.esp.slab import HEADER_SIZE, Slab
 from mcsa.esp.suite import ICV_SIZE
 
@@ -56,33 +62,18 @@ class SealedBatch:
     segment_size: int
 
 
-class Ends(NamedTuple):
-    """From which address packets go to which, 16 bytes each: UDP over IPv6 has a checksum over them, too."""
-
-    source: bytes
-    destination: bytes
-
-
-def ends_over_ipv6(source: str, destination: str) -> Ends | None:
-    """Of two addresses; None over IPv4. `ValueError` where one is none."""
-    ends = Ends(parse_address(source).packed, parse_address(destination).packed)
-    return ends if len(ends.destination) == 16 else None
-
-
 class OutboundAssociation:
     """Seals one sender's packets of one epoch. The first has sequence number 1.
 
     The IV is the sequence number, the key is this sender's and this epoch's alone, so a nonce repeats only where
     a number does. Hence each number is taken once, by whatever thread; there is no way to set the counter, to copy or
     to restore an association; and in a forked child it is exhausted. Install one once, for its epoch.
-
-    With `ends` the inner UDP header has a checksum, as over IPv6 it must (RFC 8200 section 8.1): a receiver in user
-    space doesn't look at it, but the kernel's IPsec hands the datagram to the kernel's UDP.
     """
 
-    def __init__(self, key: TrafficKey, ends: Ends | None = None) -> None:
-        self._ends = ends
+    def __init__(self, key: TrafficKey, checksum: InnerChecksum | None = None) -> None:
+        """`checksum` for packets over IPv6, where the inner UDP header has to have one."""
         self.spi = key.spi
+        self._checksum = checksum
         cipher = key.cipher()
         self._encrypt, self._encrypt_into = cipher.encrypt, cipher.encrypt_into
         self._salt = key.salt
@@ -108,9 +99,9 @@ class OutboundAssociation:
         if sequence > LAST_SEQUENCE:
             raise SequenceExhausted("no number left")
         self._last = sequence
-        if self._ends is not None:
-            before = before[: CHECKSUM.start] + self._checksum(before, payload)
         header = _HEADER.pack(self.spi, sequence, sequence)
+        if self._checksum is not None:
+            before = before[:UDP_CHECKSUM_AT] + self._checksum.of(before, payload)
         plaintext = b"".join((before, payload, after))
         return header + self._encrypt(self._salt + header[8:], plaintext, header[:8])
 
@@ -139,17 +130,11 @@ class OutboundAssociation:
         slab.plaintext[:UDP_HEADER_SIZE] = before
         slab.plaintext[UDP_HEADER_SIZE:end] = (after + before).join(payloads)
         slab.plaintext[end : end + len(after)] = after
-        if self._ends is not None:
-            for begins, payload in zip(range(0, end, layout.plaintext_size), payloads, strict=True):
-                place = slice(begins + CHECKSUM.start, begins + CHECKSUM.stop)
-                slab.plaintext[place] = self._checksum(before, payload)
+        if self._checksum is not None:
+            layout.checksums[:amount] = self._checksum.of_all(before, payloads)
         nonces = islice(slab.nonces, amount)  # the first argument ends the map
         _exhaust(map(self._encrypt_into, nonces, layout.plaintexts, layout.associated, layout.bodies))
         return SealedBatch(slab.view[: amount * segment_size], segment_size)
-
-    def _checksum(self, header: bytes, payload: bytes) -> bytes:
-        assert self._ends is not None
-        return udp_checksum(*self._ends, header, payload).to_bytes(2, "big")
 
     def _take_numbers(self, amount: int) -> array[int]:
         """So many sequence numbers that nobody else gets: `itertools.count` gives each once, whatever threads ask."""

@@ -30,6 +30,7 @@ class Layout:
         "_segment_size",
         "associated",
         "bodies",
+        "checksums",
         "iv_highs",
         "iv_lows",
         "last_words",
@@ -60,6 +61,7 @@ class Layout:
         self.last_words = words[step - 1 : most * step : step]
         halves, step = plaintext.cast("H"), size // 2
         self.lengths = halves[2 : most * step : step]
+        self.checksums = halves[3 : most * step : step]
         self.trailers = halves[step - 1 : most * step : step]  # pad length and next header
 
     def extend(self, count: int) -> None:

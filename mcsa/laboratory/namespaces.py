@@ -55,6 +55,10 @@ class Host:
         self._laboratory = laboratory
         self._processes = processes
 
+    def address_for(self, group: str) -> str:
+        """Its address of the group's family."""
+        return self.address6 if ":" in group else self.address
+
     def command(self, argv: Sequence[str]) -> list[str]:
         """The command line that runs `argv` on this host."""
         if not self.plan.namespace:

@@ -3,7 +3,7 @@
     a=mcsa:1 <conference id, hex>              a=mcsa-authorizer:<SPIFFE ID>      a=mcsa-coordinator:<SPIFFE ID>
     a=mcsa-class:open|closed                   a=mcsa-ckgds:<names, best first>
     a=mcsa-withdraw:<SHA-256 of the secret that deletes this, base64>
-    m=... c=... a=mcsa-group:<name> [<field>=<value> of the policy, where it is not the default]
+    m=... c=... a=mcsa-group:<name> [hops=<hop limit>, of IPv6] [<field>=<value> of the policy, where not the default]
     a=mcsa-sig:<fingerprint of the signer, base64> <signature, base64>       the last line, over all before it
 
 The signature is inside the SDP since real listeners drop announcements with a SAP authentication header (design, D4).
@@ -19,12 +19,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mcsa.addresses import parse_address
 from mcsa.conference_id import ID_SIZE, group_id_of
 from mcsa.errors import Refused, Rejected
 from mcsa.identity import SIGNATURE_SIZE
 from mcsa.policy import DEFAULTS, complete_policy, parse_policy
 from mcsa.sap.entry import OURS, WITHDRAWAL
-from mcsa.sap.sdp import LARGEST, Attributes, Media, Sdp, canonical, format_sdp, parse_sdp
+from mcsa.sap.sdp import LARGEST, LARGEST_TTL, Attributes, Media, Sdp, canonical, format_sdp, parse_sdp
 from mcsa.sap.times import Period, Repeat, next_occurrence
 from mcsa.v1.msm_pb2 import Session
 from mcsa.v1.types_pb2 import (
@@ -39,6 +40,7 @@ from mcsa.v1.types_pb2 import (
 ANNOUNCEMENT_LABEL = "mcsa announcement v1"
 _SIGNATURE_LINE = b"a=mcsa-sig:"
 _SIGNATURE_LINE_SIZE = len(_SIGNATURE_LINE) + 44 + 1 + 88 + 2  # base64 of 32 and of 64 bytes, CRLF
+HOP_LIMIT = "hops"
 LONGEST_WORD = 64  # characters
 FORMATS_AT_ONCE = 8
 REPEATS_AT_ONCE, OFFSETS = 4, 8
@@ -214,9 +216,12 @@ def _repeat_times(repeat: Repeat) -> RepeatTimes:
 
 
 def _media(group: GroupDescription) -> Media:
-    attributes: Attributes = [("mcsa-group", " ".join([group.name, *_unusual(group.policy)]))]
-    if group.sources:  # RFC 4570
-        family = "IP6" if ":" in group.address else "IP4"
+    is_ipv6 = ":" in group.address
+    # A c= line of IPv6 has no room for it (RFC 8866, section 5.7).
+    hop_limit = [f"{HOP_LIMIT}={group.ttl or 1}"] if is_ipv6 else []
+    attributes: Attributes = [("mcsa-group", " ".join([group.name, *hop_limit, *_unusual(group.policy)]))]
+    if group.sources:  # RFC 4570, section 3
+        family = "IP6" if is_ipv6 else "IP4"
         attributes.append(("source-filter", f" incl IN {family} {group.address} {' '.join(group.sources)}"))
     protocol = _PROTOCOLS.get(group.media, "udp")
     return Media(group.media, group.port, protocol, group.format or "0", group.address, group.ttl or 1, attributes)
@@ -235,13 +240,36 @@ def _group(media: Media, conference_id: bytes, index: int) -> GroupDescription:
     group = GroupDescription(
         name=name, media=media.kind, format=media.formats, address=media.address, port=media.port, ttl=media.ttl
     )
-    source_filter = (media.attribute("source-filter") or "").split()
-    if source_filter[:1] == ["incl"]:
-        group.sources.extend(source_filter[4:])
+    group.sources.extend(_sources(media))
+    if unusual and unusual[0].startswith(f"{HOP_LIMIT}="):
+        group.ttl = _hop_limit(unusual.pop(0))
     if conference_id:
         group.group_id = group_id_of(conference_id, index)
         group.policy.CopyFrom(_policy(unusual))
     return group
+
+
+def _sources(media: Media) -> list[str]:
+    """Those that a filter lets in (RFC 4570): for this address, or for any; names instead of addresses are nobody's."""
+    mode, _, _, destination, *sources = [*(media.attribute("source-filter") or "").split(), *[""] * 4]
+    if mode != "incl" or destination not in (media.address, "*"):
+        return []
+    return [str(parse_address(source)) for source in sources if source and _is_address(source)]
+
+
+def _is_address(text: str) -> bool:
+    try:
+        parse_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _hop_limit(text: str) -> int:
+    number = text.partition("=")[2]
+    if not number.isdecimal() or not 0 < int(number) <= LARGEST_TTL:
+        raise Rejected("announcement", f"{text[:40]}")
+    return int(number)
 
 
 def _policy(unusual: Sequence[str]) -> GroupPolicy:

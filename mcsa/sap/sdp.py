@@ -6,9 +6,9 @@ order are passed over; what makes a description useless (no version, no origin, 
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass, field, replace
 
+from mcsa.addresses import parse_address
 from mcsa.errors import Rejected
 from mcsa.sap.times import (
     PERIODS_AT_ONCE,
@@ -88,7 +88,7 @@ class Sdp:
         """All multicast addresses of its media."""
         found = set()
         for media in self.media:
-            first = ipaddress.ip_address(media.address)
+            first = parse_address(media.address)
             if first.is_multicast:
                 last = min(int(first) + media.addresses, 1 << first.max_prefixlen)  # there are no more than that
                 found |= {str(first + step) for step in range(last - int(first))}
@@ -209,15 +209,15 @@ def _connection(value: str) -> tuple[str, int, int]:
     parts = value.split()
     try:
         address, *rest = parts[2].split("/")
-        version = ipaddress.ip_address(address).version
-        ttl = int(rest[0]) if rest and version == 4 else 0
-        counted = rest[1:] if version == 4 else rest
+        found = parse_address(address)
+        ttl = int(rest[0]) if rest and found.version == 4 else 0
+        counted = rest[1:] if found.version == 4 else rest
         addresses = int(counted[0]) if counted else 1
     except (IndexError, ValueError):
         raise Rejected("sdp", f"c={value[:40]}") from None
     if not 0 <= ttl <= LARGEST_TTL or not 1 <= addresses <= ADDRESSES_AT_ONCE:
         raise Rejected("sdp", f"c={value[:40]}")
-    return address, ttl, addresses
+    return str(found), ttl, addresses
 
 
 def _attribute_line(name: str, value: str) -> str:

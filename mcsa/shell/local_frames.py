@@ -9,6 +9,7 @@ import socket
 import struct
 import threading
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +18,7 @@ from mcsa.shell.local import Peer, check_peer, listen, peer_of
 
 LARGEST_FRAME = 65_535  # bytes, head included: no UDP datagram is longer
 SEND_BUFFER_SIZE = 4 << 20  # bytes that may wait for a client that reads slowly
-PATIENCE = 10_000  # frames lost in a row before a client that doesn't read is disconnected
+PATIENCE = 10_000  # messages lost in a row before a client that doesn't read is disconnected
 _SO_SNDBUFFORCE = 32  # asm-generic/socket.h; needs CAP_NET_ADMIN
 _OUTGOING = struct.Struct(">HH")
 _INCOMING = struct.Struct(">IHH")
@@ -91,6 +92,7 @@ class FrameServer:
         self.path = path
         self.refused = 0  # connections of users that aren't allowed
         self.clients: tuple[FrameClient, ...] = ()  # replaced, never changed: may be read without the lock
+        self._leaving: set[FrameClient] = set()  # disconnected, not yet dropped
         self._allowed_users = frozenset(allowed_users)
         self._change = threading.Lock()
         self._listener = listen(path, socket.SOCK_SEQPACKET, allowed_users)
@@ -125,6 +127,8 @@ class FrameServer:
             frame = client.socket.recv(LARGEST_FRAME + 1)  # longer ones are cut, and rejected by their length
         except BlockingIOError:
             return None
+        except ConnectionResetError:  # it left without reading what we gave it; what it said before is still there
+            return self.receive(client)
         except OSError:
             frame = b""
         if not frame:
@@ -132,7 +136,7 @@ class FrameServer:
         return frame or None
 
     def deliver(self, frame: bytes) -> None:
-        """Gives a frame to every client. Who has no room loses it; who loses `PATIENCE` in a row is disconnected."""
+        """Gives a frame to every client. Who has no room loses it; who loses `PATIENCE` messages in a row is cut off."""
         for client in self.clients:
             self.deliver_to(client, (frame,))
 
@@ -142,19 +146,29 @@ class FrameServer:
             client.socket.sendmsg(parts, (), socket.MSG_NOSIGNAL)
         except BlockingIOError:
             client.lost += frames
-            client.lost_in_a_row += frames
+            client.lost_in_a_row += 1
             if client.lost_in_a_row >= PATIENCE:
-                self.drop(client)
+                self._disconnect(client)
         except OSError:
-            self.drop(client)
+            self._disconnect(client)
         else:
             client.delivered += frames
             client.lost_in_a_row = 0
 
-    def drop(self, client: FrameClient) -> None:
-        """Disconnects a client. May be called twice."""
+    def _disconnect(self, client: FrameClient) -> None:
+        """From any thread: it is given nothing more, and reads as one that has gone, so that whoever watches it drops
+        it. Closing it here would free its descriptor for the next client, while the old one is still watched."""
         with self._change:
             self.clients = tuple(other for other in self.clients if other is not client)
+            self._leaving.add(client)
+        with suppress(OSError):  # it has gone by itself
+            client.socket.shutdown(socket.SHUT_RDWR)
+
+    def drop(self, client: FrameClient) -> None:
+        """Disconnects a client. By who watches it. May be called twice."""
+        with self._change:
+            self.clients = tuple(other for other in self.clients if other is not client)
+            self._leaving.discard(client)
         client.socket.close()
 
     def close(self) -> None:
@@ -162,7 +176,7 @@ class FrameServer:
         if self._listener.fileno() < 0:
             return
         self._listener.close()
-        for client in self.clients:
+        for client in (*self.clients, *self._leaving):
             self.drop(client)
         self.path.unlink(missing_ok=True)
 

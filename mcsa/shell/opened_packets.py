@@ -11,9 +11,9 @@ import socket
 import struct
 from typing import NamedTuple, Self
 
-from mcsa.addresses import parse_address
 from mcsa.errors import Refused
-from mcsa.esp.ip import udp_checksum
+from mcsa.esp.checksum import inner_checksum
+from mcsa.esp.inner import UDP_CHECKSUM_AT
 from mcsa.shell.multicast import BUFFER_SIZE, ESP_PORT, SO_RCVBUFFORCE, GroupSocket
 from mcsa.shell.multicast_errors import RAW, Attempt
 from mcsa.shell.multicast_families import IP_MTU_DISCOVER, IPV6_MTU_DISCOVER, interface_with
@@ -45,8 +45,8 @@ class OpenedPackets:
         attempt = Attempt(RAW, group.address, 0, interface_address)
         self._interface = interface_with(attempt)
         self._destination = self._interface.socket_address(group.address, 0)
-        self._source, self._group = parse_address(interface_address).packed, parse_address(group.address).packed
-        self.version = 4 if len(self._group) == 4 else 6
+        self._checksum = inner_checksum(interface_address, group.address)
+        self.version = 4 if self._checksum is None else 6
         with attempt.explained():
             kind = socket.SOCK_RAW | socket.SOCK_NONBLOCK
             self.socket = socket.socket(self._interface.family, kind, socket.IPPROTO_UDP)
@@ -92,8 +92,8 @@ class OpenedPackets:
     def send(self, payload: bytes, source_port: int, destination_port: int) -> None:
         """One datagram to the group, sealed by the kernel. `OSError`: EPERM where nothing may be sent now."""
         header = _HEADER.pack(source_port, destination_port, _HEADER.size + len(payload), 0)
-        checksum = udp_checksum(self._source, self._group, header, payload)
-        header = header[:6] + checksum.to_bytes(2, "big")
+        if self._checksum is not None:
+            header = header[:UDP_CHECKSUM_AT] + self._checksum.of(header, payload)
         self.socket.sendmsg((header, payload), self._interface.ancillary, 0, self._destination)
 
     def close(self) -> None:

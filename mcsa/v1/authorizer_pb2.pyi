@@ -28,6 +28,9 @@ class CreateRequest(_message.Message):
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     ACCESS_FIELD_NUMBER: _builtins.int
     ADDRESSES_IN_USE_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    address: _builtins.str
+    """The host's own address, as in registrations: the source of groups with one sender."""
     @_builtins.property
     def description(self) -> _types_pb2.SignedStatement:
         """A ConferenceDescription signed by the Coordinator, label "mcsa conference v1"."""
@@ -46,10 +49,11 @@ class CreateRequest(_message.Message):
         description: _types_pb2.SignedStatement | None = ...,
         access: _types_pb2.AccessControl | None = ...,
         addresses_in_use: _abc.Iterable[_builtins.str] | None = ...,
+        address: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["access", b"access", "description", b"description"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["access", b"access", "addresses_in_use", b"addresses_in_use", "description", b"description"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access", b"access", "address", b"address", "addresses_in_use", b"addresses_in_use", "description", b"description"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

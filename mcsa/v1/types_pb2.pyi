@@ -154,6 +154,7 @@ class GroupDescription(_message.Message):
     TTL_FIELD_NUMBER: _builtins.int
     SOURCES_FIELD_NUMBER: _builtins.int
     POLICY_FIELD_NUMBER: _builtins.int
+    ONE_SENDER_FIELD_NUMBER: _builtins.int
     group_id: _builtins.bytes
     """16 bytes, given by the Authorizer."""
     name: _builtins.str
@@ -168,9 +169,11 @@ class GroupDescription(_message.Message):
     """Inner UDP port of the media."""
     ttl: _builtins.int
     """IP time to live."""
+    one_sender: _builtins.bool
+    """Asked by the Coordinator: source-specific, from its own host alone (the Authorizer then fills in `sources`)."""
     @_builtins.property
     def sources(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Source-specific multicast: the only senders' addresses; empty for any source."""
+        """Source-specific multicast (RFC 4607): the only senders' addresses, the Authorizer's among them; empty for any source."""
 
     @_builtins.property
     def policy(self) -> Global___GroupPolicy:
@@ -188,10 +191,11 @@ class GroupDescription(_message.Message):
         ttl: _builtins.int = ...,
         sources: _abc.Iterable[_builtins.str] | None = ...,
         policy: Global___GroupPolicy | None = ...,
+        one_sender: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "format", b"format", "group_id", b"group_id", "media", b"media", "name", b"name", "policy", b"policy", "port", b"port", "sources", b"sources", "ttl", b"ttl"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "format", b"format", "group_id", b"group_id", "media", b"media", "name", b"name", "one_sender", b"one_sender", "policy", b"policy", "port", b"port", "sources", b"sources", "ttl", b"ttl"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 
+from mcsa.addresses import parse_address
 from mcsa.shell.settings import ServiceSettings
+from services.authorizer.addresses import check_pool
 
 
 class HomeSettings(BaseModel):
@@ -27,9 +29,11 @@ class AuthorizerSettings(ServiceSettings):
     """See `mcsa.shell.settings` for what all services have."""
 
     address: str
-    """Own address on the interface that carries the multicast; updates and beacons go out there too."""
+    """Own address on the interface that carries the multicast, IPv4 or IPv6; updates and beacons go out there too."""
     pool: str = "239.255.64.0/18"
-    """Multicast addresses that it gives to groups."""
+    """Multicast addresses that it gives to groups, IPv4 or IPv6."""
+    source_specific_pools: tuple[str, ...] = ("232.64.0.0/10", "ff35::8000:0/97")
+    """Those that it gives to groups with one sender, a network for each family (RFC 4607, sections 1 and 9)."""
     rules: Path | None = None
     """Cedar policies instead of the built-in ones. Members can't hold anybody against them, and serve no joins."""
     creators: tuple[str, ...] = ()
@@ -40,6 +44,22 @@ class AuthorizerSettings(ServiceSettings):
     """Authorizers of peers whose conferences hosts of this domain take part in, through this one."""
     subordinates: tuple[str, ...] = ()
     """Authorizers of peers (SPIFFE IDs) that may do so with groups of this one."""
+
+    @field_validator("address")
+    @classmethod
+    def _check_address(cls, address: str) -> str:
+        parse_address(address)
+        return address
+
+    @field_validator("pool")
+    @classmethod
+    def _check_pool(cls, pool: str) -> str:
+        return check_pool(pool, source_specific=False)
+
+    @field_validator("source_specific_pools")
+    @classmethod
+    def _check_pools(cls, pools: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(check_pool(pool, source_specific=True) for pool in pools)
 
     @model_validator(mode="after")
     def _check_creators(self) -> Self:

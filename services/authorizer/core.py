@@ -13,9 +13,8 @@ Everything that anybody is told was stored before (`journal.py`).
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from google.protobuf.message import DecodeError
@@ -33,6 +32,7 @@ from mcsa.updates import open_old_beacon
 from mcsa.v1 import authorizer_pb2 as wire
 from mcsa.v1.authorizer_log_pb2 import ConferenceRecord
 from services.authorizer import alarms
+from services.authorizer.addresses import AddressPools, check_source
 from services.authorizer.batch import Joiner
 from services.authorizer.branches import Branches
 from services.authorizer.conference import Conference, conference_log
@@ -54,7 +54,7 @@ CREATION_SKEW = 600.0  # seconds by which an eviction's own time may differ: it 
 class Settings:
     """What an operator decides."""
 
-    pool: str = "239.255.64.0/18"  # administratively scoped, local (RFC 2365, section 6.1)
+    pools: AddressPools = field(default_factory=AddressPools)
     address: str = "127.0.0.1"  # from which the Authorizer's own packets come
     homes: Sequence[str] = ()  # Authorizers of peers whose groups this one keys for hosts of its own domain
     subordinates: Sequence[str] = ()  # Authorizers of peers that do so with groups of this one
@@ -72,7 +72,7 @@ class AuthorizerCore:
         self._random = random
         self._settings = settings
         self._rules = rules or Rules(credentials.id.domain)
-        self._kept = Groups(credentials, random, settings.address, settings.pool, settings.distributors)
+        self._kept = Groups(credentials, random, settings.address, settings.pools, settings.distributors)
         self._distributing = Distributing(credentials, trust, self._kept, self._admit)
         self._send_only = SendOnly(trust, self._rules, self._kept, self._believe)
         self._subordinate_domains = {SpiffeId.parse(name).domain for name in settings.subordinates}
@@ -165,7 +165,8 @@ class AuthorizerCore:
         rule = self._rules.check(coordinator, "create", resource)
         taken = self._kept.addresses()
         in_use = message.addresses_in_use[:ADDRESSES_AVOIDED]
-        groups = complete_groups(signed, coordinator, description, self._settings.pool, taken, in_use)
+        sources = message.address, self._settings.address
+        groups = complete_groups(signed, coordinator, description, self._settings.pools, taken, sources, in_use)
         conference = Conference.created(message, coordinator, groups)
         if conference.record().ByteSize() > MAX_ENTRY:
             raise Refused("too-many", "access-control", "the access control list is too long to be kept in one record")
@@ -210,10 +211,7 @@ class AuthorizerCore:
         if message.hpke_suite != group.policy.hpke:
             sentence = f"this group's policy asks for HPKE suite '{group.policy.hpke}', not '{message.hpke_suite}'"
             raise Refused("policy", "group-policy.hpke", sentence)
-        try:
-            ipaddress.ip_address(message.address)
-        except ValueError:
-            raise Refused("address", "source-address", "the host's own address is malformed") from None
+        check_source(message.address)
         if host.id.kind == "authorizer":
             return group, None, self._subordinate(group, host)
         if message.relay:

@@ -290,10 +290,11 @@ class Group:
         self.sweep_at = now + max(1.0, self.policy.lease_s / 10)
         returning = self.batch.joiners.keys() | self.batch.adopting.keys()
         lapsed = [host for host in self.members.lapsed(now) if host not in returning]
-        lapsed += [host for host in self.send_only.lapsed(now) if host not in self.batch.send_only]
         for host in lapsed:
             self.remove_host(host, now)
-        return len(lapsed)
+        silent = self.send_only.lapsed(now)
+        self.end_sending(silent, now)
+        return len(lapsed) + len(silent)
 
     def next_at(self, *, busy: bool) -> float:
         """When something is to be done for the group; while it is `busy`, nothing is flushed."""

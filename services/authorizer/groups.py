@@ -27,10 +27,10 @@ from mcsa.v1 import authorizer_pb2 as wire
 from mcsa.v1.authorizer_log_pb2 import ConferenceRecord, GroupRecord, Subgroup
 from mcsa.v1.types_pb2 import GroupDescription
 from services.authorizer import alarms
+from services.authorizer.addresses import AddressPools
 from services.authorizer.agenda import Agenda
 from services.authorizer.beacons import Beacons
 from services.authorizer.conference import LOG_PREFIX, Conference, conference_log, group_log
-from services.authorizer.creating import give_address
 from services.authorizer.events import EndLog, Loaded, TakeSnapshot
 from services.authorizer.given_up import STAND_BY, GivenUp
 from services.authorizer.group import AGENT, Flushed, Group, Setting
@@ -45,10 +45,15 @@ class Groups:
     """See the module."""
 
     def __init__(
-        self, credentials: Credentials, random: Random, address: str, pool: str, distributors: Sequence[str] = ()
+        self,
+        credentials: Credentials,
+        random: Random,
+        address: str,
+        pools: AddressPools,
+        distributors: Sequence[str] = (),
     ) -> None:
         self._credentials = credentials
-        self._pool = pool
+        self._pools = pools
         self._distributors = distributors
         self._random = random
         self._address = address
@@ -207,7 +212,8 @@ class Groups:
     ) -> tuple[Group, list[Any]]:
         """Its log comes first, then the conference's knows of it, then it is served."""
         description = star.next_description()
-        description.address = give_address("", description.group_id, self._pool, set(self.addresses()))
+        description.ClearField("address")
+        description.address = self._pools.give(description, description.group_id, set(self.addresses()))
         subgroup = Subgroup(backbone_id=backbone_id, group=description)
         conference.subgroups.append(subgroup)
         group = self._new_group(conference, description, now)

@@ -10,7 +10,6 @@ then it asks. Sans-I/O.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +21,7 @@ from mcsa.registration import seal_sending, verify_user_statement
 from mcsa.sealing import check_public_key
 from mcsa.trust import Trust
 from mcsa.v1.authorizer_pb2 import RegisterSenderRequest, RenewSenderRequest, RenewSenderResponse
+from services.authorizer.addresses import check_source
 from services.authorizer.batch import SendOnlyJoiner
 from services.authorizer.events import Decided
 from services.authorizer.group import Group
@@ -83,10 +83,7 @@ class SendOnly:
         if host.id.kind != "host":
             raise Refused("not-allowed", "hosts-send", "only a host can send without being a member")
         _check_key(group, message.hpke_suite, message.hpke_public_key)
-        try:
-            ipaddress.ip_address(message.address)
-        except ValueError:
-            raise Refused("address", "source-address", "the host's own address is malformed") from None
+        check_source(message.address)
         conference = self.kept.find_conference(group.conference_id)
         user = None
         if message.HasField("user_statement"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import os
 from contextlib import suppress
 from typing import Any
@@ -11,12 +10,14 @@ from typing import Any
 import structlog
 
 from mcsa import subjects
+from mcsa.addresses import canonical, parse_address
 from mcsa.broker import bus_name, subordinate_name
 from mcsa.durable_log import Conflict
 from mcsa.endpoint import Endpoint
 from mcsa.errors import Refused
+from mcsa.esp.checksum import inner_checksum
 from mcsa.esp.derive import derive_traffic_key
-from mcsa.esp.outbound import OutboundAssociation, ends_over_ipv6
+from mcsa.esp.outbound import OutboundAssociation
 from mcsa.esp.suite import suite_named
 from mcsa.identity import SpiffeId
 from mcsa.shell.assembly import Assembly
@@ -31,6 +32,7 @@ from mcsa.shell.storage_key import StorageKeyAtRest
 from mcsa.shell.stream import LogStream
 from mcsa.updates import PORT as UPDATE_PORT
 from mcsa.v1.types_pb2 import GroupDescription
+from services.authorizer.addresses import AddressPools
 from services.authorizer.config import AuthorizerSettings, HomeSettings
 from services.authorizer.core import AuthorizerCore, Settings
 from services.authorizer.events import (
@@ -70,8 +72,8 @@ class AuthorizerService:
             assembly.trust,
             os.urandom,
             Settings(
-                settings.pool,
-                settings.address,
+                AddressPools(settings.pool, settings.source_specific_pools),
+                canonical(settings.address),
                 distributors=() if settings.rules else settings.distributors,
                 homes=[home.authorizer for home in settings.homes],
                 subordinates=settings.subordinates,
@@ -207,8 +209,8 @@ class AuthorizerService:
         group = effect.group
         suite = suite_named(group.policy.suite)
         key = derive_traffic_key(effect.key, effect.domain, group.group_id, effect.epoch, suite, effect.sender_id)
-        ends = ends_over_ipv6(self._settings.address, group.address)
-        self._senders[group.group_id, effect.epoch] = OutboundAssociation(key, ends)
+        checksum = inner_checksum(self._settings.address, group.address)
+        self._senders[group.group_id, effect.epoch] = OutboundAssociation(key, checksum)
         if group.group_id in self._sockets:
             return
         try:
@@ -225,7 +227,7 @@ class AuthorizerService:
             self._settings.address,
             ttl=group.ttl or 1,
             bind_group=False,
-            loop=ipaddress.ip_address(self._settings.address).is_loopback,
+            loop=parse_address(self._settings.address).is_loopback,
             fragment=False,  # what is too long for a datagram goes in parts (`mcsa/update_parts.py`)
             raw_esp=raw_esp,
         )

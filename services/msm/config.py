@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, Field, ValidationInfo, field_validator
 
+from mcsa.addresses import parse_address
 from mcsa.shell.settings import ServiceSettings
 
 
@@ -16,6 +17,7 @@ class AcceptedSettings(BaseModel):
     authorizer: str
     """Pattern over SPIFFE IDs."""
     network: str = "239.0.0.0/8"
+    """Of multicast addresses, IPv4 or IPv6."""
     through: str = ""
     """SPIFFE ID of the own domain's Authorizer that serves such groups to this host; empty where the first does."""
 
@@ -48,7 +50,8 @@ class MsmSettings(ServiceSettings):
     """See `mcsa.shell.settings` for what all services have."""
 
     address: str
-    """This host's own address on the interface that carries the multicast."""
+    """This host's own address on the interface that carries the multicast, IPv4 or IPv6; a link-local one with its
+    interface (`fe80::1%eth0`)."""
     directory: str
     """SPIFFE ID of the session directory."""
     accepts: list[AcceptedSettings]
@@ -65,6 +68,12 @@ class MsmSettings(ServiceSettings):
     """Datagrams in batches by UDP_SEGMENT and UDP_GRO, where the kernel has them."""
     hpke_suite: str = "x25519"
     """Of registrations, where the group says nothing: "x25519" or "x-wing"."""
+
+    @field_validator("address")
+    @classmethod
+    def _check_address(cls, address: str) -> str:
+        parse_address(address)
+        return address
 
     @field_validator("accepts")
     @classmethod

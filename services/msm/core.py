@@ -255,7 +255,10 @@ class MsmCore:
 
         def create(in_use: list[str]) -> list[Any]:
             asked = authorizer_wire.CreateRequest(
-                description=message.description, access=message.access, addresses_in_use=in_use
+                description=message.description,
+                access=message.access,
+                addresses_in_use=in_use,
+                address=self.settings.address,
             )
             return self._pass_on(request, "create", serving, asked, answer)
 

@@ -11,11 +11,11 @@ again gets another block, and what was not reported is for the newcomers to find
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from mcsa.addresses import is_canonical
 from mcsa.distribution import access_list_hash, check_access, open_right, parse_access_list, unseal_access_list
 from mcsa.endpoint import Answer, Count, Refuse, Requested
 from mcsa.envelope import payload_hash
@@ -188,10 +188,8 @@ class Distributing:
         if message.hpke_suite != membership.group.policy.hpke:
             sentence = f"this group's policy asks for HPKE suite '{membership.group.policy.hpke}'"
             raise Refused("policy", "group-policy.hpke", sentence)
-        try:
-            ipaddress.ip_address(message.address)
-        except ValueError:
-            raise Refused("address", "source-address", "the host's own address is malformed") from None
+        if not is_canonical(message.address):
+            raise Refused("address", "source-address", "the host's own address is malformed")
         user = None
         if message.HasField("user_statement"):
             user = str(verify_user_statement(message, request.caller, membership.authorizer, self.trust, now).id)

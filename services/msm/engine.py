@@ -38,6 +38,7 @@ class GroupEngine:
 
     def __init__(self, path: GroupPath, wire: Wire, tell: Callable[[Any], None]) -> None:
         self.path = path
+        path.own_address = wire.address
         self._wire = wire
         self._tell = tell
         self.outlets: tuple[Outlet, ...] = ()  # replaced, never changed
@@ -138,14 +139,25 @@ class GroupEngine:
         """Sends payloads with one inner header: what came together leaves together, with that marking if there is one.
         From any thread.
 
-        Not to the port where members believe the Authorizer speaks: that is counted, and not sent.
+        Not to the port where members believe the Authorizer speaks, nor what no packet has room for: that is counted,
+        and not sent.
         """
         if destination_port == UPDATE_PORT:
             self.path.counters["unsent.port"] += len(payloads)
             return
+        if not self._wire.may_send:
+            self.path.counters["unsent.not-a-source"] += len(payloads)
+            return
+        if payloads and max(map(len, payloads)) > self.path.largest_payload:
+            payloads = self._fitting(payloads)
         with self._sealing:
             self._seal_and_send(payloads, source_port, destination_port, marking)
         self._tell_sequence_low()
+
+    def _fitting(self, payloads: Sequence[bytes]) -> Sequence[bytes]:
+        fitting = [payload for payload in payloads if len(payload) <= self.path.largest_payload]
+        self.path.counters["unsent.too-large"] += len(payloads) - len(fitting)
+        return fitting
 
     def _seal_and_send(
         self, payloads: Sequence[bytes], source_port: int, destination_port: int, marking: Marking | None

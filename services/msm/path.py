@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from mcsa.errors import Rejected
+from mcsa.esp.checksum import InnerChecksum, inner_checksum
 from mcsa.esp.derive import derive_traffic_key
 from mcsa.esp.inbound import InboundAssociations, Opened, Run
-from mcsa.esp.outbound import SealedBatch, ends_over_ipv6
+from mcsa.esp.inner import MAX_PAYLOAD
+from mcsa.esp.outbound import SealedBatch
 from mcsa.esp.relayed import Origin
 from mcsa.esp.slab import Slab
 from mcsa.esp.suite import suite_named
@@ -76,6 +78,7 @@ class GroupPath:
 
     def __init__(self, domain: str, group: GroupDescription) -> None:
         self.group = group
+        self.own_address = ""  # where this host's packets come from; of IPv6 groups, before anything is sent
         self._domain = domain
         self._suite = suite_named(group.policy.suite)
         self._keys: dict[int, GroupKey] = {}
@@ -89,10 +92,6 @@ class GroupPath:
         self._sending = Sending(self.counters)
         self._relaying = Sending(self.counters, "relaying")
         self.is_paused = False  # an update may have been kept from this host: who was thrown out may be heard here yet
-
-    def send_from(self, address: str) -> None:
-        """What this host sends is from there; before the first switch. Over IPv6 datagrams have checksums over it."""
-        self._sending.ends = self._relaying.ends = ends_over_ipv6(address, self.group.address)
 
     # ---- control
 
@@ -114,7 +113,7 @@ class GroupPath:
             case SwitchSending():
                 self._switch(effect)
             case SendUnder():  # of a host that is no member: nothing is installed that opens
-                self._sending.switch(effect.epoch, effect.sender_id, effect.key)
+                self._sending.switch(effect.epoch, effect.sender_id, effect.key, self._checksum())
                 self.is_paused = False
             case PauseSending():
                 self.is_paused = True
@@ -131,13 +130,21 @@ class GroupPath:
             self._keys[effect.epoch], self._domain, self.group.group_id, effect.epoch, self._suite, effect.sender_id
         )
         sending = self._relaying if effect.relaying else self._sending
-        sending.switch(effect.epoch, effect.sender_id, key)
+        sending.switch(effect.epoch, effect.sender_id, key, self._checksum())
         self.is_paused = False
+
+    def _checksum(self) -> InnerChecksum | None:
+        return inner_checksum(self.own_address, self.group.address)
 
     def address_of(self, packet: Received) -> str | None:
         """Where it came from, as the roster says: its sender's address, or, of another subgroup's, the agent's."""
         addresses = self._roster.addresses
         return addresses.get(packet.sender_id) or addresses.get(-1 if packet.relay is None else packet.relay)
+
+    @property
+    def largest_payload(self) -> int:
+        """Bytes that an application's payload may have."""
+        return MAX_PAYLOAD
 
     def has_sender(self, sender_id: int) -> bool:
         """Whether this is a sender ID of this group's, whoever's: what it says need not be relayed into it."""

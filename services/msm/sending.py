@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from mcsa.esp.checksum import InnerChecksum
 from mcsa.esp.derive import TrafficKey
-from mcsa.esp.outbound import Ends, OutboundAssociation, SealedBatch, SequenceExhausted
+from mcsa.esp.outbound import OutboundAssociation, SealedBatch, SequenceExhausted
 
 
 class _Current(NamedTuple):
@@ -39,14 +40,13 @@ class Sending:
         self._low_told = False
         self.paused = False
         self.switched: set[tuple[int, int]] = set()
-        self.ends: Ends | None = None  # set before the first switch, in a group of IPv6
 
-    def switch(self, epoch: int, sender_id: int, key: TrafficKey) -> None:
+    def switch(self, epoch: int, sender_id: int, key: TrafficKey, checksum: InnerChecksum | None = None) -> None:
         """Seals under this key from now on; `ValueError` where it ever did before, since its numbers would repeat."""
         if (epoch, sender_id) in self.switched:
             raise ValueError("an outbound association is installed once, never again")
         self.switched.add((epoch, sender_id))
-        self._current = _Current(sender_id, epoch, OutboundAssociation(key, self.ends))
+        self._current = _Current(sender_id, epoch, OutboundAssociation(key, checksum))
         self.paused = self._low_told = False
 
     def seal(self, payload: bytes, source_port: int, destination_port: int) -> Numbered | None:

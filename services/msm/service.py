@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from mcsa import subjects
+from mcsa.addresses import canonical
 from mcsa.endpoint import Endpoint
 from mcsa.errors import Refused
 from mcsa.shell.assembly import Assembly
@@ -63,7 +64,8 @@ class MsmService:
         credentials = self._assembly.credentials
         accepts = [Accepted(line.authorizer, line.network, line.through) for line in settings.accepts]
         key = load_withdrawal_key(settings.state / "withdrawal.key")
-        core_settings = Settings(settings.address, settings.directory, accepts, settings.hpke_suite, key)
+        own = canonical(settings.address)
+        core_settings = Settings(own, settings.directory, accepts, settings.hpke_suite, key)
         core = self.make_core(core_settings)
         endpoint = Endpoint(
             subjects.MSM,

@@ -6,10 +6,10 @@ batches; `esp` is IP protocol 50, one packet a call, as kernel IPsec without enc
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 from typing import Any, Protocol
 
+from mcsa.addresses import canonical, parse_address
 from mcsa.shell.batches import BatchReceiver, BatchSender
 from mcsa.shell.marking import CONTROL_SIZE, UNMARKED, Marking, ask_for_markings, read_marking, write_marking
 from mcsa.shell.multicast import ESP_PORT, GroupSocket
@@ -23,6 +23,11 @@ IP_HEADER_WORD = 4  # bytes; RFC 791 section 3.1: the header's length is in word
 
 class Wire(Protocol):
     """What the engine needs of the network. Sends may come from several threads, receives from one."""
+
+    address: str
+    """Where what is sent comes from, without scope."""
+    may_send: bool
+    """False in a source-specific group that this host is no source of: nobody's network would carry it."""
 
     @property
     def overruns(self) -> int:
@@ -58,7 +63,7 @@ def open_wire(
     receives. None fragments: what doesn't fit is an `OSError`, EMSGSIZE. One that is `send_only` joins nothing,
     and hears nothing that is sent to the group.
     """
-    shared = ipaddress.ip_address(address).is_loopback
+    shared = parse_address(address).is_loopback
     if group.policy.wire == "esp":
         return EspWire(group, address, shared=shared, transparent=transparent, send_only=send_only)
     return UdpWire(group, address, shared=shared, offload=offload, transparent=transparent, send_only=send_only)
@@ -88,6 +93,7 @@ class UdpWire:
             bind_group=not send_only,
             fragment=False,  # applications learn what fits (`largest.py`); what doesn't is counted
         )
+        self.address, self.may_send = _source(group, address)
         door = self._socket.socket
         door.setblocking(False)
         self._control = _Control(door, transparent)
@@ -151,6 +157,7 @@ class EspWire:
             raw_esp=True,
             fragment=False,  # applications learn what fits (`largest.py`); what doesn't is counted
         )
+        self.address, self.may_send = _source(group, address)
         self._socket.socket.setblocking(False)
         self._control = _Control(self._socket.socket, transparent)
         # A raw socket shows the IP header over IPv4, and not over IPv6 (raw(7), ipv6(7)).
@@ -207,6 +214,11 @@ class _Control:
         datagram, ancillary, _, source = self._door.recvmsg(LARGEST_DATAGRAM, self._size)
         self.marking = read_marking(ancillary, self.marking)
         return datagram, source[0]
+
+
+def _source(group: GroupDescription, address: str) -> tuple[str, bool]:
+    own = canonical(address)
+    return own, not group.sources or own in group.sources
 
 
 def _without_header(datagram: bytes) -> bytes:

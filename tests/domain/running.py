@@ -30,13 +30,15 @@ class RunningDomain:
         users: tuple[str, ...] = ("alice", "bob"),
         modules: dict[str, str] | None = None,
         files: DomainFiles | None = None,
+        *,
+        ipv6: bool = False,
     ) -> None:
         self.users = users
         hosts = [HOSTS[user] for user in users]
         self.laboratory = Laboratory([*hosts, INFRASTRUCTURE], (INFRASTRUCTURE,))
         self.files = files or DomainFiles(folder / "domain", "test.example")
         self.processes = DomainProcesses(
-            self.laboratory, self.files, hosts, modules=modules, sd_options={"interval_floor": 0.5}
+            self.laboratory, self.files, hosts, modules=modules, sd_options={"interval_floor": 0.5}, ipv6=ipv6
         )
         self.connections: dict[str, Connection] = {}
         self.conferences: dict[str, Conference] = {}
@@ -74,10 +76,16 @@ class RunningDomain:
     # ---- conferences
 
     async def convene(
-        self, *acceptable: str, wait: float = 60.0, media: bool = False, policy: GroupPolicy | None = None
+        self,
+        *acceptable: str,
+        wait: float = 60.0,
+        media: bool = False,
+        one_sender: bool = False,
+        policy: GroupPolicy | None = None,
     ) -> Conference:
         """Alice's; the call goes out when all that are acceptable have joined."""
-        groups = [GroupDescription(name="audio", media="audio", format="96", port=5004)] if media else []
+        audio = GroupDescription(name="audio", media="audio", format="96", port=5004, one_sender=one_sender)
+        groups = [audio] if media else []
         names = [self.id_of(user) for user in acceptable]
         conference = await self.connections["alice"].convene(
             TITLE, acceptable_users=names, wait=wait, media=groups, policy=policy
@@ -97,9 +105,9 @@ class RunningDomain:
         self._in(user, conference)
         return conference
 
-    async def gather(self, *, media: bool = False, policy: GroupPolicy | None = None) -> None:
+    async def gather(self, *, media: bool = False, one_sender: bool = False, policy: GroupPolicy | None = None) -> None:
         """All users in one conference, with a key."""
-        await self.convene(*self.users, media=media, policy=policy)
+        await self.convene(*self.users, media=media, one_sender=one_sender, policy=policy)
         for user in self.users[1:]:
             await self.join(user)
         await self.keyed()

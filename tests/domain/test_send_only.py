@@ -15,11 +15,20 @@ import pytest
 from mcsa.audio.format import AudioFormat
 from mcsa.audio.wav import tone, write_wav
 from mcsa.demo.memory import holds
+from mcsa.domain.files import DomainFiles
+from mcsa.errors import Refused
 from mcsa.laboratory.namespaces import Host
 from mcsa.v1.types_pb2 import GroupDescription, GroupPolicy
 from tests.domain.running import TITLE, RunningDomain
 
 PORT = 5004
+
+
+class LimitedFiles(DomainFiles):
+    """Of a domain in which Alice alone may create groups."""
+
+    def authorizer_config(self, bus: str, address: str, pool: str, **more: Any) -> Path:
+        return super().authorizer_config(bus, address, pool, creators=[f"spiffe://{self.domain}/user/alice"], **more)
 
 
 async def run(host: Host, *arguments: str, **environment: str) -> dict[str, Any]:
@@ -52,8 +61,12 @@ async def test_a_host_that_is_no_member_is_heard_hears_nothing_and_never_has_a_g
     format_ = AudioFormat.parse("L16/8000/1")
     write_wav(sound, format_, tone(format_, 1.0))
     modules = {"msm-alpha": "tests.domain.spying_msm"}
-    async with RunningDomain(tmp_path, ("alice", "bob", "carol"), modules) as domain:
+    files = LimitedFiles(tmp_path / "domain", "test.example")
+    async with RunningDomain(tmp_path, ("alice", "bob", "carol"), modules, files) as domain:
         alice = domain.connections["alice"]
+        with pytest.raises(Refused, match="not among the users that may create") as refused:
+            await domain.connections["bob"].convene("Bob's own", open_to_all=True)
+        assert refused.value.rule == "listed-creators-only"
         audio = GroupDescription(name="audio", media="audio", format="96", port=PORT)
         conference = await alice.convene(
             TITLE,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mcsa.esp.checksum import InnerChecksum
 from mcsa.esp.derive import TrafficKey, derive_traffic_key
 from mcsa.esp.inbound import InboundAssociations, OpenedBatch
 from mcsa.esp.outbound import OutboundAssociation
@@ -28,9 +29,13 @@ def traffic_key(
 
 
 def outbound(
-    suite: str = "aes-256-gcm", epoch: int = EPOCH, sender: int = SENDER, key: GroupKey = KEY
+    suite: str = "aes-256-gcm",
+    epoch: int = EPOCH,
+    sender: int = SENDER,
+    key: GroupKey = KEY,
+    checksum: InnerChecksum | None = None,
 ) -> OutboundAssociation:
-    return OutboundAssociation(traffic_key(suite, epoch, sender, key))
+    return OutboundAssociation(traffic_key(suite, epoch, sender, key), checksum)
 
 
 def inbound(suite: str = "aes-256-gcm", window: int = 1_024) -> InboundAssociations:

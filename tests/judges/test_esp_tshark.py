@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from mcsa.esp.checksum import inner_checksum
 from mcsa.esp.outbound import OutboundAssociation
 from tests.esp.parts import outbound, traffic_key
 from tests.judges.esp import (
@@ -40,13 +41,15 @@ def seal(sender: OutboundAssociation, payloads: list[bytes]) -> list[bytes]:
 
 def test_it_decrypts_ours_and_finds_each_icv_good(tmp_path: Path, variant: Variant) -> None:
     payloads = [PAYLOAD[:size] * (1 + size % 40) for size in range(1, len(PAYLOAD) + 1)]  # every padding, up to 1 kB
-    found = judge(tmp_path, variant, seal(outbound(variant.suite), payloads))
+    sender = outbound(variant.suite, checksum=inner_checksum(variant.source, variant.group))
+    found = judge(tmp_path, variant, seal(sender, payloads))
     assert len(found) == len(payloads)
     for number, (said, payload) in enumerate(zip(found, payloads[::2] + payloads[1::2], strict=True), start=1):
         assert said.icv == "good"
         assert (said.spi, said.sequence) == (traffic_key(variant.suite).spi, number)
         assert said.ports == (str(SOURCE_PORT), str(PORT))
         assert said.payload == payload
+        assert said.checksums[-1] == ("absent" if variant.ip == 4 else "good")  # RFC 8200 section 8.1
         assert said.protocols == f"eth:ethertype:ip{'' if variant.ip == 4 else 'v6'}:{OUTER[variant.wire]}:udp:data"
 
 

@@ -33,6 +33,42 @@ def test_another_host_learns_all_it_needs_to_join(world: World):
         assert list(group.sources) == ["198.51.100.2"]
 
 
+def test_groups_of_ipv6_keep_hop_limit_and_sources(world: World):
+    """A c= line has no place for the hop limit (RFC 8866, section 5.7)."""
+    sdp = described(world, sources=("fd00::5", "fd00::1"), network="ff35::8000:")
+    assert b"c=IN IP6 ff35::8000:1\r\n" in sdp
+    assert b"a=source-filter: incl IN IP6 ff35::8000:1 fd00::5 fd00::1\r\n" in sdp  # RFC 4570, section 3
+    for index, group in enumerate(parse_announcement(sdp).groups):
+        assert (group.address, group.ttl) == (f"ff35::8000:{index + 1}", 8)
+        assert list(group.sources) == ["fd00::5", "fd00::1"]
+        assert group.policy == complete_policy(GroupPolicy())
+
+
+@pytest.mark.parametrize("hops", [b"hops=0", b"hops=256", b"hops=-1", b"hops="])
+def test_a_hop_limit_that_is_none(world: World, hops: bytes):
+    sdp = described(world, network="ff15::8000:").replace(b"hops=8", hops)
+    with pytest.raises(Rejected):
+        parse_announcement(sdp)
+
+
+@pytest.mark.parametrize(
+    ("source_filter", "sources"),
+    [
+        (b" incl IN IP4 232.9.9.9 198.51.100.7", ["198.51.100.7"]),
+        (b" incl IN IP4 * 198.51.100.7 198.51.100.8", ["198.51.100.7", "198.51.100.8"]),
+        (b" incl IN IP6 * FD00:0::7", ["fd00::7"]),
+        (b" incl IN IP4 232.9.9.8 198.51.100.7", []),  # another group's
+        (b" excl IN IP4 232.9.9.9 198.51.100.7", []),
+        (b" incl IN * 232.9.9.9 camera.example.org", []),
+        (b" incl", []),
+        (b"", []),
+    ],
+)
+def test_a_foreign_source_filter(source_filter: bytes, sources: list[str]):
+    sdp = foreign().replace(b"239.255.7.9", b"232.9.9.9") + b"a=source-filter:" + source_filter + b"\r\n"
+    assert list(parse_announcement(sdp).groups[0].sources) == sources
+
+
 def test_it_stays_below_what_a_sap_packet_should_have(world: World):
     assert len(described(world, groups=3)) <= LARGEST
     with pytest.raises(Refused) as caught:

@@ -110,6 +110,17 @@ def test_a_client_that_has_gone_is_dropped(server: FrameServer) -> None:
     assert client.fileno() == -1
 
 
+def test_what_a_client_said_before_it_went_is_heard_though_it_never_read(server: FrameServer) -> None:
+    application, client = connected(server)
+    server.deliver(b"frame")
+    application.send(b"last words")
+    application.close()
+    server.deliver(b"another")
+    assert server.receive(client) == b"last words"
+    assert server.receive(client) is None
+    assert client.fileno() == -1
+
+
 def test_a_client_that_has_gone_is_dropped_by_the_next_frame(server: FrameServer) -> None:
     (leaves, _), (stays, client) = connected(server), connected(server)
     leaves.close()

@@ -110,7 +110,7 @@ def test_no_request_of_an_application_crashes_its_csm(domain: ConferenceDomain, 
     for number in range(ROUNDS // 3):
         request: Any = APPLICATION_METHODS[verb].request()
         Absurd(number, known).fill(request)
-        if verb in ("convene", "join"):
+        if verb in ("convene", "join", "send-only"):
             request.user.path = "alice"  # the shell refuses files that can't be read
         if verb == "leave":
             request.conference_id = b"x" * 16

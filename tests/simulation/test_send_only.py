@@ -26,6 +26,7 @@ from mcsa.v1.msm_pb2 import (
     EvictMemberRequest,
 )
 from mcsa.v1.types_pb2 import POLICY_CLASS_CLOSED, POLICY_CLASS_OPEN, GroupPolicy
+from services.authorizer.rules import Rules
 from services.msm.events import SequenceLow
 from services.msm.path import GroupPath, Received
 from tests.simulation.domain import Domain
@@ -165,7 +166,18 @@ def test_open_multicast_any_host_can_send_to_any_group():
     assert heard(scene.domain.msm["beta"], other.groups[0].group_id) == [b"and there"]
 
 
-# ---- closed multicast, sender's view (who may create: tests/services/authorizer/test_send_only.py)
+# ---- closed multicast, sender's view
+
+
+def test_closed_multicast_not_everyone_can_create_a_group():
+    domain = Domain(hosts=("alpha", OUTSIDER))
+    creators = [str(domain.world.user("alice").id)]
+    domain.authorizer.core._rules = Rules(domain.world.domain, creators=creators)
+    for host, user, rule in ((OUTSIDER, USER, "listed-creators-only"), ("alpha", "alice", None)):
+        asked = CreateSessionRequest(description=domain.describe(coordinator=user))
+        refused = domain.csm[host].ask("create-session", asked).refused
+        assert (None if refused is None else refused.rule) == rule
+    assert len(domain.authorizer.core.groups) == 1
 
 
 def test_closed_multicast_only_members_send_and_who_is_named():

@@ -33,9 +33,7 @@ class RelayedGroup:
         with ExitStack() as opened:
             wire = open_wire(group, settings.address, offload=settings.offload, transparent=transparent)
             opened.callback(wire.close)
-            path = settings.make_path(domain, group)
-            path.send_from(settings.address)
-            self.engine = GroupEngine(path, wire, tell)
+            self.engine = GroupEngine(settings.make_path(domain, group), wire, tell)
             opened.callback(self.engine.close)
             self._local = LocalOutlet(settings.sockets, self.engine)
             opened.callback(self._local.close)

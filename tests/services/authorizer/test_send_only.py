@@ -18,6 +18,7 @@ from mcsa.v1.types_pb2 import (
     AccessControl,
     GroupPolicy,
 )
+from services.authorizer.batch import Joiner
 from services.authorizer.config import AuthorizerSettings
 from services.authorizer.core import AuthorizerCore, Settings
 from services.authorizer.group import Group
@@ -223,6 +224,15 @@ def test_leaving_and_a_lease_that_ends_take_it_off(desk: SendOnlyDesk):
     assert not desk.renew(group, again.sender_id, group.epoch, now=NOW + lease - 1)[0].register_again
     assert group.sweep(NOW + lease + 1) == 0
     assert group.sweep(NOW + 3 * lease) == 1
+
+
+def test_who_comes_back_as_a_member_is_not_missed_as_a_sender(desk: SendOnlyDesk):
+    group = desk.open_group()
+    desk.send_only(group)
+    joiner = Joiner("t", desk.request(group.id, "eve", "echo"), b"h", str(desk.world.host("echo").id), None)
+    group.join(joiner, NOW + 1)
+    assert group.sweep(NOW + 3 * group.policy.lease_s) == 1  # as a sender it was silent for long
+    assert list(group.batch.joiners.values()) == [joiner] and not group.batch.dismissed
 
 
 def test_a_host_is_a_member_or_sends_only(desk: SendOnlyDesk):

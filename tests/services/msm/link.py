@@ -47,7 +47,7 @@ class Host:
         self, laboratory: Laboratory, name: str, folder: Path, group: str, *, wire: str = "udp", suite: str = ""
     ) -> None:
         host = laboratory[name]
-        self.address = host.address6 if ":" in group else host.address
+        self.address = host.address_for(group)
         self.told: list[Any] = []
         policy = complete_policy(GroupPolicy(wire=wire, suite=suite or "aes-256-gcm"))
         description = GroupDescription(group_id=GROUP_ID, name="audio", address=group, port=PORT, ttl=2, policy=policy)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from mcsa.errors import Refused
+from mcsa.esp.inner import MAX_PAYLOAD
 from mcsa.keys import GroupKey
 from mcsa.laboratory.namespaces import Laboratory
 from mcsa.policy import complete_policy
@@ -123,6 +124,16 @@ def test_an_application_can_not_speak_as_the_authorizer_nor_send_rubbish(sides: 
     assert alpha.relay.counters()["unsent.port"] == 1
     assert alpha.relay.counters()["unsent.frame"] == 1
     assert not [event for event in gamma.told if isinstance(event, GroupMessage)]
+
+
+def test_what_no_packet_has_room_for_is_not_sent_and_the_rest_goes_on(sides: tuple[Side, Side]) -> None:
+    """A local socket, and UDP on loopback, take longer payloads than fit with all that is around them."""
+    alpha, gamma = sides
+    for size in (MAX_PAYLOAD, MAX_PAYLOAD + 1, LARGEST_FRAME - 4):  # the first is only more than this link takes
+        alpha.say(bytes(size))
+    alpha.say(b"after")
+    assert gamma.hear()[2] == b"after"
+    assert alpha.relay.counters()["unsent.too-large"] == 3
 
 
 def test_packets_of_an_epoch_that_is_still_to_come_wait_for_it(

@@ -1,0 +1,94 @@
+"""The multicast addresses that groups get, and the sources that source-specific ones have. Pure."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Container
+from dataclasses import dataclass
+
+from mcsa.addresses import check_group, is_canonical, is_source_specific, parse_address
+from mcsa.errors import Refused
+from mcsa.gkm import scheme_named
+from mcsa.v1.types_pb2 import GroupDescription
+
+
+def check_source(address: str) -> None:
+    """A host's own address, as it says it: rosters and sources are compared as text. `Refused` otherwise."""
+    if not is_canonical(address):
+        sentence = f"the host's own address is malformed, or not written as others will see it: '{address[:60]}'"
+        raise Refused("address", "source-address", sentence)
+
+
+@dataclass(frozen=True, slots=True)
+class AddressPools:
+    """Networks that addresses are taken from, IPv4 or IPv6; source-specific ones by the family of their sources."""
+
+    any_source: str = "239.255.64.0/18"  # administratively scoped, local (RFC 2365, section 6.1)
+    # RFC 4607 sections 1 and 9: of 232/8 and FF3x::/32, what hosts may choose; here of site-local scope
+    source_specific: tuple[str, ...] = ("232.64.0.0/10", "ff35::8000:0/97")
+
+    def give(
+        self, asked: GroupDescription, group_id: bytes, taken: Container[str], avoided: Container[str] = ()
+    ) -> str:
+        """An address that no other group has: the one that was asked for, or one from a pool; `Refused`. One that is to
+        be avoided is given where there is no other: whoever can say that it is in use can't use the pool up."""
+        if asked.address:
+            address = check_group(asked.address, asked.sources)
+            if address in taken:
+                sentence = f"{address} is another group's; one group has one address of its own"
+                raise Refused("address", "in-use", sentence)
+            return address
+        pool = self._for_sources(asked.sources[0]) if asked.sources else self.any_source
+        network = ipaddress.ip_network(pool)
+        start = int.from_bytes(group_id[:8], "big")
+        second_best = ""
+        for step in range(network.num_addresses):
+            address = str(network[(start + step) % network.num_addresses])
+            if address not in taken:
+                if address not in avoided:
+                    return check_group(address, asked.sources)
+                second_best = second_best or address
+        if second_best:
+            return check_group(second_best, asked.sources)
+        raise Refused("address", "pool", f"no address is left in {network}; give the Authorizer a larger pool")
+
+    def _for_sources(self, source: str) -> str:
+        try:
+            version = parse_address(source).version
+        except ValueError as error:
+            raise Refused("address", "malformed", f"{error}.") from None
+        for pool in self.source_specific:
+            if ipaddress.ip_network(pool).version == version:
+                return pool
+        sentence = f"this Authorizer has no source-specific addresses of IPv{version}; see `source_specific_pools`"
+        raise Refused("address", "pool", sentence)
+
+
+def check_pool(pool: str, *, source_specific: bool) -> str:
+    """A network of multicast addresses, in its one text form. `ValueError`."""
+    network = ipaddress.ip_network(pool)
+    if not network.is_multicast:
+        raise ValueError(f"{pool} is no network of multicast addresses")
+    if is_source_specific(network[0]) is not source_specific or is_source_specific(network[-1]) is not source_specific:
+        wanted = "inside 232.0.0.0/8 or ff3x::/32" if source_specific else "outside 232.0.0.0/8 and ff3x::/32"
+        raise ValueError(f"{pool} has to be {wanted} (RFC 4607)")
+    return str(network)
+
+
+def complete_sources(group: GroupDescription, host_address: str, authorizer_address: str) -> None:
+    """Who sends to a group with one sender: the Coordinator's host, and the Authorizer its updates, where it can.
+
+    The host and the Authorizer say their addresses themselves, as in the roster. Where the Authorizer's is of the other
+    family, its updates and beacons go by the bus alone.
+    """
+    if group.one_sender and not group.sources:
+        check_source(host_address)
+        group.sources.append(host_address)
+    if not group.sources:
+        return
+    if scheme_named(group.policy.gkm).subgroups:
+        sentence = f"{group.policy.gkm} relays between subgroups, which takes groups that anybody sends to"
+        raise Refused("policy", "one-sender", sentence)
+    alike = (":" in group.sources[0]) == (":" in authorizer_address)
+    if group.policy.multicast_updates and alike and authorizer_address not in group.sources:
+        group.sources.append(authorizer_address)

@@ -1,0 +1,68 @@
+"""The local socket of a group at work: what one application does must not end it for the others."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from mcsa.laboratory.namespaces import Laboratory
+from mcsa.shell import local_frames
+from mcsa.shell.local import connect
+from mcsa.shell.local_frames import FrameServer, OutgoingFrame, parse_incoming
+from tests.services.msm.link import PORT, WITHIN, Host, until
+
+
+@pytest.fixture
+def hosts(laboratory: Laboratory, tmp_path: Path) -> Iterator[tuple[Host, Host]]:
+    group = laboratory.plan.group(97)
+    alpha, gamma = (Host(laboratory, name, tmp_path, group) for name in ("alpha", "gamma"))
+    for host, own in ((alpha, 1), (gamma, 2)):
+        host.key({1: alpha.address, 2: gamma.address}, own)
+    yield alpha, gamma
+    alpha.close()
+    gamma.close()
+
+
+def clients(host: Host) -> FrameServer:
+    return host.group._local._frames
+
+
+def test_after_a_lazy_application_was_disconnected_the_next_one_is_served(
+    hosts: tuple[Host, Host], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may get the lazy one's descriptor. (A thread that died of that left the group deaf to all applications.)"""
+    alpha, gamma = hosts
+    monkeypatch.setattr(local_frames, "PATIENCE", 10)
+    path = Path(gamma.group.socket_path)
+    with closing(connect(path, socket.SOCK_SEQPACKET)) as lazy:
+        until(lambda: len(clients(gamma).clients) == 2)
+        with closing(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)) as following:  # before a number is free
+            while len(clients(gamma).clients) == 2:
+                alpha.say(bytes(1_300))
+                gamma.hear()
+            following.connect(str(path))
+            following.settimeout(WITHIN)
+            following.send(OutgoingFrame(PORT, PORT, b"hello").encode())
+            assert alpha.hear() == (2, b"hello")
+            alpha.say(b"welcome")
+            assert parse_incoming(following.recv(100)).payload == b"welcome"
+        while lazy.recv(local_frames.LARGEST_FRAME):  # it reads what was kept for it, and then that it was disconnected
+            pass
+
+
+def test_applications_come_and_go_while_packets_do(hosts: tuple[Host, Host]) -> None:
+    alpha, gamma = hosts
+    path = Path(gamma.group.socket_path)
+    for number in range(300):
+        with closing(connect(path, socket.SOCK_SEQPACKET)) as visitor:
+            alpha.say(b"%d" % number)
+            if number % 2:
+                visitor.send(OutgoingFrame(PORT, PORT, b"visitor").encode())
+        assert gamma.hear() == (1, b"%d" % number)
+    for _ in range(150):
+        assert alpha.hear() == (2, b"visitor")
+    until(lambda: len(clients(gamma).clients) == 1)
