@@ -75,7 +75,7 @@ class NotingPath(GroupPath):
             self._note(effect.epoch)
         return found
 
-    def open(self, datagram: bytes, source: str, now: float) -> list[Any]:
+    def open(self, datagram: bytes | memoryview, source: str, now: float) -> list[Any]:
         """See `GroupPath`."""
         return [] if self._lost() else super().open(datagram, source, now)
 

@@ -27,7 +27,17 @@ from mcsa.esp.spi import epoch_tag
 from mcsa.gkm import Distributor, Excluded, Joining, Member, scheme_named
 from mcsa.identity import SpiffeId
 from mcsa.keys import GroupKey, Random
-from mcsa.path_control import DropEpoch, InstallEpoch, PauseSending, ResumeSending, SetRoster, SwitchSending
+from mcsa.path_control import (
+    DropEpoch,
+    InstallEpoch,
+    PauseSending,
+    ResumeSending,
+    SetClock,
+    SetRoster,
+    SetSource,
+    SwitchSending,
+)
+from mcsa.source_authentication import ClockBound, SourceKey, mode_named
 from mcsa.trust import Trust
 from mcsa.update_parts import UpdateReassembly
 from mcsa.updates import open_beacon, open_update, parse_message, parse_update, update_key
@@ -42,6 +52,7 @@ RENEWAL_JITTER = 0.2  # of the time between them
 REACH = 32  # updates that may be on their way at once; what is further ahead is left to beacons and repair
 EARLY_BYTES = 2 << 20  # of updates kept until the one before them comes
 EPOCHS_SHOWN = 64
+CLOCK_EACH = 20.0  # seconds after which the Authorizer's time is asked for again, where it is needed (`tesla`)
 LATE_BEACON = 5_000  # milliseconds after an epoch's number, which is its time, for beacons of the one before
 
 
@@ -102,6 +113,7 @@ class Membership:
     own_relay: int | None = None  # this host's sender ID for relaying into the group, where it is an agent
     departed: set[str] = field(default_factory=set)  # hosts and users that went in ejections, as far as heard
     last_beacon: bytes = b""  # of an epoch that this host was in, as received: what the Authorizer said
+    clock: ClockBound | None = None  # the Authorizer's, as it is known here; where the policy needs it
 
     def __post_init__(self) -> None:
         self.asked = self.group  # as it was announced; of a protocol of subgroups, `group` is the one that it is in
@@ -120,6 +132,7 @@ class Membership:
         self._addresses: dict[int, str] = {}  # the roster's that are near; replaced, never changed in place
         self._relays: frozenset[int] = frozenset()
         self._distant: frozenset[int] = frozenset()
+        self._source_keys: dict[int, bytes] = {}  # likewise
         self._authorizer_id: int | None = None
         self._promised: int | None = None  # a sender ID that a distributor gave, and the Authorizer hasn't yet told of
 
@@ -135,11 +148,21 @@ class Membership:
         """A member's half of the group's GKM, fresh for each registration."""
         return scheme_named(self.group.policy.gkm).begin(self.random)
 
+    def draw_source_key(self) -> SourceKey | None:
+        """For a registration as a sender, fresh for each; None where the group's policy needs none."""
+        needed = mode_named(self.asked.policy.source_authentication).promises.authenticates and not self.as_agent
+        return SourceKey() if needed else None
+
     def install(
-        self, joining: Joining, gsa: GroupSecurityAssociation, now: float, right: DistributionRight | None = None
+        self,
+        joining: Joining,
+        gsa: GroupSecurityAssociation,
+        now: float,
+        right: DistributionRight | None = None,
+        source_key: SourceKey | None = None,
     ) -> list[Any]:
         """Takes over a security association; `Rejected` where it is not the one that was asked for. `right`: where a
-        distributor made it, under this right."""
+        distributor made it, under this right. `source_key`: as it was asked with."""
         self.check(gsa)
         member = joining.finish(gsa.gkm_welcome)
         if right is not None:
@@ -156,13 +179,19 @@ class Membership:
         self.number = gsa.update_number
         self.roster, self._addresses, self.own_relay = {}, {}, None
         self._relays = self._distant = frozenset()
+        self._source_keys = {}
         self._early = {number: raw for number, raw in self._early.items() if number > self.number}
         self._heard_at = now
         self._renew_at = self._next_renewal(now) if right is None else now + ADOPTED_AFTER
+        self._renew_at = (
+            now if self.needs_clock else self._renew_at
+        )  # this answer waited for a flush: ask what is quick
         self._switches = []
         self.departed.clear()
         self.state = "member"
         effects: list[Any] = [self._set_roster((), gsa.roster), *self._enter(gsa.epoch)]
+        if source_key is not None and self.sender_id is not None:
+            effects.append(SetSource(self.group.group_id, self.sender_id, source_key, self.asked.group_id))
         self._drops += [(now + self.group.policy.deactivation_ms / 1000, epoch) for epoch in old]
         return effects + self._send_under(gsa.epoch, now)
 
@@ -211,6 +240,8 @@ class Membership:
             raise Rejected("association", "of another group, address or conference than was announced")
         if home_of(gsa.description) != self.home:
             raise Rejected("association", "of a conference that is at home at another Authorizer than was announced")
+        if gsa.group.policy.source_authentication != self.asked.policy.source_authentication:
+            raise Rejected("association", "of another source authentication than was announced")
         if gsa.epoch <= self.epoch and gsa.group.group_id == self.group.group_id:
             raise Rejected("association", "an older epoch")
 
@@ -238,9 +269,11 @@ class Membership:
         entered = {entry.sender_id: entry for entry in entries}
         addresses = self._addresses.copy()
         relays, distant = set(self._relays), set(self._distant)
+        source_keys = self._source_keys.copy()
         for sender_id in removed:
             self.roster.pop(sender_id, None)
             addresses.pop(sender_id, None)
+            source_keys.pop(sender_id, None)
             relays.discard(sender_id)
             distant.discard(sender_id)
         near = {sender_id: entry for sender_id, entry in entered.items() if not entry.distant}
@@ -251,13 +284,16 @@ class Membership:
             if entry.host == self.authorizer:
                 self._authorizer_id = sender_id
         self.roster.update(entered)
+        source_keys.update((sender_id, entry.source_key) for sender_id, entry in entered.items() if entry.source_key)
+        self._source_keys = source_keys
         self._addresses, self._relays = addresses, frozenset(relays)
         self._distant = frozenset(distant | (entered.keys() - near.keys()))
         own = (relay for relay in relays if self.roster[relay].host == self.host)
         self.own_relay = next(own, None) if self.has_subgroups or self.as_agent else None
         authorizer = self._authorizer_id if self._authorizer_id in addresses else None
         near_by = self.group.group_id, addresses, self.sender_id, authorizer
-        return SetRoster(*near_by, self._relays, self.own_relay, self._distant)
+        far = self._relays, self.own_relay, self._distant
+        return SetRoster(*near_by, *far, source_keys, self.asked.group_id)
 
     def _send_under(self, epoch: int, now: float) -> list[Any]:
         """Under every sender ID of this host's."""
@@ -366,8 +402,22 @@ class Membership:
         """The Authorizer doesn't know this host as a member any more."""
         return self._stale(why)
 
+    @property
+    def needs_clock(self) -> bool:
+        """Of the Authorizer."""
+        return mode_named(self.asked.policy.source_authentication).needs_clock
+
+    def clock_heard(self, asked_at: float, time_ms: int, now: float) -> list[Any]:
+        """The Authorizer has said what time it is, in answer to what was asked at `asked_at`."""
+        if not self.needs_clock or not time_ms:
+            return []
+        bound = ClockBound.by(asked_at, now, time_ms / 1000)
+        self.clock = bound if self.clock is None else self.clock.refined(bound)
+        return [SetClock(self.group.group_id, self.clock)]
+
     def _next_renewal(self, now: float) -> float:
         between = self.group.policy.lease_s / RENEWALS
+        between = min(between, CLOCK_EACH) if self.needs_clock else between
         return now + between * (1 - RENEWAL_JITTER * int.from_bytes(self.random(2), "big") / 65536)
 
     def _stale(self, why: str) -> list[Any]:

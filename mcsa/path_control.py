@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mcsa.esp.derive import TrafficKey
 from mcsa.keys import GroupKey
+from mcsa.source_authentication import ClockBound, SourceKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,26 @@ class SetRoster:
     relays: Collection[int] = ()  # of the senders those that are relaying agents
     own_relay: int | None = None  # this host's, where it is one
     distant: Collection[int] = ()  # senders of other subgroups: may be heard by relaying agents
+    source_keys: Mapping[int, bytes] = field(default_factory=dict)  # of all of these that have one
+    announced: bytes = b""  # id of the group as it was announced, whose subgroup this may be: sources say that one
+
+
+@dataclass(frozen=True, slots=True)
+class SetSource:
+    """What this sender ID of ours sends is authenticated by this key. Comes before `SwitchSending` to that ID."""
+
+    group_id: bytes
+    sender_id: int
+    key: SourceKey
+    announced: bytes  # as in `SetRoster`
+
+
+@dataclass(frozen=True, slots=True)
+class SetClock:
+    """What is known of the Authorizer's clock by now."""
+
+    group_id: bytes
+    bound: ClockBound
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from mcsa.errors import Refused
+from mcsa.gkm import scheme_named
+from mcsa.source_authentication import mode_named, modes
 from mcsa.v1.types_pb2 import GroupPolicy
 
 DEFAULTS = GroupPolicy(
@@ -24,11 +26,16 @@ DEFAULTS = GroupPolicy(
     replay_window=1_024,  # design, section 7
     lease_s=60,  # a host is missed for a minute at most; members renew after a third of it
     multicast_updates=True,  # members follow while the broker is out
+    source_block=64,  # `tree`: a signature each 64 packets, seven digests' worth of proof at most
+    source_block_ms=20,  # a voice packet's time
+    tesla_interval_ms=100,  # `tesla`: RFC 4082, section 3.2: about the greatest delay, or the time between packets
+    tesla_disclosure=3,  # intervals: packets have 200 ms to arrive, clocks' doubt included
+    tesla_clock_ms=20,
 )
 
 _CHOICES = {
     "suite": ("aes-256-gcm", "aes-128-gcm", "chacha20-poly1305"),
-    "source_authentication": ("none",),
+    "source_authentication": tuple(modes()),
     "wire": ("udp", "esp"),
     "hpke": ("x25519", "x-wing"),
 }
@@ -46,6 +53,11 @@ _RANGES = {
     "replay_window": (64, 65_536),
     "lease_s": (3, 604_800),
     "subgroup_size": (0, 1_024),
+    "source_block": (1, 64),
+    "source_block_ms": (1, 1_000),
+    "tesla_interval_ms": (10, 10_000),
+    "tesla_disclosure": (2, 16),  # RFC 4082, section 3.6: d = 1 leaves no time at all
+    "tesla_clock_ms": (1, 10_000),
 }
 
 
@@ -66,6 +78,14 @@ def complete_policy(asked: GroupPolicy) -> GroupPolicy:
         _refuse("ejection_deactivation_ms", "the old key must outlive the activation delay (RFC 5374, DTD > ATD)")
     if policy.beacon_silence_ms < 3 * policy.beacon_ms:
         _refuse("beacon_silence_ms", "a sender must be allowed to miss two beacons: at least three times beacon_ms")
+    mode = mode_named(policy.source_authentication)
+    mode.check(policy)
+    if mode.promises.authenticates and scheme_named(policy.gkm).distributors != "none":
+        sentence = (
+            f"with gkm '{policy.gkm}' a member tells newcomers the roster, and could name another's key as a source's; "
+            "take a protocol in which the Authorizer does, such as lkh or iolus"
+        )
+        _refuse("source_authentication", sentence)
     return policy
 
 

@@ -23,8 +23,9 @@ from mcsa.esp.spi import spi_for
 from mcsa.esp.suite import suite_named
 from mcsa.identity import SpiffeId
 from mcsa.keys import Random
-from mcsa.membership import EPOCHS_SHOWN, LATE_BEACON, RENEWAL_JITTER, RENEWALS, Changed, home_of
-from mcsa.path_control import PauseSending, ResumeSending, SendUnder
+from mcsa.membership import CLOCK_EACH, EPOCHS_SHOWN, LATE_BEACON, RENEWAL_JITTER, RENEWALS, Changed, home_of
+from mcsa.path_control import PauseSending, ResumeSending, SendUnder, SetClock, SetSource
+from mcsa.source_authentication import ClockBound, SourceKey, mode_named
 from mcsa.trust import Trust
 from mcsa.updates import open_beacon, parse_message
 from mcsa.v1.authorizer_pb2 import SendingAssociation
@@ -62,6 +63,7 @@ class SendOnlyGroup:
     epochs: list[int] = field(default_factory=list)
     switched_at: float = 0.0
     last_beacon: bytes = b""  # of an epoch that this host had a key of, as received
+    clock: ClockBound | None = None  # the Authorizer's, where the policy needs it
 
     def __post_init__(self) -> None:
         self._used: set[tuple[int, int]] = set()  # epochs and sender IDs that there was a key of: no key comes twice
@@ -81,8 +83,14 @@ class SendOnlyGroup:
 
     # ---- keys
 
-    def install(self, association: SendingAssociation, now: float) -> list[Any]:
-        """The answer to a registration; `Rejected("association")` where it isn't what was asked for."""
+    def draw_source_key(self) -> SourceKey | None:
+        """As `Membership.draw_source_key`."""
+        mode = mode_named(self.group.policy.source_authentication)
+        return SourceKey() if mode.promises.authenticates else None
+
+    def install(self, association: SendingAssociation, now: float, source_key: SourceKey | None = None) -> list[Any]:
+        """The answer to a registration; `Rejected("association")` where it isn't what was asked for. `source_key`: as
+        it was asked with."""
         same = (
             (association.group.group_id, association.group.address) == (self.group.group_id, self.group.address)
             and association.group.port == self.group.port
@@ -92,13 +100,33 @@ class SendOnlyGroup:
             raise Rejected("association", "of another group, address or conference than was announced")
         if home_of(association.description) != self.authorizer:
             raise Rejected("association", "of a conference that is at home at another Authorizer than was announced")
+        if association.group.policy.source_authentication != self.group.policy.source_authentication:
+            raise Rejected("association", "of another source authentication than was announced")
         switch = self._switch_to(association, association.group)
         self.group, self.description = association.group, association.description
         self.sender_id = association.sender_id
         self.state, self._heard_at, self._renew_at = SENDS, now, self._next_renewal(now)
         self._known_epoch = max(self._known_epoch, self.epoch)
         self._next = self._stop_at = self._ask_at = None
-        return [*self._send(switch, now), *self._catch_up(now)]
+        source = [] if source_key is None else [self._source(association.sender_id, source_key)]
+        return [*source, *self._send(switch, now), *self._catch_up(now)]
+
+    def _source(self, sender_id: int, key: SourceKey) -> SetSource:
+        group_id = self.group.group_id
+        return SetSource(group_id, sender_id, key, group_id)
+
+    def clock_heard(self, asked_at: float, time_ms: int, now: float) -> list[Any]:
+        """As `Membership.clock_heard`."""
+        if not self.needs_clock or not time_ms:
+            return []
+        bound = ClockBound.by(asked_at, now, time_ms / 1000)
+        self.clock = bound if self.clock is None else self.clock.refined(bound)
+        return [SetClock(self.group.group_id, self.clock)]
+
+    @property
+    def needs_clock(self) -> bool:
+        """Of the Authorizer."""
+        return mode_named(self.group.policy.source_authentication).needs_clock
 
     def renewed(self, association: SendingAssociation | None, now: float) -> list[Any]:
         """The answer to `KeyWanted`; None where there is nothing new. `Rejected` as above."""
@@ -220,7 +248,9 @@ class SendOnlyGroup:
         return self._heard_at + self.group.policy.beacon_silence_ms / 1000
 
     def _next_renewal(self, now: float) -> float:
-        return now + self.group.policy.lease_s / RENEWALS * (1 - RENEWAL_JITTER * self._draw())
+        between = self.group.policy.lease_s / RENEWALS
+        between = min(between, CLOCK_EACH) if self.needs_clock else between
+        return now + between * (1 - RENEWAL_JITTER * self._draw())
 
     def _draw(self) -> float:
         return int.from_bytes(self.random(2), "big") / 65536

@@ -11,8 +11,6 @@ which one party speaks at a time say so by `speakers`.
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -20,6 +18,7 @@ from typing import Protocol
 
 from mcsa.errors import Refused
 from mcsa.keys import Random
+from mcsa.plug_ins import plug_ins
 
 Payloads = Mapping[tuple[int, int], bytes]
 """What was said: by (round, party). Rounds count from 1."""
@@ -86,13 +85,7 @@ class Scheme(Protocol):
 @cache
 def schemes() -> dict[str, Scheme]:
     """All plug-ins found in this package, by name."""
-    found: dict[str, Scheme] = {}
-    package = importlib.import_module(__package__)
-    for module in pkgutil.iter_modules(package.__path__):
-        scheme = getattr(importlib.import_module(f"{__package__}.{module.name}"), "SCHEME", None)
-        if scheme is not None:
-            found[scheme.name] = scheme
-    return found
+    return {scheme.name: scheme for scheme in plug_ins(__package__, "SCHEME").values()}
 
 
 def scheme_named(name: str) -> Scheme:

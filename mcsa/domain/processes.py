@@ -109,7 +109,7 @@ class DomainProcesses:
         ipv6: bool = False,
     ) -> None:
         """`infrastructure`: the host of broker, Authorizer and SD. `pool`: addresses that the Authorizer gives; all of
-        the laboratory's, where it is the only one there. `ipv6`: of the groups; the bus and SAP stay with IPv4."""
+        the laboratory's, where it is the only one there. `ipv6`: of the groups; the bus stays with IPv4."""
         if ipv6 and laboratory.kind == "loopback":
             raise Refused("ipv6", "loopback", "On loopback addresses there is one IPv6 address: it takes namespaces.")
         self._ipv6 = ipv6
@@ -142,7 +142,8 @@ class DomainProcesses:
             self._add("authorizer", infrastructure, config)
         if "sd" in self._kinds:
             loop = not infrastructure.plan.reflects
-            self._add("sd", infrastructure, files.sd_config(bus, infrastructure.address, loop=loop, **self._sd_options))
+            options = {"loop": loop, "address6": infrastructure.address6, **self._sd_options}
+            self._add("sd", infrastructure, files.sd_config(bus, infrastructure.address, **options))
         for name in self.host_names:
             host = self.laboratory[name]
             if "msm" in self._kinds:

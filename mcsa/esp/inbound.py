@@ -21,7 +21,7 @@ from mcsa.esp.stretches import Stretch, stretches
 from mcsa.esp.suite import ICV_SIZE, Suite
 from mcsa.keys import GroupKey
 
-__all__ = ["CAUSES", "InboundAssociations", "Opened", "OpenedBatch", "Run"]
+__all__ = ["CAUSES", "InboundAssociations", "Opened", "OpenedBatch", "Run", "Unproved"]
 
 CAUSES = ("short", "own", "unknown-sender", "wrong-source", "unknown-epoch", "replay", "integrity", "inner")
 """Why a packet is dropped, in the order of the checks."""
@@ -43,6 +43,21 @@ class Opened(NamedTuple):
     source_port: int
     destination_port: int
     payload: bytes
+
+
+class Unproved(NamedTuple):
+    """A packet that opened, and whose source is to be authenticated before anything is believed of it."""
+
+    opened: Opened
+    association: _Association
+
+    def strike_out(self) -> bool:
+        """Its source is proved: now the window may know. False where another packet of that number was, meanwhile."""
+        window = self.association.window
+        if not window.is_fresh(self.opened.sequence):
+            return False
+        window.strike_out(self.opened.sequence)
+        return True
 
 
 class _Epoch:
@@ -186,6 +201,37 @@ class InboundAssociations:
         self._counters["opened"] += 1
         return opened
 
+    def open_unproved(self, packet: bytes | bytearray | memoryview, source: str) -> Unproved:
+        """As `open`, but the anti-replay window doesn't move: a member can seal what it likes under another's SPI, and
+        must not be able to burn that one's numbers. `Unproved.strike_out`, once the source is authenticated."""
+        opened = self._open_unproved(packet, source)
+        if isinstance(opened, str):
+            self._counters[opened] += 1
+            raise Rejected(opened)
+        self._counters["opened"] += 1
+        return opened
+
+    def _open_unproved(self, packet: bytes | bytearray | memoryview, source: str) -> Unproved | str:
+        """As `_open_one`, which is apart because it is the fast one."""
+        if len(packet) < _MIN_PACKET:
+            return "short"
+        spi, sequence, iv = _HEADER.unpack_from(packet)
+        found = self._find(spi, source)
+        if isinstance(found, str):
+            return found
+        if not found.window.is_fresh(sequence):
+            return "replay"
+        try:
+            plaintext = found.decrypt(found.salt + iv, memoryview(packet)[HEADER_SIZE:], packet[:ASSOCIATED_SIZE])
+        except InvalidTag:
+            return "integrity"
+        found.keep()  # one window for all that wait for their proof
+        framing = parse_framing(plaintext)
+        if framing is None:
+            return "inner"
+        payload, ports = plaintext[UDP_HEADER_SIZE : framing.payload_end], framing[-2:]
+        return Unproved(Opened(found.sender_id, found.epoch.number, sequence, *ports, payload), found)
+
     def open_batch(self, slab: Slab, length: int, segment_size: int, source: str) -> OpenedBatch:
         """What lies in the first `length` bytes of a slab: packets of `segment_size`, the last one perhaps shorter.
 
@@ -253,13 +299,16 @@ class InboundAssociations:
         only then strike out. Plaintexts that the cipher wrote before it found the ICV wrong are never looked at.
         """
         start, end, spi, sequence = stretch
+        if end - start == 1:
+            self._open_into(batch, layout.packet(start), source)
+            return
         found = self._find(spi, source)
         if isinstance(found, str):
-            for packet in layout.packets(start, end):
+            for packet in map(layout.packet, range(start, end)):
                 batch.reject(found, packet)
             return
-        if end - start == 1 or sequence <= found.window.highest:
-            for packet in layout.packets(start, end):
+        if sequence <= found.window.highest:
+            for packet in map(layout.packet, range(start, end)):
                 self._open_into(batch, packet, source)
             return
         slab.write_nonces(layout, start, end, found.salt)

@@ -7,7 +7,7 @@ import struct
 import weakref
 from array import array
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count, islice
 from typing import NoReturn
@@ -113,6 +113,23 @@ class OutboundAssociation:
         """
         for size, equal in of_one_size(payloads, batch_limit):
             yield self._seal_equal(equal, size, source_port, destination_port)
+
+    def seal_numbered(
+        self, amount: int, inside: Callable[[Sequence[int]], Sequence[tuple[bytes, int, int]]]
+    ) -> list[tuple[int, bytes]]:
+        """So many packets whose insides depend on their numbers: `inside` is told the sequence numbers, and gives for
+        each payload, source and destination port. Returns the packets, each after its number. Raises what it raises,
+        and `SequenceExhausted`; either way the numbers are gone."""
+        numbers = self._take_numbers(amount)
+        packets = []
+        for sequence, (payload, source_port, destination_port) in zip(numbers, inside(numbers), strict=True):
+            before, after = frame_for(len(payload), source_port, destination_port)
+            header = _HEADER.pack(self.spi, sequence, sequence)
+            if self._checksum is not None:
+                before = before[:UDP_CHECKSUM_AT] + self._checksum.of(before, payload)
+            plaintext = b"".join((before, payload, after))
+            packets.append((sequence, header + self._encrypt(self._salt + header[8:], plaintext, header[:8])))
+        return packets
 
     def _seal_equal(self, payloads: Sequence[bytes], size: int, source_port: int, destination_port: int) -> SealedBatch:
         """The hot way out: nothing is done packet by packet but in C.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Iterator
 
 from mcsa.esp.suite import ICV_SIZE, IV_SIZE, SALT_SIZE
 
@@ -73,10 +72,10 @@ class Layout:
             self.bodies.append(self._packets[start + HEADER_SIZE : start + size])
             self.plaintexts.append(self.plaintext[plain : plain + plaintext_size])
 
-    def packets(self, start: int, end: int) -> Iterator[memoryview]:
-        """These packets, whole."""
-        size = self._segment_size
-        return (self._packets[n * size : n * size + size] for n in range(start, end))
+    def packet(self, number: int) -> memoryview:
+        """The whole packet, counted from 0."""
+        start = number * self._segment_size
+        return self._packets[start : start + self._segment_size]
 
 
 class Slab:

@@ -8,8 +8,6 @@ numbered, signed, protected and delivered is `mcsa.updates`' business.
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -17,6 +15,7 @@ from typing import Protocol, runtime_checkable
 
 from mcsa.errors import Refused
 from mcsa.keys import GroupKey, Random
+from mcsa.plug_ins import plug_ins
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,13 +189,7 @@ class Excluded(Exception):  # noqa: N818
 @cache
 def schemes() -> dict[str, Scheme]:
     """All plug-ins found in this package, by name."""
-    found: dict[str, Scheme] = {}
-    package = importlib.import_module(__package__)
-    for module in pkgutil.iter_modules(package.__path__):
-        scheme = getattr(importlib.import_module(f"{__package__}.{module.name}"), "SCHEME", None)
-        if scheme is not None:
-            found[scheme.name] = scheme
-    return found
+    return {scheme.name: scheme for scheme in plug_ins(__package__, "SCHEME").values()}
 
 
 def scheme_named(name: str) -> Scheme:

@@ -136,7 +136,7 @@ class FrameServer:
         return frame or None
 
     def deliver(self, frame: bytes) -> None:
-        """Gives a frame to every client. Who has no room loses it; who loses `PATIENCE` messages in a row is cut off."""
+        """Gives a frame to every client. Who has no room loses it, and after `PATIENCE` lost in a row its connection."""
         for client in self.clients:
             self.deliver_to(client, (frame,))
 

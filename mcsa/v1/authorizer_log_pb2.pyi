@@ -186,6 +186,26 @@ class GroupSnapshot(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class SourceKeysEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.int
+        value: _builtins.bytes
+        def __init__(
+            self,
+            *,
+            key: _builtins.int = ...,
+            value: _builtins.bytes = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     GKM_FIELD_NUMBER: _builtins.int
     COUNTERS_FIELD_NUMBER: _builtins.int
     MEMBERS_FIELD_NUMBER: _builtins.int
@@ -193,6 +213,7 @@ class GroupSnapshot(_message.Message):
     ADMISSIONS_FIELD_NUMBER: _builtins.int
     BLOCKS_FIELD_NUMBER: _builtins.int
     SEND_ONLY_FIELD_NUMBER: _builtins.int
+    SOURCE_KEYS_FIELD_NUMBER: _builtins.int
     gkm: _builtins.bytes
     """Snapshot of the GKM plug-in's authority half."""
     members: _builtins.bytes
@@ -217,6 +238,10 @@ class GroupSnapshot(_message.Message):
     def send_only(self) -> _containers.RepeatedCompositeFieldContainer[Global___MemberRecord]:
         """Hosts that send and are no members."""
 
+    @_builtins.property
+    def source_keys(self) -> _containers.ScalarMap[_builtins.int, _builtins.bytes]:
+        """Senders' source keys, by sender ID."""
+
     def __init__(
         self,
         *,
@@ -227,10 +252,11 @@ class GroupSnapshot(_message.Message):
         admissions: _abc.Iterable[Global___Admission] | None = ...,
         blocks: _abc.Iterable[Global___DistributionBlock] | None = ...,
         send_only: _abc.Iterable[Global___MemberRecord] | None = ...,
+        source_keys: _abc.Mapping[_builtins.int, _builtins.bytes] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["counters", b"counters"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["admissions", b"admissions", "blocks", b"blocks", "counters", b"counters", "gkm", b"gkm", "members", b"members", "send_only", b"send_only", "updates", b"updates"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["admissions", b"admissions", "blocks", b"blocks", "counters", b"counters", "gkm", b"gkm", "members", b"members", "send_only", b"send_only", "source_keys", b"source_keys", "updates", b"updates"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -362,12 +388,15 @@ class MemberRecord(_message.Message):
     ADDRESS_FIELD_NUMBER: _builtins.int
     SENDER_ID_FIELD_NUMBER: _builtins.int
     USERS_FIELD_NUMBER: _builtins.int
+    SOURCE_KEY_FIELD_NUMBER: _builtins.int
     host: _builtins.str
     """SPIFFE ID."""
     address: _builtins.str
     """Address its packets come from."""
     sender_id: _builtins.int
     """Absent for a receiver."""
+    source_key: _builtins.bytes
+    """As in the roster."""
     @_builtins.property
     def users(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """SPIFFE IDs of the users on it."""
@@ -379,10 +408,11 @@ class MemberRecord(_message.Message):
         address: _builtins.str = ...,
         sender_id: _builtins.int | None = ...,
         users: _abc.Iterable[_builtins.str] | None = ...,
+        source_key: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_sender_id", b"_sender_id", "sender_id", b"sender_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_sender_id", b"_sender_id", "address", b"address", "host", b"host", "sender_id", b"sender_id", "users", b"users"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_sender_id", b"_sender_id", "address", b"address", "host", b"host", "sender_id", b"sender_id", "source_key", b"source_key", "users", b"users"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__sender_id: _TypeAlias = _typing.Literal["sender_id"]  # noqa: Y015
     _WhichOneofArgType__sender_id: _TypeAlias = _typing.Literal["_sender_id", b"_sender_id"]  # noqa: Y015

@@ -150,6 +150,7 @@ class RegisterRequest(_message.Message):
     LAST_BEACON_FIELD_NUMBER: _builtins.int
     RELAY_FIELD_NUMBER: _builtins.int
     ASKED_MS_FIELD_NUMBER: _builtins.int
+    SOURCE_KEY_FIELD_NUMBER: _builtins.int
     group_id: _builtins.bytes
     """16 bytes."""
     hpke_public_key: _builtins.bytes
@@ -172,6 +173,10 @@ class RegisterRequest(_message.Message):
     """
     asked_ms: _builtins.int
     """Milliseconds since 1970 at the host: of two registrations of one host the later one counts."""
+    source_key: _builtins.bytes
+    """Where the policy has source authentication and a sender ID is asked for: the public half of a P-256 pair that the
+    host drew for this registration, a compressed point, 33 bytes.
+    """
     @_builtins.property
     def user_statement(self) -> _types_pb2.SignedStatement:
         """The user's statement, label "mcsa user statement v1"; empty where a host joins for itself."""
@@ -190,10 +195,11 @@ class RegisterRequest(_message.Message):
         last_beacon: _builtins.bytes = ...,
         relay: _builtins.bool = ...,
         asked_ms: _builtins.int = ...,
+        source_key: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["user_statement", b"user_statement"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "another_user", b"another_user", "asked_ms", b"asked_ms", "gkm_contribution", b"gkm_contribution", "group_id", b"group_id", "hpke_public_key", b"hpke_public_key", "hpke_suite", b"hpke_suite", "last_beacon", b"last_beacon", "relay", b"relay", "sender", b"sender", "user_statement", b"user_statement"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "another_user", b"another_user", "asked_ms", b"asked_ms", "gkm_contribution", b"gkm_contribution", "group_id", b"group_id", "hpke_public_key", b"hpke_public_key", "hpke_suite", b"hpke_suite", "last_beacon", b"last_beacon", "relay", b"relay", "sender", b"sender", "source_key", b"source_key", "user_statement", b"user_statement"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -324,6 +330,7 @@ class RegisterSenderRequest(_message.Message):
     ADDRESS_FIELD_NUMBER: _builtins.int
     LAST_BEACON_FIELD_NUMBER: _builtins.int
     ASKED_MS_FIELD_NUMBER: _builtins.int
+    SOURCE_KEY_FIELD_NUMBER: _builtins.int
     group_id: _builtins.bytes
     """16 bytes."""
     hpke_public_key: _builtins.bytes
@@ -336,6 +343,8 @@ class RegisterSenderRequest(_message.Message):
     """As in RegisterRequest."""
     asked_ms: _builtins.int
     """Milliseconds since 1970 at the host."""
+    source_key: _builtins.bytes
+    """As in RegisterRequest."""
     @_builtins.property
     def user_statement(self) -> _types_pb2.SignedStatement:
         """The user's statement with `send_only`; empty where a host sends for itself."""
@@ -350,10 +359,11 @@ class RegisterSenderRequest(_message.Message):
         address: _builtins.str = ...,
         last_beacon: _builtins.bytes = ...,
         asked_ms: _builtins.int = ...,
+        source_key: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["user_statement", b"user_statement"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "asked_ms", b"asked_ms", "group_id", b"group_id", "hpke_public_key", b"hpke_public_key", "hpke_suite", b"hpke_suite", "last_beacon", b"last_beacon", "user_statement", b"user_statement"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "asked_ms", b"asked_ms", "group_id", b"group_id", "hpke_public_key", b"hpke_public_key", "hpke_suite", b"hpke_suite", "last_beacon", b"last_beacon", "source_key", b"source_key", "user_statement", b"user_statement"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -398,6 +408,7 @@ class SendingAssociation(_message.Message):
     EPOCH_FIELD_NUMBER: _builtins.int
     KEYMAT_FIELD_NUMBER: _builtins.int
     ACTIVATION_MS_FIELD_NUMBER: _builtins.int
+    TIME_MS_FIELD_NUMBER: _builtins.int
     conference_id: _builtins.bytes
     """16 bytes."""
     sender_id: _builtins.int
@@ -408,6 +419,8 @@ class SendingAssociation(_message.Message):
     """KEYMAT of the SPI that epoch and sender ID make: cipher key and salt of the group's suite."""
     activation_ms: _builtins.int
     """Members switch to this epoch in so many milliseconds; 0 where they have."""
+    time_ms: _builtins.int
+    """Milliseconds since 1970 at the Authorizer."""
     @_builtins.property
     def group(self) -> _types_pb2.GroupDescription:
         """The group."""
@@ -426,10 +439,11 @@ class SendingAssociation(_message.Message):
         epoch: _builtins.int = ...,
         keymat: _builtins.bytes = ...,
         activation_ms: _builtins.int = ...,
+        time_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "group", b"group"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activation_ms", b"activation_ms", "conference_id", b"conference_id", "description", b"description", "epoch", b"epoch", "group", b"group", "keymat", b"keymat", "sender_id", b"sender_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activation_ms", b"activation_ms", "conference_id", b"conference_id", "description", b"description", "epoch", b"epoch", "group", b"group", "keymat", b"keymat", "sender_id", b"sender_id", "time_ms", b"time_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -477,19 +491,23 @@ class RenewSenderResponse(_message.Message):
 
     REGISTER_AGAIN_FIELD_NUMBER: _builtins.int
     SEALED_ASSOCIATION_FIELD_NUMBER: _builtins.int
+    TIME_MS_FIELD_NUMBER: _builtins.int
     register_again: _builtins.bool
     """True where the host may not send under this sender ID, or no longer: register again."""
     sealed_association: _builtins.bytes
     """Where there is a newer epoch: a SendingAssociation, sealed as in RegisterSenderResponse."""
+    time_ms: _builtins.int
+    """Milliseconds since 1970 at the Authorizer."""
     def __init__(
         self,
         *,
         register_again: _builtins.bool = ...,
         sealed_association: _builtins.bytes = ...,
+        time_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["register_again", b"register_again", "sealed_association", b"sealed_association"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["register_again", b"register_again", "sealed_association", b"sealed_association", "time_ms", b"time_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -961,12 +979,15 @@ class RenewResponse(_message.Message):
     REGISTER_AGAIN_FIELD_NUMBER: _builtins.int
     DISTRIBUTION_RIGHT_FIELD_NUMBER: _builtins.int
     SEALED_ACCESS_LIST_FIELD_NUMBER: _builtins.int
+    TIME_MS_FIELD_NUMBER: _builtins.int
     register_again: _builtins.bool
     """True where the host is no member: register again."""
     sealed_access_list: _builtins.bytes
     """HPKE encapsulated key and ciphertext of the AccessList, where the host has another one; info is the label
     "mcsa access list v1" and the SHA-256 of the request's payload.
     """
+    time_ms: _builtins.int
+    """Milliseconds since 1970 at the Authorizer."""
     @_builtins.property
     def distribution_right(self) -> _types_pb2.SignedStatement:
         """Where the host may serve joins: its DistributionRight, fresh."""
@@ -977,10 +998,11 @@ class RenewResponse(_message.Message):
         register_again: _builtins.bool = ...,
         distribution_right: _types_pb2.SignedStatement | None = ...,
         sealed_access_list: _builtins.bytes = ...,
+        time_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["distribution_right", b"distribution_right"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["distribution_right", b"distribution_right", "register_again", b"register_again", "sealed_access_list", b"sealed_access_list"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["distribution_right", b"distribution_right", "register_again", b"register_again", "sealed_access_list", b"sealed_access_list", "time_ms", b"time_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

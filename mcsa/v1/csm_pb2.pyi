@@ -1034,8 +1034,11 @@ class RememberedParticipation(_message.Message):
     GROUPS_FIELD_NUMBER: _builtins.int
     ACCESS_FIELD_NUMBER: _builtins.int
     EJECTED_FIELD_NUMBER: _builtins.int
+    SEND_ONLY_FIELD_NUMBER: _builtins.int
     conference_id: _builtins.bytes
     """16 bytes."""
+    send_only: _builtins.str
+    """Where the user takes no part and only sends: to the group of this name."""
     @_builtins.property
     def user(self) -> Global___UserKey:
         """The user's key file."""
@@ -1065,10 +1068,11 @@ class RememberedParticipation(_message.Message):
         groups: _abc.Iterable[_types_pb2.GroupDescription] | None = ...,
         access: _types_pb2.AccessControl | None = ...,
         ejected: _abc.Iterable[_builtins.str] | None = ...,
+        send_only: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["access", b"access", "description", b"description", "user", b"user"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["access", b"access", "conference_id", b"conference_id", "description", b"description", "ejected", b"ejected", "groups", b"groups", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access", b"access", "conference_id", b"conference_id", "description", b"description", "ejected", b"ejected", "groups", b"groups", "send_only", b"send_only", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

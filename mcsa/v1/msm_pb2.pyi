@@ -824,6 +824,8 @@ class GroupState(_message.Message):
     EPOCHS_FIELD_NUMBER: _builtins.int
     SWITCHED_MS_FIELD_NUMBER: _builtins.int
     LARGEST_PAYLOAD_FIELD_NUMBER: _builtins.int
+    FORGERIES_FIELD_NUMBER: _builtins.int
+    SOURCE_OVERHEAD_FIELD_NUMBER: _builtins.int
     epoch: _builtins.int
     """Epoch used for sending."""
     sender_id: _builtins.int
@@ -838,6 +840,8 @@ class GroupState(_message.Message):
     """Bytes of the largest payload that reaches the group in one piece, by the MTU of this host's interface; 0 where that
     is not known.
     """
+    source_overhead: _builtins.int
+    """Bytes that source authentication adds to a payload, at most."""
     @_builtins.property
     def group(self) -> _types_pb2.GroupDescription:
         """The group."""
@@ -854,6 +858,10 @@ class GroupState(_message.Message):
     def epochs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Epochs that this member has seen."""
 
+    @_builtins.property
+    def forgeries(self) -> _containers.RepeatedCompositeFieldContainer[Global___SourceForgery]:
+        """The last packets that were not their sender's, as far as they were kept; `packets` counts them all."""
+
     def __init__(
         self,
         *,
@@ -866,14 +874,72 @@ class GroupState(_message.Message):
         epochs: _abc.Iterable[_builtins.int] | None = ...,
         switched_ms: _builtins.int = ...,
         largest_payload: _builtins.int = ...,
+        forgeries: _abc.Iterable[Global___SourceForgery] | None = ...,
+        source_overhead: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["group", b"group"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "epochs", b"epochs", "group", b"group", "largest_payload", b"largest_payload", "packets", b"packets", "roster", b"roster", "sender_id", b"sender_id", "state", b"state", "switched_ms", b"switched_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "epochs", b"epochs", "forgeries", b"forgeries", "group", b"group", "largest_payload", b"largest_payload", "packets", b"packets", "roster", b"roster", "sender_id", b"sender_id", "source_overhead", b"source_overhead", "state", b"state", "switched_ms", b"switched_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GroupState: _TypeAlias = GroupState  # noqa: Y015
+
+@_typing.final
+class SourceForgery(_message.Message):
+    """SourceForgery is a packet that opened under the group key and was not its claimed sender's. It proves that somebody
+    who holds that key made it: a member, whoever shows it included; not which one.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SENDER_ID_FIELD_NUMBER: _builtins.int
+    HOST_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    CAUSE_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    RELAY_FIELD_NUMBER: _builtins.int
+    PACKET_FIELD_NUMBER: _builtins.int
+    TIME_MS_FIELD_NUMBER: _builtins.int
+    sender_id: _builtins.int
+    """Whose it claims to be."""
+    host: _builtins.str
+    """SPIFFE ID of that sender's host."""
+    epoch: _builtins.int
+    """Epoch it was sealed in, by whom it claims to be."""
+    sequence: _builtins.int
+    """Sequence number that it claims."""
+    cause: _builtins.str
+    """What failed: "source-signature", "source-mac", "source-key" or "source-malformed"."""
+    source: _builtins.str
+    """Address that the datagram came from, as its header says."""
+    relay: _builtins.str
+    """Where it came by a relaying agent: the agent's SPIFFE ID."""
+    packet: _builtins.bytes
+    """The ESP packet as received; it opens under the group key of the epoch of its SPI."""
+    time_ms: _builtins.int
+    """Milliseconds since 1970 at this host."""
+    def __init__(
+        self,
+        *,
+        sender_id: _builtins.int = ...,
+        host: _builtins.str = ...,
+        epoch: _builtins.int = ...,
+        sequence: _builtins.int = ...,
+        cause: _builtins.str = ...,
+        source: _builtins.str = ...,
+        relay: _builtins.str = ...,
+        packet: _builtins.bytes = ...,
+        time_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "epoch", b"epoch", "host", b"host", "packet", b"packet", "relay", b"relay", "sender_id", b"sender_id", "sequence", b"sequence", "source", b"source", "time_ms", b"time_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SourceForgery: _TypeAlias = SourceForgery  # noqa: Y015
 
 @_typing.final
 class DescribeGroupsResponse(_message.Message):
@@ -914,10 +980,11 @@ class GroupChanged(_message.Message):
     TRACEPARENT_FIELD_NUMBER: _builtins.int
     SWITCHED_MS_FIELD_NUMBER: _builtins.int
     LARGEST_PAYLOAD_FIELD_NUMBER: _builtins.int
+    FORGERY_FIELD_NUMBER: _builtins.int
     group_id: _builtins.bytes
     """16 bytes."""
     change: _builtins.str
-    """"rekeyed", "ejected", "silenced", "statement-needed", "rejoined"."""
+    """"rekeyed", "ejected", "silenced", "statement-needed", "rejoined", "forgery"."""
     epoch: _builtins.int
     """Epoch after the change."""
     remark: _builtins.str
@@ -936,6 +1003,10 @@ class GroupChanged(_message.Message):
     def roster(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.RosterEntry]:
         """All senders after the change."""
 
+    @_builtins.property
+    def forgery(self) -> Global___SourceForgery:
+        """With "forgery": the evidence. One a second at most; all are counted."""
+
     def __init__(
         self,
         *,
@@ -948,10 +1019,11 @@ class GroupChanged(_message.Message):
         traceparent: _builtins.str = ...,
         switched_ms: _builtins.int = ...,
         largest_payload: _builtins.int = ...,
+        forgery: Global___SourceForgery | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["forgery", b"forgery"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "epoch", b"epoch", "group_id", b"group_id", "largest_payload", b"largest_payload", "remark", b"remark", "roster", b"roster", "switched_ms", b"switched_ms", "traceparent", b"traceparent", "update_number", b"update_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "epoch", b"epoch", "forgery", b"forgery", "group_id", b"group_id", "largest_payload", b"largest_payload", "remark", b"remark", "roster", b"roster", "switched_ms", b"switched_ms", "traceparent", b"traceparent", "update_number", b"update_number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

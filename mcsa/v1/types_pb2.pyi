@@ -69,12 +69,17 @@ class GroupPolicy(_message.Message):
     LEASE_S_FIELD_NUMBER: _builtins.int
     MULTICAST_UPDATES_FIELD_NUMBER: _builtins.int
     SUBGROUP_SIZE_FIELD_NUMBER: _builtins.int
+    SOURCE_BLOCK_FIELD_NUMBER: _builtins.int
+    SOURCE_BLOCK_MS_FIELD_NUMBER: _builtins.int
+    TESLA_INTERVAL_MS_FIELD_NUMBER: _builtins.int
+    TESLA_DISCLOSURE_FIELD_NUMBER: _builtins.int
+    TESLA_CLOCK_MS_FIELD_NUMBER: _builtins.int
     suite: _builtins.str
     """AEAD of the packets: "aes-256-gcm", "aes-128-gcm" or "chacha20-poly1305"."""
     gkm: _builtins.str
     """Group key management protocol, by plug-in name."""
     source_authentication: _builtins.str
-    """Source authentication: "none"."""
+    """Source authentication: "none", "signature", "tree" or "tesla" (mcsa/source_authentication)."""
     wire: _builtins.str
     """"udp" (RFC 3948 on port 4500) or "esp" (IP protocol 50)."""
     hpke: _builtins.str
@@ -107,6 +112,16 @@ class GroupPolicy(_message.Message):
     """
     subgroup_size: _builtins.int
     """In a protocol of subgroups (`iolus`): hosts in a subgroup at most; 0 for what the protocol says."""
+    source_block: _builtins.int
+    """In source authentication `tree`: packets in a block at most, 1 to 64."""
+    source_block_ms: _builtins.int
+    """And how long the first of them waits for the others."""
+    tesla_interval_ms: _builtins.int
+    """In source authentication `tesla`: length of an interval (RFC 4082's T_int)."""
+    tesla_disclosure: _builtins.int
+    """A key is disclosed so many intervals after its own (RFC 4082's d)."""
+    tesla_clock_ms: _builtins.int
+    """By how much the clocks of the Authorizer's processes may differ, beside what each host measures of them."""
     def __init__(
         self,
         *,
@@ -128,10 +143,15 @@ class GroupPolicy(_message.Message):
         lease_s: _builtins.int = ...,
         multicast_updates: _builtins.bool | None = ...,
         subgroup_size: _builtins.int = ...,
+        source_block: _builtins.int = ...,
+        source_block_ms: _builtins.int = ...,
+        tesla_interval_ms: _builtins.int = ...,
+        tesla_disclosure: _builtins.int = ...,
+        tesla_clock_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_multicast_updates", b"_multicast_updates", "multicast_updates", b"multicast_updates"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_multicast_updates", b"_multicast_updates", "activation_ms", b"activation_ms", "batch_ms", b"batch_ms", "beacon_ms", b"beacon_ms", "beacon_silence_ms", b"beacon_silence_ms", "deactivation_ms", b"deactivation_ms", "ejection_activation_ms", b"ejection_activation_ms", "ejection_deactivation_ms", b"ejection_deactivation_ms", "gkm", b"gkm", "hpke", b"hpke", "keep_key_on_join", b"keep_key_on_join", "lease_s", b"lease_s", "multicast_updates", b"multicast_updates", "rekey_s", b"rekey_s", "replay_window", b"replay_window", "source_authentication", b"source_authentication", "subgroup_size", b"subgroup_size", "suite", b"suite", "wire", b"wire"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_multicast_updates", b"_multicast_updates", "activation_ms", b"activation_ms", "batch_ms", b"batch_ms", "beacon_ms", b"beacon_ms", "beacon_silence_ms", b"beacon_silence_ms", "deactivation_ms", b"deactivation_ms", "ejection_activation_ms", b"ejection_activation_ms", "ejection_deactivation_ms", b"ejection_deactivation_ms", "gkm", b"gkm", "hpke", b"hpke", "keep_key_on_join", b"keep_key_on_join", "lease_s", b"lease_s", "multicast_updates", b"multicast_updates", "rekey_s", b"rekey_s", "replay_window", b"replay_window", "source_authentication", b"source_authentication", "source_block", b"source_block", "source_block_ms", b"source_block_ms", "subgroup_size", b"subgroup_size", "suite", b"suite", "tesla_clock_ms", b"tesla_clock_ms", "tesla_disclosure", b"tesla_disclosure", "tesla_interval_ms", b"tesla_interval_ms", "wire", b"wire"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__multicast_updates: _TypeAlias = _typing.Literal["multicast_updates"]  # noqa: Y015
     _WhichOneofArgType__multicast_updates: _TypeAlias = _typing.Literal["_multicast_updates", b"_multicast_updates"]  # noqa: Y015
@@ -398,6 +418,7 @@ class RosterEntry(_message.Message):
     RELAY_FIELD_NUMBER: _builtins.int
     DISTANT_FIELD_NUMBER: _builtins.int
     SEND_ONLY_FIELD_NUMBER: _builtins.int
+    SOURCE_KEY_FIELD_NUMBER: _builtins.int
     sender_id: _builtins.int
     """20 bits, never given twice in the life of a group."""
     host: _builtins.str
@@ -412,6 +433,10 @@ class RosterEntry(_message.Message):
     """A sender of another subgroup: heard through relaying agents only, never directly."""
     send_only: _builtins.bool
     """A host that sends and is no member: it has no group key, hears nothing and takes no part in the conference."""
+    source_key: _builtins.bytes
+    """By which its packets are authenticated, where the policy has source authentication: P-256, a compressed point, 33
+    bytes; of this registration of the host alone.
+    """
     @_builtins.property
     def users(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """SPIFFE IDs of the users on it that were admitted."""
@@ -426,10 +451,11 @@ class RosterEntry(_message.Message):
         relay: _builtins.bool = ...,
         distant: _builtins.bool = ...,
         send_only: _builtins.bool = ...,
+        source_key: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "distant", b"distant", "host", b"host", "relay", b"relay", "send_only", b"send_only", "sender_id", b"sender_id", "users", b"users"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "distant", b"distant", "host", b"host", "relay", b"relay", "send_only", b"send_only", "sender_id", b"sender_id", "source_key", b"source_key", "users", b"users"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -29,6 +29,11 @@ class Joiner:
         """What is written down of it."""
         return self.host, self.user or "", self.request.address
 
+    @property
+    def listed(self) -> tuple[str | bytes, ...]:
+        """What the roster has of it."""
+        return *self.names, self.request.source_key
+
 
 @dataclass(frozen=True, slots=True)
 class SendOnlyJoiner:
@@ -45,6 +50,11 @@ class SendOnlyJoiner:
     def names(self) -> tuple[str, str, str]:
         """What is written down of it."""
         return self.host, self.user or "", self.request.address
+
+    @property
+    def listed(self) -> tuple[str | bytes, ...]:
+        """What the roster has of it."""
+        return *self.names, self.request.source_key
 
 
 @dataclass(frozen=True, slots=True)

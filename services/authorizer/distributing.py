@@ -68,7 +68,7 @@ class Distributing:
     def renew(self, group: Group, request: Requested, now: float) -> list[Any]:
         """The answer to a member's renewal: its right, where it has one, and the access list, where it has another."""
         message: RenewRequest = request.message
-        host, response = str(request.caller.id), RenewResponse()
+        host, response = str(request.caller.id), RenewResponse(time_ms=round(now * 1000))
         if message.used_up:
             group.restock(host, message.used_up, now)
         right = group.right_of(host, now)

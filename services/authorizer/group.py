@@ -24,6 +24,7 @@ from mcsa.identity import Credentials, SpiffeId
 from mcsa.keys import GroupKey, Random
 from mcsa.registration import seal_association, seal_sending
 from mcsa.sealing import check_public_key
+from mcsa.source_authentication import mode_named
 from mcsa.updates import seal_update, update_key
 from mcsa.v1.authorizer_log_pb2 import (
     Admission,
@@ -59,6 +60,7 @@ from services.authorizer.room import (
 )
 from services.authorizer.send_only_hosts import SendOnlyHosts, record_of
 from services.authorizer.sender_ids import SenderIds
+from services.authorizer.source_keys import SourceKeys, check_source_key
 
 AGENT = "#relay"  # ends the name of a relaying agent as a member of the backbone; no SPIFFE ID ends so
 ACCESS_LIST_SIZE = 1 << 16  # bytes; where it is longer, the group has no distributors
@@ -106,12 +108,14 @@ class Group:
         self._setting = setting
         self.description = setting.description
         self.policy = setting.description.policy
+        self._authenticates_sources = mode_named(self.policy.source_authentication).promises.authenticates
         self._gkm = gkm
         self.batch = Batch()
         self.members = self._no_members()
         self.send_only = SendOnlyHosts()
         self._own_roster_entry = RosterEntry(host=str(setting.authorizer.id), address=setting.address)
         self.roster = Roster()
+        self._source_keys = SourceKeys()
         self._updates = KeptUpdates()
         self._admissions = Admissions()
         self.blocks = self._no_blocks()
@@ -174,6 +178,7 @@ class Group:
         Raises `Refused` where the request's key material can't be used, or no room is left (`room.py`).
         """
         self._check_room(joiner)
+        check_source_key(joiner.request, self.policy)
         try:
             check_public_key(joiner.request.hpke_suite, joiner.request.hpke_public_key)
             self._gkm.check_contribution(joiner.request.gkm_contribution)
@@ -190,6 +195,7 @@ class Group:
         Raises `Refused` where no room is left. The request's key was checked.
         """
         self._check_roster(joiner)
+        check_source_key(joiner.request, self.policy)
         self.remove_host(joiner.host, now)
         self.batch.join_send_only(joiner)
         self.batch.due(now + self.policy.batch_ms / 1000, joiner.traceparent)
@@ -208,7 +214,7 @@ class Group:
         size, waiting = self.roster.size + self.distant.size, self.batch.waiting
         if size + ENTRY_SIZE * (len(waiting) + 1) > ROSTER_SIZE:  # may be full: then it is worth adding up
             senders = [joiner, *(each for each in waiting if isinstance(each, SendOnlyJoiner) or each.request.sender)]
-            check_roster(size + sum(CHANGE_SIZE + sum(map(len, sender.names)) for sender in senders))
+            check_roster(size + sum(CHANGE_SIZE + sum(map(len, sender.listed)) for sender in senders))
 
     def remove_user(self, user: str, now: float, *, host: str | None = None, eject: bool = False) -> bool:
         """Takes a user off; the host goes only with its last user. True where that changed anything."""
@@ -413,6 +419,7 @@ class Group:
         self.members = self._no_members()
         self.send_only = SendOnlyHosts()
         self.roster = Roster()
+        self._source_keys = SourceKeys()
         self.distant.forget()
         self.agent, self._agent_sender_id = "", 0
         self._updates = KeptUpdates()
@@ -495,14 +502,14 @@ class Group:
             gkm=change.record,
             counters=self._counters(),
             removed=[*leaving, *batch.adopting],
-            changed=[record_of(self._member(host)) for host in sorted(changed) if host in self.members],
+            changed=[self._record_of(self._member(host)) for host in sorted(changed) if host in self.members],
             update=raw,
             admissions=admissions,
             adopted=adopted,
             forfeited=forfeited,
             blocks=[block.record() for block in blocks],
             send_only_ended=ended,
-            send_only=[record_of(self._sender(joiner.host)) for joiner in senders],
+            send_only=[self._record_of(self._sender(joiner.host)) for joiner in senders],
         )
         return Flushed(
             GroupRecord(flushed=record),
@@ -535,10 +542,12 @@ class Group:
             admissions=self._admissions,
             blocks=self.blocks.records(),
             send_only=self.send_only.records(),
+            source_keys=self._source_keys,
         )
 
     def _take_snapshot(self, snapshot: GroupSnapshot, now: float) -> None:
         self.members = Members.unpack(snapshot.members)
+        self._source_keys = SourceKeys(snapshot.source_keys)
         for member in self.members.senders():
             self._enrol(member)
         self.members.renew_all(now + self.policy.lease_s)
@@ -559,6 +568,7 @@ class Group:
             sender_id = record.sender_id if record.HasField("sender_id") else None
             member = Member(record.host, record.address, sender_id, set(record.users), now + self.policy.lease_s)
             self.members.put(member)
+            self._source_keys.give(sender_id, record.source_key)
             self._enrol(member)
             self.blocks.use(sender_id or 0)
         self.blocks.forfeit(flushed.forfeited)
@@ -591,7 +601,9 @@ class Group:
         if self.agent:
             self._enrol_agent(self._member(self.agent))
 
-    def _take_senders(self, records: Iterable[MemberRecord], now: float) -> None:
+    def _take_senders(self, records: Sequence[MemberRecord], now: float) -> None:
+        for record in records:
+            self._source_keys.give(record.sender_id, record.source_key)
         for sender in self.send_only.take(records, now + self.policy.lease_s):
             self._enrol(sender, send_only=True)
 
@@ -675,6 +687,7 @@ class Group:
             member = self.members.remove(host)
             if member is not None and member.sender_id is not None:
                 self.roster.drop(member.sender_id)
+                self._source_keys.pop(member.sender_id, None)
                 removed.append(member.sender_id)
         return removed
 
@@ -684,6 +697,8 @@ class Group:
         users = set() if joiner.user is None else {joiner.user}
         member = Member(joiner.host, joiner.request.address, sender_id, users, now + self.policy.lease_s)
         self.members.put(member)
+        if self._authenticates_sources and not joiner.request.relay:
+            self._source_keys.give(sender_id, joiner.request.source_key)
         return self._enrol(member)
 
     def _let_send(self, joiner: SendOnlyJoiner, sender_id: int | None, now: float) -> RosterEntry:
@@ -691,6 +706,8 @@ class Group:
         given = self.sender_ids.give() if sender_id is None else sender_id
         sender = Member(joiner.host, joiner.request.address, given, users, now + self.policy.lease_s)
         self.send_only.put(sender)
+        if self._authenticates_sources:
+            self._source_keys.give(given, joiner.request.source_key)
         return self._enrol(sender, send_only=True)[0]
 
     def _end(self, hosts: Iterable[str]) -> list[int]:
@@ -698,6 +715,7 @@ class Group:
         removed = self.send_only.remove(hosts)
         for sender_id in removed:
             self.roster.drop(sender_id)
+            self._source_keys.pop(sender_id, None)
         return removed
 
     def _add_user(self, joiner: Joiner) -> str:
@@ -716,6 +734,7 @@ class Group:
             users=sorted(member.users),
             address=member.address,
             relay=member.host.endswith(AGENT),
+            source_key=self._source_keys.of(member.sender_id),
             send_only=send_only,
         )
         self.roster.put(entry)
@@ -841,6 +860,7 @@ class Group:
             epoch=epoch,
             keymat=own.reveal(),
             activation_ms=max(0, round((self._activates_at - now) * 1000)),
+            time_ms=round(now * 1000),
         )
 
     def _next_epoch(self, now: float, old: int) -> int:
@@ -849,3 +869,6 @@ class Group:
         while epoch_tag(epoch) == epoch_tag(old):
             epoch += 1
         return epoch
+
+    def _record_of(self, member: Member) -> MemberRecord:
+        return record_of(member, self._source_keys.of(member.sender_id))

@@ -67,7 +67,7 @@ class SendOnly:
         group, host = self.kept.find_group(message.group_id), str(request.caller.id)
         if not group.renew_send_only(host, message.sender_id, now):
             return [Answer(request.token, RenewSenderResponse(register_again=True))]
-        response = RenewSenderResponse()
+        response = RenewSenderResponse(time_ms=round(now * 1000))
         association = group.sending_key(host, now)
         if association is not None and association.epoch > message.have_epoch:
             key = message.hpke_public_key

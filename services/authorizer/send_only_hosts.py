@@ -75,8 +75,12 @@ class SendOnlyHosts:
         return taken
 
 
-def record_of(member: Member) -> MemberRecord:
+def record_of(member: Member, source_key: bytes = b"") -> MemberRecord:
     """One host, a member or not, as it is written down."""
     return MemberRecord(
-        host=member.host, address=member.address, sender_id=member.sender_id, users=sorted(member.users)
+        host=member.host,
+        address=member.address,
+        sender_id=member.sender_id,
+        users=sorted(member.users),
+        source_key=source_key,
     )

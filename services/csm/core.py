@@ -94,7 +94,7 @@ class CsmCore:
                     participant.attached.gone(event.connection)
                 return []
             case Recovered():
-                return [effect for state in event.participations for effect in self._entering.recover(state)]
+                return [effect for state in event.participations for effect in self._recover(state)]
             case Woken():
                 return self._woken(now)
             case Requested():
@@ -109,6 +109,9 @@ class CsmCore:
         times = [participant.wake_at() for participant in self.participants]
         times += [self._entering.rejoining.wake_at(), self._sending_only.wake_at()]
         return min((at for at in times if at is not None), default=None)
+
+    def _recover(self, state: wire.RememberedParticipation) -> Effects:
+        return self._sending_only.recover(state) if state.send_only else self._entering.recover(state)
 
     def _woken(self, now: float) -> Effects:
         effects: Effects = []

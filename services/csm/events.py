@@ -130,7 +130,8 @@ class KeepKey:
 
 @dataclass(frozen=True, slots=True)
 class Remember:
-    """Write a participation down, sealed, so that a restarted CSM comes back; None forgets it."""
+    """Write a participation down, sealed, so that a restarted CSM comes back; None forgets it. Of who only sends, the
+    group's id is in the place of the conference's."""
 
     conference_id: bytes
     user: str

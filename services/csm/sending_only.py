@@ -3,8 +3,8 @@
     send-only -> key file -> list-sessions -> prepare-join, signed -> open-sending -> the local socket
 
 Such a user is no participant: it has no seat in the conference, no conference key, no record. Where the MSM needs the
-user's word again (it restarted, or the Authorizer began anew), it is given, until it is refused for good. A CSM that
-restarts gives it no more: then whoever sends asks again.
+user's word again (it restarted, or the Authorizer began anew), it is given, until it is refused for good; and so it is
+by a CSM that restarts.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from mcsa.v1 import msm_pb2
 from mcsa.v1.msm_pb2 import Session
 from mcsa.v1.types_pb2 import GroupDescription
 from services.csm.asking import Effects, answer, ask_msm, refuse, verified_session, with_user
-from services.csm.events import ApplicationAsked, CloseRelay, OpenRelay
+from services.csm.events import ApplicationAsked, CloseRelay, LoadUser, OpenRelay, Remember
 from services.csm.joining import Joining
 from services.csm.rejoining import AGAIN_AFTER, GIVE_UP_AFTER, PASSING
 from services.csm.setting import Setting
-from services.csm.terms import CONTROL_GROUP, open_terms
+from services.csm.terms import CONTROL_GROUP, Terms, open_terms
 
 AT_ONCE = 256  # groups that users of this host send to
 
@@ -35,7 +35,9 @@ class _Sending:
     """One group, and for whom."""
 
     user: Credentials
-    session: Session
+    key: wire.UserKey
+    conference_id: bytes
+    authorizer: str
     group: GroupDescription
     again_at: float | None = None  # the user's word is wanted then
     give_up_at: float = 0.0
@@ -81,29 +83,29 @@ class SendingOnly:
             group = _group_named(session, message.group)
         except Refused as refused:
             return [refuse(asked, refused)]
-        sending = _Sending(user, session, group)
+        sending = _Sending(user, message.user, session.conference_id, session.authorizer, group)
 
         def done(answers: dict[bytes, Any], refusal: Refused | None, now: float) -> Effects:
             if refusal is not None:
                 return [refuse(asked, refusal)]
             response: msm_pb2.OpenSendingResponse = answers[group.group_id]
+            statement = response.description
             try:
-                open_terms(response.description, session.groups, session.conference_id, self._setting.trust, now)
+                terms = open_terms(statement, session.groups, session.conference_id, self._setting.trust, now)
             except Refused as refused:
                 return [*self._end(group.group_id), refuse(asked, refused)]
             self._sending[group.group_id] = sending
             told = wire.SendOnlyResponse(socket_path=response.socket_path, sender_id=response.sender_id, group=group)
-            return [OpenRelay(group.group_id, response.socket_path), answer(asked, told)]
+            return [_remember(sending, terms), OpenRelay(group.group_id, response.socket_path), answer(asked, told)]
 
         return self._ask(sending, done, asked.traceparent)
 
     def _ask(self, sending: _Sending, done: Any, traceparent: str | None = None) -> Effects:
-        session = sending.session
         return Joining(
             sending.user,
             self._setting.host,
-            session.authorizer,
-            session.conference_id,
+            sending.authorizer,
+            sending.conference_id,
             [sending.group],
             done,
             traceparent,
@@ -114,14 +116,15 @@ class SendingOnly:
         """`EndSendOnlyRequest`."""
         message: wire.EndSendOnlyRequest = asked.message
         for group_id, sending in self._sending.items():
-            if (sending.session.conference_id, sending.group.name) == (message.conference_id, message.group):
+            if (sending.conference_id, sending.group.name) == (message.conference_id, message.group):
                 return [*self._end(group_id), answer(asked, wire.EndSendOnlyResponse())]
         sentence = f"no user of this host sends to '{message.group}' of that session without having joined it"
         raise Refused("unknown-group", "send-only", sentence)
 
     def _end(self, group_id: bytes) -> Effects:
         """The local socket ends with it: whoever sends hears of it by that."""
-        self._sending.pop(group_id, None)
+        sending = self._sending.pop(group_id, None)
+        forgotten = [] if sending is None else [Remember(group_id, str(sending.user.id), None)]
         request = msm_pb2.EndSendingRequest(group_id=group_id)
         told = ask_msm(
             self._setting.host,
@@ -130,7 +133,26 @@ class SendingOnly:
             lambda _message, _now: [],
             lambda refusal, _now: [Count(f"unanswered.{refusal.code}")],
         )
-        return [told, CloseRelay(group_id)]
+        return [*forgotten, told, CloseRelay(group_id)]
+
+    def recover(self, state: wire.RememberedParticipation) -> Effects:
+        """What an earlier process began: the user's word, once more."""
+
+        def loaded(user: Credentials | None, _refusal: Refused | None, now: float) -> Effects:
+            if user is None:
+                return [Count("recovery.key-file")]
+            try:
+                terms = open_terms(state.description, list(state.groups), state.conference_id, self._setting.trust, now)
+            except Refused as refused:
+                return [Count(f"recovery.{refused.rule}")]
+            for group in terms.groups:
+                if group.name == state.send_only:
+                    authorizer = terms.description.authorizer
+                    self._sending[group.group_id] = _Sending(user, state.user, terms.conference_id, authorizer, group)
+                    self._want(group.group_id, now)
+            return []
+
+        return [LoadUser(state.user, loaded)]
 
     # ---- the MSM's news
 
@@ -177,6 +199,18 @@ class SendingOnly:
             return [Count(f"send-only.ended.{refusal.code}"), *self._end(group_id)]
 
         return self._ask(sending, done)
+
+
+def _remember(sending: _Sending, terms: Terms) -> Remember:
+    """By its group: a user may send to several of one conference."""
+    state = wire.RememberedParticipation(
+        user=sending.key,
+        conference_id=sending.conference_id,
+        description=terms.statement,
+        groups=terms.groups,
+        send_only=sending.group.name,
+    )
+    return Remember(sending.group.group_id, str(sending.user.id), state)
 
 
 def _group_named(session: Session, name: str) -> GroupDescription:

@@ -35,6 +35,7 @@ class _Registration:
     key: SealingKey
     joining: Joining
     request_hash: bytes
+    asked_at: float
 
 
 class Agency:
@@ -63,7 +64,7 @@ class Agency:
         """Joins the backbone's multicast group; goes on with `opened`."""
         return [OpenGroup(self.backbone.domain, self.backbone.group)]
 
-    def opened(self) -> list[Any]:
+    def opened(self, now: float) -> list[Any]:
         """Registers."""
         membership = self.backbone
         if membership.state == "opening":
@@ -81,7 +82,7 @@ class Agency:
             relay=True,
         )
         self._again_at = None
-        self._registration = _Registration(key, joining, payload_hash(request))
+        self._registration = _Registration(key, joining, payload_hash(request), now)
         token = RegisteringAgent(self.leaf_id)
         return [Request(subjects.AUTHORIZER, "register", request, membership.authorizer, token)]
 
@@ -93,6 +94,7 @@ class Agency:
         try:
             gsa = open_association(registration.key, registration.request_hash, sealed)
             effects = self.backbone.install(registration.joining, gsa, now)
+            effects += self.backbone.clock_heard(registration.asked_at, gsa.time_ms, now)
         except Rejected as rejected:
             return [Count(f"rejected.agent.{rejected.cause}"), *self.again(now)]
         return effects if self._relaying else [*effects, *self._start()]
@@ -108,7 +110,7 @@ class Agency:
 
     def woken(self, now: float) -> list[Any]:
         """What is due."""
-        return self.opened() if self._again_at is not None and now >= self._again_at else []
+        return self.opened(now) if self._again_at is not None and now >= self._again_at else []
 
     def wake_at(self) -> float | None:
         """When `woken` is wanted."""

@@ -28,6 +28,7 @@ from mcsa.membership import Changed, Membership, RenewalWanted, RepairWanted
 from mcsa.registration import open_association
 from mcsa.sealing import SealingKey
 from mcsa.send_only import SendOnlyGroup
+from mcsa.source_authentication import SourceKey, mode_named
 from mcsa.trust import Trust
 from mcsa.updates import group_recipient
 from mcsa.v1 import authorizer_pb2 as authorizer_wire
@@ -43,8 +44,10 @@ from services.msm.events import (
     GroupOpened,
     OpenGroup,
     SequenceLow,
+    SourceForged,
     UnknownEpochSeen,
 )
+from services.msm.forgeries import Forgeries, remark
 from services.msm.gpad import Accepted, Gpad
 from services.msm.prepared import Prepared
 from services.msm.reports import Reporting
@@ -73,6 +76,8 @@ class _Join:
     message: wire.JoinGroupRequest
     key: SealingKey
     joining: Joining | None = None
+    source_key: SourceKey | None = None
+    asked_at: float = 0.0
     request_hash: bytes = b""
     traceparent: str | None = None
     association: GroupSecurityAssociation | None = None  # that waits for its subgroup to be opened
@@ -133,6 +138,7 @@ class MsmCore:
         self._announcing = Announcing(key, settings.directory, settings.address, recover=recover)
         self._sessions = Sessions(self.credentials, self.trust, settings.directory, self._gpad, self._announcing)
         self._distributing = Distributing(self.credentials, self.trust)
+        self._forgeries = Forgeries()
         self.sending_only = SendingOnly(
             self.credentials,
             self.trust,
@@ -184,10 +190,10 @@ class MsmCore:
             case UnknownEpochSeen():
                 membership = self._membership(event.group_id)
                 return [] if membership is None else membership.hint(now)
-            case SequenceLow() if event.group_id in self.sending_only.groups:
-                return self.sending_only.sequence_low(event.group_id)
             case SequenceLow():
-                return self._register_anew(event.group_id, "sequence numbers run out", now)
+                return self._sequence_low(event.group_id, now)
+            case SourceForged():
+                return self._source_forged(event, now)
             case Woken():
                 return self._woken(now)
             case Published():
@@ -307,6 +313,8 @@ class MsmCore:
 
     def _describe(self, membership: Membership | SendOnlyGroup) -> wire.GroupState:
         roster = membership.roster.values() if isinstance(membership, Membership) else ()  # told to members
+        asked_id = membership.asked.group_id if isinstance(membership, Membership) else b""
+        policy = membership.group.policy
         return wire.GroupState(
             group=membership.group,
             epoch=membership.epoch,
@@ -317,7 +325,16 @@ class MsmCore:
             epochs=membership.epochs,
             switched_ms=round(membership.switched_at * 1000),
             largest_payload=self.largest_payload(membership.group.group_id),
+            forgeries=self._forgeries.of(asked_id),
+            source_overhead=mode_named(policy.source_authentication).overhead(policy),
         )
+
+    def _source_forged(self, event: SourceForged, now: float) -> list[Any]:
+        membership = self._membership(event.group_id)
+        if membership is None:
+            return []
+        forgery = self._forgeries.take(event, membership, now)
+        return [self._tell(membership, Changed("forgery", remark(forgery)), forgery)]
 
     # ---- joining
 
@@ -349,7 +366,7 @@ class MsmCore:
             return self.sending_only.opened(event.group_id, event.socket_path, now)
         for agency in self._agencies.values():
             if agency.backbone.group.group_id == event.group_id:
-                return agency.opened()
+                return agency.opened(now)
         for asked_id, join in self._joins.items():
             if join.association is not None and join.association.group.group_id == event.group_id:
                 self.memberships[asked_id].socket_path = event.socket_path
@@ -367,6 +384,7 @@ class MsmCore:
         join, membership = self._joins[group_id], self.memberships[group_id]
         another_user = membership.state == "member" and bool(membership.users - {join.message.user})
         join.joining = membership.begin()
+        join.source_key = None if another_user else membership.draw_source_key()
         if membership.state == "opening":
             membership.state = "registering"
         request = authorizer_wire.RegisterRequest(
@@ -380,8 +398,9 @@ class MsmCore:
             gkm_contribution=join.joining.contribution,
             last_beacon=membership.last_beacon,
             asked_ms=round(now * 1000),
+            source_key=b"" if join.source_key is None else join.source_key.public,
         )
-        join.request_hash = payload_hash(request)
+        join.request_hash, join.asked_at = payload_hash(request), now
         token, trace = _Registering(group_id, nearby), join.traceparent
         if nearby:
             verb, group = group_id.hex(), group_recipient(group_id)
@@ -438,7 +457,8 @@ class MsmCore:
         try:
             # there is no welcome where the host was a member and a user was added
             if join.joining is not None and (gsa.gkm_welcome or right is not None):
-                effects += membership.install(join.joining, gsa, now, right)
+                effects += membership.install(join.joining, gsa, now, right, join.source_key)
+                effects += membership.clock_heard(join.asked_at, gsa.time_ms, now) if right is None else []
                 effects += self._distributing.registered(membership, gsa, now)
         except Rejected as rejected:
             self._joins[group_id] = join
@@ -506,7 +526,13 @@ class MsmCore:
             del self.memberships[group_id]
             effects.append(CloseGroup(membership.group.group_id))
             effects += self._end_agency(group_id)
+            self._forgeries.forget(group_id)
         return [*effects, answer]
+
+    def _sequence_low(self, group_id: bytes, now: float) -> list[Any]:
+        if group_id in self.sending_only.groups:
+            return self.sending_only.sequence_low(group_id)
+        return self._register_anew(group_id, "sequence numbers run out", now)
 
     def _register_anew(self, group_id: bytes, why: str, now: float) -> list[Any]:
         membership = self._membership(group_id)
@@ -557,7 +583,8 @@ class MsmCore:
             membership = self._membership(token.group_id)
             if event.message.register_again or membership is None:
                 return self._lost(token.group_id, now)
-            return self._distributing.renewed(membership, token, event.message, now)
+            effects = membership.clock_heard(token.asked_at, event.message.time_ms, now)
+            return effects + self._distributing.renewed(membership, token, event.message, now)
         if isinstance(token, _Passed):
             try:
                 return [Answer(token.token, token.answer(event.message))]
@@ -642,7 +669,7 @@ class MsmCore:
                     )
                 )
             elif isinstance(effect, RenewalWanted):
-                renewal, token = self._distributing.renewal(membership)
+                renewal, token = self._distributing.renewal(membership, now)
                 out.append(Request(subjects.AUTHORIZER, "renew", renewal, membership.authorizer, token))
             elif isinstance(effect, Changed):
                 out += self._changed(membership, effect, now)
@@ -657,7 +684,7 @@ class MsmCore:
         agencies = [agency for agency in self._agencies.values() if agency.backbone is membership and ended]
         return [effect for agency in agencies for effect in agency.again(now)]
 
-    def _tell(self, membership: Membership, changed: Changed) -> Publish:
+    def _tell(self, membership: Membership, changed: Changed, forgery: wire.SourceForgery | None = None) -> Publish:
         message = wire.GroupChanged(
             group_id=membership.asked.group_id,
             change=changed.what,
@@ -667,6 +694,7 @@ class MsmCore:
             update_number=membership.number,
             traceparent=changed.traceparent or "",
             switched_ms=round(changed.switched_at * 1000),
+            forgery=forgery,
         )
         subject = subjects.subject(subjects.CSM, self.credentials.id.token, subjects.GROUP_CHANGED)
         return Publish(subject, message, str(self.credentials.id), changed.traceparent)

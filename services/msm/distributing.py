@@ -48,6 +48,7 @@ class Renewing:
     group_id: bytes
     key: SealingKey | None = None
     request_hash: bytes = b""
+    asked_at: float = 0.0
 
 
 @dataclass(slots=True)
@@ -88,18 +89,18 @@ class Distributing:
             return []
         return self._take(membership, gsa.distribution_right, gsa.access_list, now)
 
-    def renewal(self, membership: Membership) -> tuple[RenewRequest, Renewing]:
+    def renewal(self, membership: Membership, now: float) -> tuple[RenewRequest, Renewing]:
         """The request, and the token for its answer."""
         group_id, policy = membership.group.group_id, membership.group.policy
         if scheme_named(policy.gkm).distributors == "none":
-            return RenewRequest(group_id=group_id), Renewing(group_id)
+            return RenewRequest(group_id=group_id), Renewing(group_id, asked_at=now)
         post, key = self._posts.get(group_id), SealingKey.generate(policy.hpke)
         request = RenewRequest(group_id=group_id, hpke_public_key=key.public)
         if post is not None:
             request.access_list = access_list_hash(post.raw_access_list)
             done = post.used_up and not self.reports.any_of(group_id)
             request.used_up = post.right.first_sender_id if done else 0
-        return request, Renewing(group_id, key, payload_hash(request))
+        return request, Renewing(group_id, key, payload_hash(request), now)
 
     def renewed(self, membership: Membership, token: Renewing, response: RenewResponse, now: float) -> list[Any]:
         """Its answer: without a right there is none any more."""

@@ -14,7 +14,7 @@ import os
 import selectors
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from mcsa.errors import Refused
@@ -23,7 +23,7 @@ from mcsa.shell.clock import system_now
 from mcsa.shell.marking import Marking
 from mcsa.updates import PORT as UPDATE_PORT
 from mcsa.v1.types_pb2 import GroupDescription
-from services.msm.path import GroupPath, Received
+from services.msm.path import GroupPath, Outgoing, Received
 from services.msm.relaying import Relayed
 from services.msm.wires import Wire
 
@@ -47,6 +47,8 @@ class GroupEngine:
         self._sealing = threading.Lock()  # several doors may say something; batches share a buffer
         self._queue: deque[Any] = deque()
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._marking: Marking | None = None  # of what was said last, where it waits for others
+        self._wake_at: float | None = None  # until then the receive thread waits; None: for what arrives
         self._closing = False
         name = path.group.name or path.group.group_id.hex()[:8]
         self._thread = threading.Thread(target=self._receive, name=f"receive {name}", daemon=True)
@@ -96,9 +98,24 @@ class GroupEngine:
         watch.register(self._wire, selectors.EVENT_READ)
         watch.register(self._wake_read, selectors.EVENT_READ)
         while not self._closing:
-            watch.select(POLL_FOR)
+            watch.select(self._poll_for())
             self._take_control()
             self._read_burst()
+            self._send_what_is_due()
+
+    def _poll_for(self) -> float:
+        if not self.path.authenticates_sources:
+            return POLL_FOR
+        with self._sealing:  # so that who says something meanwhile sees for how long this thread will wait
+            wake_at = self._wake_at = self.path.wake_at()
+        return POLL_FOR if wake_at is None else min(POLL_FOR, max(0.0, wake_at - system_now()))
+
+    def _send_what_is_due(self) -> None:
+        """Where the policy authenticates sources: what its time brings."""
+        if self._wake_at is None or (now := system_now()) < self._wake_at:
+            return
+        with self._sealing:
+            self._send_out(self.path.woken(now), self._marking)
 
     def _take_control(self) -> None:
         try:
@@ -128,6 +145,8 @@ class GroupEngine:
 
     def deliver(self, found: Sequence[Received]) -> None:
         """Gives packets to this host's applications. From any thread."""
+        if self.path.authenticates_sources:  # a relaying agent carries on also what isn't proved yet
+            found = [packet for packet in found if packet.is_heard]
         for outlet in self.outlets:
             outlet(found)
 
@@ -162,7 +181,13 @@ class GroupEngine:
     def _seal_and_send(
         self, payloads: Sequence[bytes], source_port: int, destination_port: int, marking: Marking | None
     ) -> None:
-        if self.said is not None:
+        if self.path.authenticates_sources:
+            self._marking = marking
+            self._send_out(self.path.say(payloads, source_port, destination_port, system_now()), marking)
+            wake_at = self.path.wake_at()
+            if wake_at is not None and (self._wake_at is None or wake_at < self._wake_at):
+                os.write(self._wake_write, b"\0")
+        elif self.said is not None:
             self._send_and_hear(payloads, source_port, destination_port, marking, self.said)
         elif len(payloads) == 1:
             packet = self.path.seal(payloads[0], source_port, destination_port)
@@ -171,6 +196,14 @@ class GroupEngine:
         else:
             for batch in self.path.seal_batches(payloads, source_port, destination_port):
                 self._send_batch(batch, marking)
+
+    def _send_out(self, outgoing: Iterable[Outgoing], marking: Marking | None) -> None:
+        """What authenticates its source; where this host is a relaying agent, it carries that on too. Packets of one
+        block have the marking of the last of them."""
+        for each in outgoing:
+            self._send_batch(each.packets, marking)
+            if self.said is not None:
+                self.said(each.heard)
 
     def _send_and_hear(
         self,

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mcsa.esp.relayed import Origin
 from mcsa.path_control import (
     DropEpoch,
     InstallEpoch,
     PauseSending,
     ResumeSending,
     SendUnder,
+    SetClock,
     SetRoster,
+    SetSource,
     SwitchSending,
 )
 from mcsa.v1.types_pb2 import GroupDescription
@@ -29,7 +32,10 @@ __all__ = [
     "ResumeSending",
     "SendUnder",
     "SequenceLow",
+    "SetClock",
     "SetRoster",
+    "SetSource",
+    "SourceForged",
     "StartRelaying",
     "StopDistributing",
     "StopRelaying",
@@ -132,3 +138,15 @@ class SequenceLow:
     """Our sequence numbers in the current epoch run out: register anew, for a sender ID with fresh ones."""
 
     group_id: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SourceForged:
+    """A packet opened under the group key, and isn't of the sender that it says it is. Told once a second at most."""
+
+    group_id: bytes
+    origin: Origin  # as it claims
+    cause: str
+    relay: int | None  # the sender ID of the relaying agent that it came by, as that SPI says
+    source: str  # outer address
+    packet: bytes  # as received

@@ -34,6 +34,7 @@ from services.msm.events import GroupMessage, SequenceLow, UnknownEpochSeen
 from services.msm.kernel_counters import count_of_host, count_states
 from services.msm.kernel_speaker import KernelSpeaker
 from services.msm.kernel_table import KernelTable, Reqids
+from services.msm.largest import largest_of
 from services.msm.local_outlet import LocalOutlet
 from services.msm.path import Received
 
@@ -55,6 +56,7 @@ class KernelGroup:
         self._hinted_at = 0.0
         self._shown: object = None
         self._closing = False
+        self._largest_payload = largest_of(group, settings.address)  # before a policy forbids to ask for the route
         with ExitStack() as opened:
             self._ipsec = opened.enter_context(KernelIpsec())
             self._expiries = opened.enter_context(Expiries())
@@ -92,6 +94,10 @@ class KernelGroup:
     @property
     def engine(self) -> GroupEngine:
         raise Refused("driver", "xfrm.engine", f"The kernel's IPsec relays nothing. {WAY_OUT}.")
+
+    @property
+    def largest_payload(self) -> int:
+        return self._largest_payload
 
     def control(self, effect: Any) -> None:
         if not self._closing:

@@ -9,12 +9,15 @@ from mcsa.esp.outbound import largest_payload
 from mcsa.esp.relayed import ORIGIN_SIZE
 from mcsa.gkm import scheme_named
 from mcsa.shell.path_mtu import path_mtu
+from mcsa.source_authentication import mode_named
 from mcsa.v1.types_pb2 import GroupDescription
 
 
 def taken_inside(group: GroupDescription) -> int:
     """Bytes that this group's packets have inside beside the application's payload."""
-    return ORIGIN_SIZE if scheme_named(group.policy.gkm).subgroups else 0
+    policy = group.policy
+    origin = ORIGIN_SIZE if scheme_named(policy.gkm).subgroups else 0
+    return origin + mode_named(policy.source_authentication).overhead(policy)
 
 
 def largest_of(group: GroupDescription, address: str) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from mcsa.errors import Rejected
 from mcsa.esp.checksum import InnerChecksum, inner_checksum
@@ -17,10 +17,11 @@ from mcsa.esp.derive import derive_traffic_key
 from mcsa.esp.inbound import InboundAssociations, Opened, Run
 from mcsa.esp.inner import MAX_PAYLOAD
 from mcsa.esp.outbound import SealedBatch
-from mcsa.esp.relayed import Origin
+from mcsa.esp.relayed import ORIGIN_SIZE
 from mcsa.esp.slab import Slab
 from mcsa.esp.suite import suite_named
 from mcsa.keys import GroupKey
+from mcsa.source_authentication import Clock, Setting, mode_named
 from mcsa.updates import PORT as UPDATE_PORT
 from mcsa.v1.types_pb2 import GroupDescription
 from services.msm.events import (
@@ -31,34 +32,24 @@ from services.msm.events import (
     ResumeSending,
     SendUnder,
     SequenceLow,
+    SetClock,
     SetRoster,
+    SetSource,
     SwitchSending,
     UnknownEpochSeen,
 )
+from services.msm.heard import Heard
+from services.msm.received import Received
 from services.msm.relayed import RelayedPackets
+from services.msm.said import Batch, Said, Told
 from services.msm.sending import Sending
+
+__all__ = ["GroupPath", "Outgoing", "Received"]
 
 HOLD_FOR = 0.5  # seconds that a packet of an epoch not yet known is kept: an ejection switches senders at once
 HELD_AT_ONCE = 512
 HELD_BYTES = 1 << 20  # of all held packets together: who holds no key may have sent them
 HINT_EVERY = 0.1  # seconds between two `UnknownEpochSeen`; the membership makes at most one repair a second of them
-
-
-class Received(NamedTuple):
-    """Plaintext for the applications, and by which numbers of its origin it is known in the whole group."""
-
-    sender_id: int  # of who said it, by whatever relaying agent it came
-    source_port: int
-    destination_port: int
-    payload: bytes
-    epoch: int
-    sequence: int
-    relay: int | None = None  # the sender ID of the relaying agent that it came by
-
-    @property
-    def origin(self) -> Origin:
-        """As the header that agents write says it."""
-        return Origin(self.sender_id, self.epoch, self.sequence)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +59,18 @@ class _Held:
     until: float
 
 
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """Packets to send; `heard` is what the others hear by them: a relaying agent's host relays that too."""
+
+    packets: SealedBatch
+    heard: list[Received]
+
+
 class GroupPath:
-    """See the module. What is dropped is counted by cause: `mcsa.esp.inbound`'s, `RelayedPackets`' and `unsent`.
+    """See the module. What is dropped is counted by cause: `mcsa.esp.inbound`'s, `RelayedPackets`' and `unsent`; where
+    the policy authenticates sources, those of `Heard` and `Said` too. There what is to be sent goes by `say` alone, and
+    comes out at once, or by `woken` when its block is full of time (`wake_at`).
 
     A datagram that arrives is counted once, as `opened` or by a cause; one of an unknown epoch that is opened later is
     in both, and in `held-then-opened`. What became of the others is told by `held-too-long`, `held-too-many` and
@@ -91,6 +92,10 @@ class GroupPath:
         self.counters: Counter[str] = Counter()
         self._sending = Sending(self.counters)
         self._relaying = Sending(self.counters, "relaying")
+        self._mode = mode_named(group.policy.source_authentication)
+        self._clock = Clock()
+        self._said: Said | None = None  # where sources are authenticated, and there is a key of our own
+        self._heard: Heard | None = None  # likewise, and there is a roster
         self.is_paused = False  # an update may have been kept from this host: who was thrown out may be heard here yet
 
     # ---- control
@@ -109,7 +114,14 @@ class GroupPath:
                 self._roster = effect
                 own = [sender_id for sender_id in (effect.own, effect.own_relay) if sender_id is not None]
                 self._inbound.set_roster(effect.addresses, own)
+                self._set_sources(effect)
                 return self._retry(now)
+            case SetSource():
+                if self._said is None:
+                    self._said = Said(self._mode, self._setting(effect.announced), self._sending, self._unsent)
+                self._said.set_source(effect.sender_id, effect.key)
+            case SetClock():
+                self._clock.bound = effect.bound
             case SwitchSending():
                 self._switch(effect)
             case SendUnder():  # of a host that is no member: nothing is installed that opens
@@ -136,6 +148,30 @@ class GroupPath:
     def _checksum(self) -> InnerChecksum | None:
         return inner_checksum(self.own_address, self.group.address)
 
+    def _set_sources(self, roster: SetRoster) -> None:
+        if not self.authenticates_sources:
+            return
+        if self._heard is None:
+            ways = self._setting(roster.announced), self._inbound, self._relayed
+            self._heard = Heard(self.group.group_id, self._mode, *ways, self.counters)
+        self._heard.set_roster(roster)
+
+    def _setting(self, announced: bytes) -> Setting:
+        return Setting(self._domain, announced, self.group.policy, self._clock)
+
+    def _unsent(self, cause: str, amount: int) -> None:
+        self.counters[cause] += amount
+
+    @property
+    def authenticates_sources(self) -> bool:
+        """By the group's policy."""
+        return self._mode.promises.authenticates
+
+    @property
+    def source_overhead(self) -> int:
+        """Bytes by which payloads get longer because of it, at most."""
+        return self._mode.overhead(self.group.policy)
+
     def address_of(self, packet: Received) -> str | None:
         """Where it came from, as the roster says: its sender's address, or, of another subgroup's, the agent's."""
         addresses = self._roster.addresses
@@ -144,13 +180,33 @@ class GroupPath:
     @property
     def largest_payload(self) -> int:
         """Bytes that an application's payload may have."""
-        return MAX_PAYLOAD
+        return MAX_PAYLOAD - (ORIGIN_SIZE + self.source_overhead if self.authenticates_sources else 0)
 
     def has_sender(self, sender_id: int) -> bool:
         """Whether this is a sender ID of this group's, whoever's: what it says need not be relayed into it."""
         return sender_id in self._roster.addresses
 
     # ---- packets
+
+    def say(self, payloads: Sequence[bytes], source_port: int, destination_port: int, now: float) -> Iterator[Outgoing]:
+        """What is to be sent now, of this or of what was said before; send each before asking for the next. Under any
+        policy; where it authenticates no sources, `seal_batches` does the same, faster."""
+        ports = source_port, destination_port
+        if self.authenticates_sources:
+            yield from _outgoing([] if self._said is None else self._said.say(payloads, *ports, now))
+            return
+        for payload in payloads:
+            sealed = self.seal_and_hear(payload, *ports)
+            if sealed is not None:
+                yield Outgoing(SealedBatch(memoryview(sealed[0]), len(sealed[0])), [sealed[1]])
+
+    def wake_at(self) -> float | None:
+        """When `woken` is wanted, by who seals."""
+        return None if self._said is None else self._said.wake_at()
+
+    def woken(self, now: float) -> Iterator[Outgoing]:
+        """What is to be sent because of the time: blocks that wait for no more packets, keys to be disclosed."""
+        return _outgoing([] if self._said is None else self._said.woken(now))
 
     def seal(self, payload: bytes, source_port: int, destination_port: int) -> bytes | None:
         """The ESP packet, or None where nothing may be sent now; counted either way."""
@@ -180,20 +236,29 @@ class GroupPath:
         low = [sending for sending in (self._sending, self._relaying) if sending.runs_low()]
         return [SequenceLow(self.group.group_id) for _ in low]
 
-    def open(self, datagram: bytes, source: str, now: float) -> list[Any]:
-        """`Received`, `GroupMessage` or `UnknownEpochSeen`; nothing where the packet was dropped, which is counted."""
+    def open(self, datagram: bytes | memoryview, source: str, now: float) -> list[Any]:
+        """`Received`, `GroupMessage`, `UnknownEpochSeen` or `SourceForged`; nothing where the packet was dropped, which
+        is counted."""
         try:
-            opened = self._inbound.open(datagram, source)
+            return self._open(datagram, source, now)
         except Rejected as rejected:
             self.counters[rejected.cause] += 1
             if rejected.cause != "unknown-epoch":
                 return []
             self.hold(bytes(datagram), source, now)
             return self._hint(now)
-        return self._deliver(_run_of(opened))
+
+    def _open(self, datagram: bytes | memoryview, source: str, now: float) -> list[Any]:
+        if self._heard is not None:
+            return self._heard.open(datagram, source, now)
+        return self._deliver(_run_of(self._inbound.open(datagram, source)))
 
     def open_batch(self, slab: Slab, length: int, segment_size: int, source: str, now: float) -> list[Any]:
         """The same for what UDP_GRO handed over in one piece."""
+        if self.authenticates_sources:
+            starts = range(0, length, segment_size)
+            packets = (slab.view[start : min(start + segment_size, length)] for start in starts)
+            return [item for packet in packets for item in self.open(packet, source, now)]
         batch = self._inbound.open_batch(slab, length, segment_size, source)
         for cause in batch.rejected:
             self.counters[cause] += 1
@@ -258,7 +323,7 @@ class GroupPath:
                 self.counters["held-too-long"] += 1
                 continue
             try:
-                opened = self._inbound.open(packet.datagram, packet.source)
+                found = self._open(packet.datagram, packet.source, now)
             except Rejected as rejected:
                 if rejected.cause == "unknown-epoch":
                     self._held.append(packet)
@@ -267,10 +332,23 @@ class GroupPath:
                     self.counters["held-then-rejected"] += 1
                 continue
             self.counters["held-then-opened"] += 1
-            out += self._deliver(_run_of(opened))
+            out += found
         return out
 
 
 def _run_of(opened: Opened) -> Run:
     sender_id, epoch, sequence, source_port, destination_port, payload = opened
     return Run(sender_id, epoch, sequence, source_port, destination_port, [payload])
+
+
+def _outgoing(batches: Sequence[Batch]) -> Iterator[Outgoing]:
+    for batch in batches:
+        yield Outgoing(batch.packets, [_heard_of(told) for told in batch.told])
+
+
+def _heard_of(told: Told) -> Received:
+    """What the others hear of it: with its proof, as a relaying agent carries it."""
+    sender_id, epoch, sequence = told.origin
+    source_port, destination_port, payload = told.content
+    ports, is_heard = (source_port, destination_port), not told.is_notice
+    return Received(sender_id, *ports, payload, epoch, sequence, None, told.authenticated, is_heard)

@@ -26,6 +26,12 @@ class RelayedPackets:
 
     def open(self, inside: bytes, destination_port: int, roster: SetRoster) -> tuple[Origin, bytes]:
         """The origin and its payload, of what an agent sealed into this group; `Rejected` with one of the causes."""
+        origin, payload = self.look_at(inside, destination_port, roster)
+        self.strike_out(origin)
+        return origin, payload
+
+    def look_at(self, inside: bytes, destination_port: int, roster: SetRoster) -> tuple[Origin, bytes]:
+        """The same, but nothing is remembered before `strike_out`, so that its source can be authenticated first."""
         origin, payload = parse_relayed(inside)
         if origin.sender_id in roster.addresses:
             raise Rejected("relayed-local")
@@ -35,5 +41,11 @@ class RelayedPackets:
             raise Rejected("relayed-update")
         if not self._windows.is_fresh(origin):
             raise Rejected("relayed-replay")
-        self._windows.strike_out(origin)
         return origin, payload
+
+    def strike_out(self, origin: Origin) -> bool:
+        """Its source is proved. False where it came by another way meanwhile."""
+        if not self._windows.is_fresh(origin):
+            return False
+        self._windows.strike_out(origin)
+        return True

@@ -9,7 +9,9 @@ The subgroups are a star, so no packet passes more than two agents, and none com
 - from the leaf only what was said there goes up. What was relayed into it came from the backbone, by another agent;
 - from the backbone everything goes down, what was relayed into it with its origin kept as it is, but what was said in
   this leaf;
-- updates and beacons are each subgroup's own.
+- updates and beacons are each subgroup's own;
+- what authenticates a source is carried on unchanged: it covers what the origin header says. What is not proved yet
+  when it comes (`tesla`) is carried before, since it would come too late after.
 
 What the agent's own host says is not heard by it either: `from_leaf` and `from_backbone` take that too, as
 `GroupPath.seal_and_hear` gives it. What is relayed twice all the same (two agents, one that restarted) each receiver
@@ -78,12 +80,14 @@ class RelayingAgent:
         """All but what stays: by its own cause, or one that is the same both ways."""
         going = []
         for packet in found:
+            if not packet.is_carried:
+                continue
             cause = stays(packet) or _unfit(packet)
             self.counters[f"{way}.{cause or 'relayed'}"] += 1
             if not cause:
                 going.append(packet)
         return [
-            Relayed([packet.origin.encode() + packet.payload for packet in alike], *ports)
+            Relayed([packet.origin.encode() + packet.carried for packet in alike], *ports)
             for ports, alike in groupby(going, _ports)
         ]
 
@@ -94,4 +98,4 @@ _ports = attrgetter("source_port", "destination_port")
 def _unfit(packet: Received) -> str:
     if packet.destination_port == UPDATE_PORT:
         return "update"
-    return "too-long" if len(packet.payload) > MAX_RELAYED else ""
+    return "too-long" if len(packet.carried) > MAX_RELAYED else ""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from mcsa.esp.checksum import InnerChecksum
 from mcsa.esp.derive import TrafficKey
 from mcsa.esp.outbound import OutboundAssociation, SealedBatch, SequenceExhausted
+from mcsa.esp.relayed import Origin
 
 
 class _Current(NamedTuple):
@@ -73,6 +74,28 @@ class Sending:
             self._count("unsent.exhausted", len(payloads))
             return
         self._count("sent", len(payloads))
+
+    def seal_numbered(
+        self, amount: int, sender_id: int, inside: Callable[[Sequence[Origin]], Sequence[tuple[bytes, int, int]]]
+    ) -> list[Numbered]:
+        """What has to know its numbers (`OutboundAssociation.seal_numbered`), if that is who is sending; else nothing:
+        a source's key is its sender ID's alone."""
+        current = self._ready(amount)
+        if current is None:
+            return []
+        if current.sender_id != sender_id:
+            self._count("unsent.source", amount)
+            return []
+        name = current.sender_id, current.epoch
+        try:
+            packets = current.association.seal_numbered(
+                amount, lambda numbers: inside([Origin(*name, number) for number in numbers])
+            )
+        except SequenceExhausted:
+            self._count("unsent.exhausted", amount)
+            return []
+        self._count("sent", amount)
+        return [Numbered(packet, *name, sequence) for sequence, packet in packets]
 
     def runs_low(self) -> bool:
         """True once for each association whose sequence numbers run out."""

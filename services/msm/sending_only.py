@@ -22,6 +22,7 @@ from mcsa.membership import Changed
 from mcsa.registration import open_sending
 from mcsa.sealing import SealingKey
 from mcsa.send_only import KeyWanted, SendOnlyGroup
+from mcsa.source_authentication import SourceKey
 from mcsa.trust import Trust
 from mcsa.v1 import authorizer_pb2 as authorizer_wire
 from mcsa.v1 import msm_pb2 as wire
@@ -41,6 +42,8 @@ class _Asked:
     key: SealingKey
     request_hash: bytes = b""
     traceparent: str | None = None
+    source_key: SourceKey | None = None
+    asked_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,7 @@ class RenewingSender:
     sender_id: int
     key: SealingKey
     request_hash: bytes
+    asked_at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +158,7 @@ class SendingOnly:
         if asked is None:
             return []
         sending.state = "registering" if sending.state == "opening" else sending.state
+        asked.source_key = sending.draw_source_key()
         request = authorizer_wire.RegisterSenderRequest(
             group_id=group_id,
             hpke_public_key=asked.key.public,
@@ -162,8 +167,9 @@ class SendingOnly:
             address=self._address,
             last_beacon=sending.last_beacon,
             asked_ms=round(now * 1000),
+            source_key=b"" if asked.source_key is None else asked.source_key.public,
         )
-        asked.request_hash = payload_hash(request)
+        asked.request_hash, asked.asked_at = payload_hash(request), now
         token, trace = RegisteringSender(group_id), asked.traceparent
         return [Request(subjects.AUTHORIZER, "register-sender", request, sending.authorizer, token, traceparent=trace)]
 
@@ -193,7 +199,9 @@ class SendingOnly:
             return []
         again = sending.sender_id is not None
         try:
-            effects = self._follow(sending, sending.install(open_sending(asked.key, asked.request_hash, sealed), now))
+            association = open_sending(asked.key, asked.request_hash, sealed)
+            effects = self._follow(sending, sending.install(association, now, asked.source_key), now)
+            effects += sending.clock_heard(asked.asked_at, association.time_ms, now)
         except (Rejected, Refused) as unusable:
             rule = unusable.cause if isinstance(unusable, Rejected) else unusable.rule
             sentence = f"the Authorizer's answer could not be used: {unusable}"
@@ -206,7 +214,7 @@ class SendingOnly:
             epoch=sending.epoch,
         )
         effects.append(Answer(asked.token, response))
-        return effects + (self._follow(sending, [Changed("rejoined")]) if again else [])
+        return effects + (self._follow(sending, [Changed("rejoined")], now) if again else [])
 
     def _refused(self, group_id: bytes, refusal: Refused) -> list[Any]:
         asked, sending = self._asked.pop(group_id, None), self.groups.get(group_id)
@@ -227,49 +235,50 @@ class SendingOnly:
         sealed = message.sealed_association
         try:
             association = open_sending(token.key, token.request_hash, sealed) if sealed else None
-            return self._follow(sending, sending.renewed(association, now))
+            clock = sending.clock_heard(token.asked_at, message.time_ms, now)
+            return [*clock, *self._follow(sending, sending.renewed(association, now), now)]
         except Rejected as rejected:
             return [Count(f"rejected.sending-key.{rejected.cause}")]
 
     def _lost(self, group_id: bytes, now: float) -> list[Any]:
         sending = self.groups.get(group_id)
         lost = "the Authorizer doesn't know this host as one that sends"
-        return [] if sending is None else self._follow(sending, sending.lost(lost))
+        return [] if sending is None else self._follow(sending, sending.lost(lost), now)
 
     def message(self, event: GroupMessage, now: float) -> list[Any]:
         """What the Authorizer told a group of ours."""
         sending = self.groups[event.group_id]
         try:
-            return self._follow(sending, sending.message_arrived(event.payload, now))
+            return self._follow(sending, sending.message_arrived(event.payload, now), now)
         except Rejected as rejected:
             return [Count(f"rejected.update.{rejected.cause}")]
 
     def sequence_low(self, group_id: bytes) -> list[Any]:
         """Our numbers in this epoch run out: another sender ID has fresh ones."""
-        return self._follow(self.groups[group_id], [Changed("statement-needed", "sequence numbers run out")])
+        return self._follow(self.groups[group_id], [Changed("statement-needed", "sequence numbers run out")], 0.0)
 
     def woken(self, now: float) -> list[Any]:
         """What is due."""
-        return [effect for sending in self.groups.values() for effect in self._follow(sending, sending.woken(now))]
+        return [effect for sending in self.groups.values() for effect in self._follow(sending, sending.woken(now), now)]
 
     def wake_at(self) -> float | None:
         """When `woken` is wanted."""
         times = [sending.wake_at() for sending in self.groups.values()]
         return min((at for at in times if at is not None), default=None)
 
-    def _follow(self, sending: SendOnlyGroup, effects: Sequence[Any]) -> list[Any]:
+    def _follow(self, sending: SendOnlyGroup, effects: Sequence[Any], now: float) -> list[Any]:
         """Turns its wishes into requests and events; passes the packet path's effects on."""
         out: list[Any] = []
         for effect in effects:
             if isinstance(effect, KeyWanted):
-                out.append(self._ask(sending, effect))
+                out.append(self._ask(sending, effect, now))
             elif isinstance(effect, Changed):
                 out.append(self._tell(sending, effect))
             else:
                 out.append(effect)
         return out
 
-    def _ask(self, sending: SendOnlyGroup, wanted: KeyWanted) -> Request:
+    def _ask(self, sending: SendOnlyGroup, wanted: KeyWanted, now: float) -> Request:
         key = SealingKey.generate(sending.group.policy.hpke)
         message = authorizer_wire.RenewSenderRequest(
             group_id=sending.group.group_id,
@@ -277,7 +286,7 @@ class SendingOnly:
             have_epoch=wanted.have_epoch,
             hpke_public_key=key.public,
         )
-        token = RenewingSender(sending.group.group_id, wanted.sender_id, key, payload_hash(message))
+        token = RenewingSender(sending.group.group_id, wanted.sender_id, key, payload_hash(message), now)
         return Request(subjects.AUTHORIZER, "renew-sender", message, sending.authorizer, token, within=RENEWED_WITHIN)
 
     def _tell(self, sending: SendOnlyGroup, changed: Changed) -> Publish:

@@ -21,6 +21,7 @@ from services.msm.config import MsmSettings
 from services.msm.core import MsmCore, Settings
 from services.msm.drivers import DriverSettings, GroupAtWork, driver_named
 from services.msm.drivers.interface import Tell
+from services.msm.drivers.relay import RelayedGroup
 from services.msm.events import (
     CloseGroup,
     Distribute,
@@ -36,7 +37,6 @@ from services.msm.events import (
 )
 from services.msm.gpad import Accepted
 from services.msm.path import GroupPath
-from services.msm.sending_at_work import SendingAtWork
 from services.msm.withdrawal_key import load_withdrawal_key
 
 
@@ -125,8 +125,8 @@ class MsmService:
         match effect:
             case OpenGroup():
                 self._open(effect, self._driver.open)
-            case OpenSending():
-                self._open(effect, partial(SendingAtWork, self._driver_settings))
+            case OpenSending():  # with whatever driver: there is nothing to bring to applications
+                self._open(effect, partial(RelayedGroup, self._driver_settings, send_only=True))
             case StartRelaying():
                 agent = AgentAtWork(self._groups[effect.backbone_id].engine, self._groups[effect.leaf_id].engine)
                 self._agents[effect.leaf_id] = agent

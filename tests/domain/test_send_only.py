@@ -20,12 +20,18 @@ from mcsa.errors import Refused
 from mcsa.laboratory.namespaces import Host
 from mcsa.v1.types_pb2 import GroupDescription, GroupPolicy
 from tests.domain.running import TITLE, RunningDomain
+from tests.judges import require_program
 
 PORT = 5004
 
 
 class LimitedFiles(DomainFiles):
-    """Of a domain in which Alice alone may create groups."""
+    """Of a domain in which Alice alone may create groups, and Carol's host has a driver of its own."""
+
+    driver = "relay"
+
+    def msm_config(self, host: str, bus: str, address: str, **more: Any) -> Path:
+        return super().msm_config(host, bus, address, **more, driver=self.driver if host == "gamma" else "relay")
 
     def authorizer_config(self, bus: str, address: str, pool: str, **more: Any) -> Path:
         return super().authorizer_config(bus, address, pool, creators=[f"spiffe://{self.domain}/user/alice"], **more)
@@ -52,16 +58,19 @@ def group_keys(spied: Path) -> dict[int, bytes]:
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("wire", ["udp", "esp"])
+@pytest.mark.parametrize(("wire", "driver"), [("udp", "relay"), ("esp", "relay"), ("udp", "tun")])
 async def test_a_host_that_is_no_member_is_heard_hears_nothing_and_never_has_a_group_key(
-    wire: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    wire: str, driver: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if driver == "tun":
+        require_program("nft")
     monkeypatch.setenv("MCSA_TEST_KEYS", str(tmp_path / "keys"))
     sound = tmp_path / "sound.wav"
     format_ = AudioFormat.parse("L16/8000/1")
     write_wav(sound, format_, tone(format_, 1.0))
     modules = {"msm-alpha": "tests.domain.spying_msm"}
     files = LimitedFiles(tmp_path / "domain", "test.example")
+    files.driver = driver
     async with RunningDomain(tmp_path, ("alice", "bob", "carol"), modules, files) as domain:
         alice = domain.connections["alice"]
         with pytest.raises(Refused, match="not among the users that may create") as refused:

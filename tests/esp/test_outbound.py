@@ -4,6 +4,7 @@ import copy
 import os
 import pickle
 import threading
+from collections.abc import Sequence
 from itertools import count
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mcsa.esp.outbound import LAST_SEQUENCE, OutboundAssociation, SequenceExhausted, batch_limit, packet_size
-from tests.esp.parts import SUITES, inbound, outbound, traffic_key
+from tests.esp.parts import SOURCE, SUITES, inbound, outbound, traffic_key
 
 SOURCE_PORT, DESTINATION_PORT = 5004, 5006
 
@@ -145,3 +146,34 @@ def test_a_forked_child_can_not_seal() -> None:
         os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 42
     assert inbound().open(association.seal(b"the parent can", 1, 2), "198.18.0.5").sequence == 1
+
+
+def test_what_has_to_know_its_number_is_told_it_first() -> None:
+    association, receiver = outbound(), inbound()
+    association.seal(b"one before", 1, 2)
+    told: list[list[int]] = []
+
+    def inside(numbers: Sequence[int]) -> list[tuple[bytes, int, int]]:
+        told.append(list(numbers))
+        return [(f"I am {number}".encode(), number, 7) for number in numbers]
+
+    for sequence, packet in association.seal_numbered(3, inside):
+        opened = receiver.open(packet, SOURCE)
+        assert (opened.sequence, opened.source_port) == (sequence, sequence)
+        assert opened.payload == f"I am {sequence}".encode()
+    assert told == [[2, 3, 4]]
+    assert association.seal(b"one after", 1, 2)[4:8] == (5).to_bytes(4, "big")
+
+
+def test_numbers_that_nothing_was_made_of_are_not_given_again() -> None:
+    association = outbound()
+    with pytest.raises(ZeroDivisionError):
+        association.seal_numbered(2, lambda numbers: [(b"", 1 // 0, 0)])
+    with pytest.raises(ValueError, match="zip"):
+        association.seal_numbered(2, lambda numbers: [(b"", 1, 2)])
+    assert association.seal(b"", 1, 2)[4:8] == (5).to_bytes(4, "big")
+
+
+def test_no_numbers_are_left_for_a_block() -> None:
+    with pytest.raises(SequenceExhausted):
+        at(LAST_SEQUENCE).seal_numbered(2, lambda numbers: [(b"", 1, 2)] * 2)

@@ -13,7 +13,7 @@ def test_views_lie_where_packets_do() -> None:
         layout = slab.layout(52, count)
         assert [bytes(view) for view in layout.associated[:count]] == [bytes((n,)) * 8 for n in range(count)]
         assert [bytes(view) for view in layout.bodies[:count]] == [bytes((10 + n,)) * 36 for n in range(count)]
-        assert [bytes(view) for view in layout.packets(1, count)] == [
+        assert [bytes(layout.packet(n)) for n in range(1, count)] == [
             bytes(slab.buffer[n * 52 : n * 52 + 52]) for n in range(1, count)
         ]
 

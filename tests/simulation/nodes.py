@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import partial
@@ -44,7 +44,7 @@ from services.msm import events as msm_events
 from services.msm.core import MsmCore
 from services.msm.core import Settings as MsmSettings
 from services.msm.gpad import Accepted
-from services.msm.path import GroupPath, Received
+from services.msm.path import GroupPath, Outgoing, Received
 from services.msm.relaying import Relayed, RelayingAgent
 from tests.simulation.network import Network
 from tests.simulation.stream import MemoryStream, WaitingStream
@@ -118,8 +118,14 @@ class Node:
         self.listens = listens
         self.distributes: set[bytes] = set()
         self.alive = True
+        self.clock_error = 0.0  # seconds by which this host's clock is ahead of the right time
         self._wake_at: float | None = None
         switchboard.nodes.append(self)
+
+    @property
+    def now(self) -> float:
+        """By the clock of this host."""
+        return self.network.now + self.clock_error
 
     def kill(self) -> None:
         """As by SIGKILL: nothing more is said, nothing kept."""
@@ -142,24 +148,23 @@ class Node:
             self.network.carry(self.name, "reply", raw, lambda: source.answered(raw))
 
         if self.alive:
-            now = self.network.now
-            self.perform(self.endpoint.request_arrived(outgoing.subject, outgoing.raw, reply, now))
+            self.perform(self.endpoint.request_arrived(outgoing.subject, outgoing.raw, reply, self.now))
 
     def answered(self, raw: bytes) -> None:
         if self.alive:
-            self.perform(self.endpoint.answer_arrived(raw, self.network.now))
+            self.perform(self.endpoint.answer_arrived(raw, self.now))
 
     def unserved(self, outgoing: OutgoingRequest) -> None:
         if self.alive:
-            self.perform(self.endpoint.nobody_serves(outgoing.request_id, self.network.now))
+            self.perform(self.endpoint.nobody_serves(outgoing.request_id, self.now))
 
     def told(self, subject: str, raw: bytes) -> None:
         if self.alive:
-            self.perform(self.endpoint.publication_arrived(subject, raw, self.network.now))
+            self.perform(self.endpoint.publication_arrived(subject, raw, self.now))
 
     def event(self, event: Any) -> None:
         if self.alive:
-            self.perform(self.endpoint.handle(event, self.network.now))
+            self.perform(self.endpoint.handle(event, self.now))
 
     def perform(self, outputs: list[Any]) -> None:
         for output in outputs:
@@ -178,6 +183,7 @@ class Node:
 
     def _schedule(self) -> None:
         wake_at = self.endpoint.wake_at()
+        wake_at = None if wake_at is None else wake_at - self.clock_error
         if wake_at is not None and (
             self._wake_at is None or wake_at < self._wake_at or self._wake_at <= self.network.now
         ):
@@ -187,7 +193,7 @@ class Node:
     def _woken(self) -> None:
         if self.alive and self._wake_at is not None and self.network.now >= self._wake_at:
             self._wake_at = None
-            self.perform(self.endpoint.tick(self.network.now))
+            self.perform(self.endpoint.tick(self.now))
 
     def carry_out(self, effect: Any) -> None:
         raise NotImplementedError(effect)
@@ -371,6 +377,7 @@ class MsmNode(Node):
         self.received: dict[bytes, list[Received]] = {}
         self.listener: Callable[[bytes, Received], None] | None = None
         self.agents: dict[bytes, RelayingAgent] = {}  # by the leaf's id
+        self._path_wakes: dict[bytes, float] = {}
 
     def _path_counters(self, group_id: bytes) -> dict[str, int]:
         return dict(self.paths[group_id].counters) if group_id in self.paths else {}
@@ -382,6 +389,8 @@ class MsmNode(Node):
         """Plaintext of an application on this host; False where nothing may be sent now."""
         membership = self.core.memberships.get(group_id)
         path = self.paths[group_id if membership is None else membership.group.group_id]
+        if path.authenticates_sources:
+            return self._say(path, payload, port)
         sealed = path.seal_and_hear(payload, port, port)
         for event in path.sequence_low():
             self.event(event)
@@ -390,6 +399,27 @@ class MsmNode(Node):
         self.network.send(self.address, path.group.address, sealed[0])
         self._relay(path.group.group_id, [sealed[1]])
         return True
+
+    def _say(self, path: GroupPath, payload: bytes, port: int) -> bool:
+        unsent = sum(count for cause, count in path.counters.items() if cause.startswith("unsent"))
+        self._send_out(path, path.say([payload], port, port, self.now))
+        return unsent == sum(count for cause, count in path.counters.items() if cause.startswith("unsent"))
+
+    def _send_out(self, path: GroupPath, outgoing: Iterable[Outgoing]) -> None:
+        for each in outgoing:
+            packets, size = bytes(each.packets.view), each.packets.segment_size
+            for start in range(0, len(packets), size):
+                self.network.send(self.address, path.group.address, packets[start : start + size])
+            self._relay(path.group.group_id, each.heard)
+        wake_at = path.wake_at()
+        if wake_at is not None and self._path_wakes.get(path.group.group_id) != wake_at:
+            self._path_wakes[path.group.group_id] = wake_at
+            self.network.at(wake_at - self.clock_error, partial(self._path_woken, path, wake_at))
+
+    def _path_woken(self, path: GroupPath, wake_at: float) -> None:
+        if self.alive and path.wake_at() == wake_at and self.paths.get(path.group.group_id) is path:
+            self._path_wakes.pop(path.group.group_id, None)
+            self._send_out(path, path.woken(max(self.now, wake_at)))
 
     def _relay(self, group_id: bytes, found: list[Received]) -> None:
         """As a relaying agent, where this host is one."""
@@ -428,7 +458,7 @@ class MsmNode(Node):
             case _:
                 path = self.paths.get(effect.group_id)
                 if path is not None:
-                    self._pass_up(effect.group_id, path.carry_out(effect, self.network.now))
+                    self._pass_up(effect.group_id, path.carry_out(effect, self.now))
 
     def _open(self, domain: str, group: GroupDescription, *, send_only: bool = False) -> None:
         path = GroupPath(domain, group)
@@ -437,7 +467,7 @@ class MsmNode(Node):
 
         def arrived(raw: bytes, source: str) -> None:
             if self.alive:
-                self._pass_up(group.group_id, path.open(raw, source, self.network.now))
+                self._pass_up(group.group_id, path.open(raw, source, self.now))
 
         if not send_only:
             self.network.join(group.address, self.address, arrived)
@@ -447,6 +477,7 @@ class MsmNode(Node):
     def _pass_up(self, group_id: bytes, found: list[Any]) -> None:
         received = [item for item in found if isinstance(item, Received)]
         self._relay(group_id, received)
+        received = [item for item in received if item.is_heard]
         agent = self.agents.get(group_id)
         for item in received if agent is None else [item for item in received if item.relay is None]:
             self._hear(self._asked_id(group_id), item)

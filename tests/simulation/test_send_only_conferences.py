@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
+from mcsa.errors import Refused
 from mcsa.v1 import csm_pb2 as wire
 from mcsa.v1.authorizer_pb2 import UserStatement
 from mcsa.v1.types_pb2 import POLICY_CLASS_OPEN, GroupDescription, GroupPolicy
+from services.csm.events import UserLoaded
 from services.csm.joining import Joining
 from tests.simulation.conference import ConferenceDomain
 from tests.simulation.test_conferences import run_until_keyed
@@ -155,6 +157,37 @@ def test_the_users_word_is_given_again_where_the_authorizer_began_anew():
     scene.domain.network.run_for(10.0)
     assert scene.say(b"anew") and scene.heard_by("beta")[-1:] == [b"anew"]
     assert scene.domain.msm["echo"].core.sending_only.groups[scene.audio].sender_id != first
+
+
+def test_the_users_word_is_given_again_after_a_restart_of_the_csm():
+    scene = Scene(QUICK)
+    first = scene.begin().sender_id
+    scene.domain.restart_csm("echo")
+    scene.domain.network.run_for(3.0)
+    sending = scene.domain.msm["echo"].core.sending_only.groups[scene.audio]
+    assert sending.sender_id != first
+    scene.domain.restart_msm("echo")  # which it would be of no use to, had it forgotten
+    scene.domain.network.run_for(3.0)
+    assert scene.say(b"back") and scene.heard_by("beta") == [b"back"]
+    again = scene.domain.application("echo", "eve")
+    again.ask("end-send-only", wire.EndSendOnlyRequest(conference_id=scene.conference_id, group="audio"))
+    scene.domain.restart_csm("echo")
+    scene.domain.network.run_for(3.0)
+    assert not scene.domain.msm["echo"].core.sending_only.groups
+
+
+def test_what_a_restarted_csm_can_not_take_up_again_it_counts():
+    scene = Scene()
+    scene.begin()
+    node = scene.domain.csms["echo"]
+    ((place, state),) = node.disk.remembered.items()
+    assert place[0] == scene.audio and state.send_only == "audio"
+    (load,) = node.core._sending_only.recover(state)
+    node.event(UserLoaded(load.then, None, Refused("user", "key-file", "the file is gone")))
+    state.conference_id = bytes(16)  # not the description's
+    node.event(UserLoaded(load.then, scene.domain.world.user("eve")))
+    counted = [name for name in node.endpoint.counters if name.startswith("recovery.")]
+    assert len(counted) == 2 and "recovery.key-file" in counted
 
 
 def test_who_is_thrown_out_is_through_with_it():

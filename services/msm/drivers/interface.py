@@ -7,8 +7,6 @@ core): a driver moves plaintext between applications and the wire.
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -16,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mcsa.errors import Refused
+from mcsa.plug_ins import plug_ins
 from mcsa.v1.types_pb2 import GroupDescription
 from services.msm.engine import GroupEngine
 from services.msm.path import GroupPath
@@ -76,10 +75,7 @@ class Driver(Protocol):
 @cache
 def drivers() -> Mapping[str, type[Driver]]:
     """All there are, by name."""
-    package = importlib.import_module("services.msm.drivers")
-    names = [module.name for module in pkgutil.iter_modules(package.__path__)]
-    modules = {name: importlib.import_module(f"services.msm.drivers.{name}") for name in names}
-    return {name: module.DRIVER for name, module in modules.items() if hasattr(module, "DRIVER")}
+    return plug_ins(__package__, "DRIVER")
 
 
 def driver_named(name: str) -> type[Driver]:

@@ -26,12 +26,15 @@ class RelayedGroup:
         tell: Tell,
         *,
         transparent: bool = False,
+        send_only: bool = False,
         outlet: Callable[[GroupEngine], Outlet] | None = None,
     ) -> None:
-        """`transparent`: the wire's. `outlet` is made for the engine, and delivers beside the local socket."""
+        """`transparent`, `send_only`: the wire's. `outlet`, made for the engine, is beside the local socket."""
         self._address = settings.address
         with ExitStack() as opened:
-            wire = open_wire(group, settings.address, offload=settings.offload, transparent=transparent)
+            wire = open_wire(
+                group, settings.address, offload=settings.offload, transparent=transparent, send_only=send_only
+            )
             opened.callback(wire.close)
             self.engine = GroupEngine(settings.make_path(domain, group), wire, tell)
             opened.callback(self.engine.close)

@@ -14,6 +14,7 @@ from mcsa.identity import Credentials
 from mcsa.policy import DEFAULTS, complete_policy
 from mcsa.registration import open_association, sign_user_statement
 from mcsa.sealing import SealingKey
+from mcsa.source_authentication import SourceKey
 from mcsa.v1 import authorizer_pb2 as wire
 from mcsa.v1.types_pb2 import (
     POLICY_CLASS_CLOSED,
@@ -387,3 +388,39 @@ def test_of_a_conference_that_is_not_stored_yet_nothing_is_said(desk: Desk):
         effects = desk.core.handle(Requested(verb, host, message, "token", b""), NOW)
         assert [effect.refusal.code for effect in effects if isinstance(effect, Refuse)] == ["unknown-conference"]
         assert not any(isinstance(effect, Append) for effect in effects)
+
+
+@pytest.mark.parametrize("source_key", [b"", b"\x02" * 33 + b"x", b"\x05" + bytes(32)])
+def test_a_sender_without_a_source_key_where_the_policy_needs_one(desk: Desk, source_key: bytes):
+    group_id = desk.create(policy=GroupPolicy(source_authentication="tree")).groups[0].group_id
+    request = desk.request(group_id)
+    request.source_key = source_key
+    refusal = refused(desk.ask, "register", request, desk.world.host("beta"))
+    assert (refusal.code, refusal.rule) == ("key-material", "source-key")
+
+
+def test_the_roster_has_the_source_key_of_each_sender_and_of_none_where_nobody_asks_for_it(desk: Desk):
+    key = SourceKey()
+    for mode, listed in (("tesla", key.public), ("none", b"")):
+        policy = GroupPolicy(source_authentication=mode)
+        group_id = desk.create(policy=policy, nonce=mode.encode().ljust(16)).groups[0].group_id
+        request = desk.request(group_id)
+        request.source_key = key.public
+        response = desk.ask("register", request, desk.world.host("beta"))
+        gsa = open_association(desk.key, desk.request_hash, response.sealed_gsa)
+        assert [entry.source_key for entry in gsa.roster] == [b"", listed]
+
+
+@pytest.mark.parametrize("gkm", ["cbt", "kd"])
+def test_source_authentication_where_members_tell_the_roster(desk: Desk, gkm: str):
+    policy = GroupPolicy(source_authentication="signature", gkm=gkm)
+    assert refused(desk.create, policy=policy).rule == "group-policy.source_authentication"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("source_block", 65), ("source_block_ms", 1_001), ("tesla_interval_ms", 9), ("tesla_disclosure", 1)],
+)
+def test_a_source_policy_that_can_not_be(desk: Desk, field: str, value: int):
+    policy = GroupPolicy(source_authentication="tesla", **{field: value})  # type: ignore[arg-type]
+    assert refused(desk.create, policy=policy).rule == f"group-policy.{field}"

@@ -91,7 +91,7 @@ def test_it_gets_the_key_of_its_own_spi_and_nothing_else(desk: SendOnlyDesk):
             key = derive_traffic_key(group.key, group.domain, group.id, group.epoch, suite, other.sender_id)
             assert key.reveal() not in everything
     told = {field.name for field in association.DESCRIPTOR.fields}
-    assert told == {"group", "conference_id", "description", "sender_id", "epoch", "keymat", "activation_ms"}
+    assert told == {"group", "conference_id", "description", "sender_id", "epoch", "keymat", "activation_ms", "time_ms"}
 
 
 def test_it_is_in_the_roster_as_no_member_and_replaces_no_key(desk: SendOnlyDesk):

@@ -18,9 +18,9 @@ from mcsa.shell.local import connect
 from mcsa.shell.local_frames import OutgoingFrame
 from mcsa.v1.types_pb2 import GroupDescription, GroupPolicy
 from services.msm.drivers import DriverSettings
+from services.msm.drivers.relay import RelayedGroup
 from services.msm.events import InstallEpoch, SendUnder, SetRoster
 from services.msm.path import GroupPath, Received
-from services.msm.sending_at_work import SendingAtWork
 from services.msm.wires import open_wire
 
 ADDRESS = "127.0.0.1"
@@ -48,8 +48,8 @@ def told() -> list[Any]:
 
 
 @pytest.fixture
-def sending(group: GroupDescription, told: list[Any], tmp_path: Path) -> Iterator[SendingAtWork]:
-    at_work = SendingAtWork(DriverSettings(ADDRESS, tmp_path), "example.org", group, told.append)
+def sending(group: GroupDescription, told: list[Any], tmp_path: Path) -> Iterator[RelayedGroup]:
+    at_work = RelayedGroup(DriverSettings(ADDRESS, tmp_path), "example.org", group, told.append, send_only=True)
     yield at_work
     at_work.close()
 
@@ -68,7 +68,7 @@ def until(happened: Any) -> None:
 
 
 def test_members_open_what_it_sends_and_it_opens_nothing_that_they_do(
-    sending: SendingAtWork, group: GroupDescription, told: list[Any]
+    sending: RelayedGroup, group: GroupDescription, told: list[Any]
 ):
     sending.control(traffic_key(group))
     member = GroupPath("example.org", group)
@@ -103,7 +103,7 @@ def test_members_open_what_it_sends_and_it_opens_nothing_that_they_do(
     assert not sending.counters().get("opened") and told == []
 
 
-def test_it_is_in_no_multicast_group(sending: SendingAtWork, group: GroupDescription):
+def test_it_is_in_no_multicast_group(sending: RelayedGroup, group: GroupDescription):
     packed = "".join(f"{int(part):02X}" for part in reversed(group.address.split(".")))
     assert packed not in Path("/proc/net/igmp").read_text().upper()
     wire = open_wire(group, ADDRESS)
@@ -113,7 +113,7 @@ def test_it_is_in_no_multicast_group(sending: SendingAtWork, group: GroupDescrip
         wire.close()
 
 
-def test_nothing_is_said_before_there_is_a_key(sending: SendingAtWork):
+def test_nothing_is_said_before_there_is_a_key(sending: RelayedGroup):
     sending.engine.say([b"early"], 5004, 5004)
     assert sending.counters() == {"unsent.paused": 1}
 
@@ -122,7 +122,7 @@ def test_an_application_sends_by_udp_on_loopback_where_that_is_asked_for(
     group: GroupDescription, told: list[Any], tmp_path: Path
 ):
     settings = DriverSettings(ADDRESS, tmp_path, loopback={"audio": (40_815, 40_816)})
-    at_work = SendingAtWork(settings, "example.org", group, told.append)
+    at_work = RelayedGroup(settings, "example.org", group, told.append, send_only=True)
     try:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as application:
             application.sendto(b"early", (ADDRESS, 40_815))
@@ -131,7 +131,7 @@ def test_an_application_sends_by_udp_on_loopback_where_that_is_asked_for(
         at_work.close()
 
 
-def test_it_closes_twice(sending: SendingAtWork):
+def test_it_closes_twice(sending: RelayedGroup):
     sending.close()
     sending.close()
     assert not Path(sending.socket_path).exists()

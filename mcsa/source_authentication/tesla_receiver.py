@@ -1,0 +1,161 @@
+"""Mode `tesla` at a receiver, for one source: what is kept until its key is disclosed. See `tesla.py`."""
+
+from __future__ import annotations
+
+import hmac
+
+from mcsa.errors import Rejected
+from mcsa.esp.relayed import Origin
+from mcsa.source_authentication.interface import CLAIM_SIZE, Claim, Setting, Verdict
+from mcsa.source_authentication.key_chain import LENGTH, DisclosedChain
+from mcsa.source_authentication.source_key import SourcePublicKey
+from mcsa.source_authentication.tesla_wire import CONTENT, NAME, Bootstrap, Timed, mac_of, parse
+
+CHAINS = 3  # of one source that are known at once
+KEPT_FOR = 5.0  # seconds after a key was due: so long may a bootstrap, and what discloses the key, be lost
+STEPS_A_SECOND = 8 * LENGTH  # hashes for key tests of one source; whoever forges its keys makes us do no more
+BOOTSTRAPS_A_SECOND = 16  # likewise signatures verified
+
+_Kept = tuple[Claim, Timed]
+
+
+class _Allowance:
+    """So much a second, and no more saved up than that."""
+
+    def __init__(self, amount: float) -> None:
+        self._amount = self._left = amount
+        self._at = 0.0
+
+    def take(self, amount: float, now: float) -> bool:
+        self._left = min(self._amount, self._left + max(0.0, now - self._at) * self._amount)
+        self._at = now
+        if self._left < amount:
+            return False
+        self._left -= amount
+        return True
+
+
+class TeslaReceiver:
+    """See the module."""
+
+    def __init__(self, setting: Setting, key: SourcePublicKey) -> None:
+        self._setting = setting
+        self._key = key
+        self._length = setting.policy.tesla_interval_ms / 1000
+        self._lag = setting.policy.tesla_disclosure
+        self._slack = setting.policy.tesla_clock_ms / 1000
+        self._chains: list[DisclosedChain] = []  # the newest last
+        self._kept: dict[int, list[_Kept]] = {}  # by interval
+        self._seen: set[tuple[int, int, int, bytes]] = set()  # epoch, sequence, interval and MAC of what is kept
+        self._steps = _Allowance(STEPS_A_SECOND)
+        self._signatures = _Allowance(BOOTSTRAPS_A_SECOND)
+        self._begin: tuple[int, bytes] = -1, b""
+
+    def receive(self, claim: Claim, now: float) -> list[Verdict]:
+        """Decides what this packet's key proves; the packet itself later, unless it can't be believed at all."""
+        try:
+            packet = parse(claim.content.payload)
+        except Rejected as rejected:
+            return [Verdict(claim, cause=rejected.cause)]
+        present = self._present(now)
+        if present is None:
+            return [Verdict(claim, cause="source-clock")]
+        if isinstance(packet, Bootstrap):
+            return self._take_bootstrap(claim, packet, now)
+        if packet.interval > present:
+            return [Verdict(claim, cause="source-future")]
+        proved = self._disclose(packet.interval - self._lag, packet.disclosed, now)
+        if proved is None:
+            return [Verdict(claim, cause="source-key")]
+        return [*proved, *self._keep(claim, packet, present)]
+
+    def _present(self, now: float) -> int | None:
+        """The interval that the source's clock can't be beyond."""
+        latest = self._setting.clock.latest(now)
+        return None if latest is None else int((latest + self._slack) / self._length)
+
+    def _keep(self, claim: Claim, packet: Timed, present: int) -> list[Verdict]:
+        chain = self._chain_of(packet.interval)
+        known = chain is not None and packet.interval <= chain.disclosed
+        if present >= packet.interval + self._lag or known:  # RFC 4082, section 3.5: its key may be out
+            return [Verdict(claim, cause="source-late")]
+        name = claim.origin.epoch, claim.origin.sequence, packet.interval, packet.mac
+        if name in self._seen:
+            return [Verdict(claim, cause="source-repeated")]
+        if not self._setting.buffer.take(_size(claim)):
+            return [Verdict(claim, cause="source-buffer")]
+        self._seen.add(name)
+        self._kept.setdefault(packet.interval, []).append((claim, packet))
+        return []
+
+    # ---- keys
+
+    def _chain_of(self, interval: int) -> DisclosedChain | None:
+        return next((chain for chain in self._chains if interval in chain), None)
+
+    def _take_bootstrap(self, claim: Claim, bootstrap: Bootstrap, now: float) -> list[Verdict]:
+        if not 0 < bootstrap.length <= LENGTH:
+            return [Verdict(claim, cause="source-malformed")]
+        if not self._signatures.take(1, now):
+            return [Verdict(claim, cause="source-buffer")]
+        said = bootstrap.signed(self._setting, claim.origin, claim.content)
+        if not self._key.verifies(bootstrap.signature, said):
+            return [Verdict(claim, cause="source-signature")]
+        if all(chain.first != bootstrap.first for chain in self._chains):
+            chain = DisclosedChain(bootstrap.first, bootstrap.length, bootstrap.commitment)
+            self._chains = sorted([*self._chains, chain], key=lambda chain: chain.first)[-CHAINS:]
+        return [Verdict(claim)]
+
+    def _disclose(self, interval: int, key: bytes, now: float) -> list[Verdict] | None:
+        """What a disclosed key proves; None where it is none of the source's."""
+        chain = self._chain_of(interval)
+        if chain is None or interval <= chain.disclosed or not self._steps.take(chain.steps_to(interval), now):
+            return []  # before the bootstrap, long known, or more than we are ready to do
+        found = chain.disclose(interval, key)
+        if found is None:
+            return None
+        proved = sorted(self._kept.keys() & found.keys())
+        return [verdict for each in proved for verdict in self._judge(each, found[each])]
+
+    def _judge(self, interval: int, key: bytes) -> list[Verdict]:
+        """All that was kept for an interval."""
+        verdicts = []
+        for claim, packet in self._release(interval):
+            mac = mac_of(key, self._begin_of(claim.origin), claim.origin.sequence, claim.content, packet)
+            if not hmac.compare_digest(mac, packet.mac):
+                verdicts.append(Verdict(claim, cause="source-mac"))
+            else:
+                verdicts.append(Verdict(claim, packet.payload if packet.kind == CONTENT else None))
+        return verdicts
+
+    def _release(self, interval: int) -> list[_Kept]:
+        kept = self._kept.pop(interval, [])
+        for claim, packet in kept:
+            self._setting.buffer.give_back(_size(claim))
+            self._seen.discard((claim.origin.epoch, claim.origin.sequence, packet.interval, packet.mac))
+        return kept
+
+    def _begin_of(self, origin: Origin) -> bytes:
+        if self._begin[0] != origin.epoch:
+            self._begin = origin.epoch, self._setting.bind(NAME, origin)
+        return self._begin[1]
+
+    # ---- time
+
+    def woken(self, now: float) -> list[Verdict]:
+        """Gives up what has no key after so long."""
+        present = self._present(now)
+        if present is None:
+            return []
+        over = present - self._lag - int(KEPT_FOR / self._length)
+        late = [interval for interval in self._kept if interval < over]
+        return [Verdict(claim, cause="source-undisclosed") for each in late for claim, _ in self._release(each)]
+
+    def close(self) -> None:
+        """Gives the room back."""
+        for interval in list(self._kept):
+            self._release(interval)
+
+
+def _size(claim: Claim) -> int:
+    return len(claim.content.payload) + CLAIM_SIZE

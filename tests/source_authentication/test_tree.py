@@ -1,0 +1,104 @@
+"""Tree: blocks by size and time, each packet alone, proofs that lead nowhere."""
+
+from __future__ import annotations
+
+from itertools import permutations
+
+import pytest
+
+from mcsa.source_authentication import SourcePublicKey, mode_named
+from mcsa.source_authentication.merkle import DIGEST_SIZE, KnownTree, build, hash_pair, proofs, root_of, siblings_of
+from tests.source_authentication.parts import START, Source, proved, setting_of, with_payload
+
+TREE = mode_named("tree")
+SIZES = (1, 2, 3, 4, 5, 7, 8, 15, 16, 31, 33, 63, 64)
+
+
+def words(count: int) -> list[bytes]:
+    return [f"word {number}".encode() for number in range(count)]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_every_packet_of_a_block_verifies_alone(size: int):
+    source = Source(TREE, setting_of(TREE, source_block=size))
+    claims = source.say(words(size), START)
+    assert len(claims) == size
+    for number, claim in enumerate(claims):
+        assert proved(source.receiver().receive(claim, START)) == [f"word {number}".encode()]
+
+
+def test_in_whatever_order_they_come():
+    source = Source(TREE, setting_of(TREE, source_block=5))
+    claims = source.say(words(5), START)
+    for order in permutations(claims):
+        receiver = source.receiver()
+        heard = [payload for claim in order for payload in proved(receiver.receive(claim, START))]
+        assert sorted(heard) == words(5)
+
+
+def test_a_block_ends_by_size_or_by_time():
+    source = Source(TREE, setting_of(TREE, source_block=4, source_block_ms=20))
+    assert source.say(words(3), START) == [] and source.sender.wake_at() == START + 0.02
+    assert source.woken(START + 0.01) == []
+    assert len(source.say(words(1), START + 0.01)) == 4
+    assert source.sender.wake_at() is None
+    assert len(source.say(words(6), START + 1)) == 4
+    assert source.sender.wake_at() == START + 1.02
+    assert len(source.woken(START + 1.02)) == 2
+    assert source.sender.wake_at() is None and source.woken(START + 5) == []
+
+
+def test_a_signature_is_verified_once_for_a_block(monkeypatch: pytest.MonkeyPatch):
+    source = Source(TREE, setting_of(TREE))
+    claims, receiver, verified = source.say(words(64), START), source.receiver(), list[bytes]()
+    verifies = SourcePublicKey.verifies
+
+    def counted(key: SourcePublicKey, signature: bytes, message: bytes) -> bool:
+        verified.append(signature)
+        return verifies(key, signature, message)
+
+    monkeypatch.setattr(SourcePublicKey, "verifies", counted)
+    assert len([claim for claim in claims if proved(receiver.receive(claim, START))]) == 64
+    assert len(verified) == 1
+
+
+def test_a_leaf_in_anothers_place_is_not_believed():
+    source = Source(TREE, setting_of(TREE, source_block=8))
+    claims = source.say(words(8), START)
+    for place in range(1, 8):
+        raw = claims[0].content.payload
+        moved = with_payload(claims[0], bytes([place]) + raw[1:])
+        for receiver in (source.receiver(), source.receiver()):
+            receiver.receive(claims[3], START)
+            assert not proved(receiver.receive(moved, START))
+
+
+def test_a_node_can_not_pass_as_a_leaf_nor_a_block_as_a_smaller_one():
+    """What was said is two packets; who takes the root's children for leaves has to find other bytes for them."""
+    source = Source(TREE, setting_of(TREE, source_block=4))
+    claims = source.say(words(4), START)
+    raw = claims[0].content.payload
+    shorter = bytes([0, 1]) + raw[2:66] + raw[66 + DIGEST_SIZE :]
+    (verdict,) = source.receiver().receive(with_payload(claims[0], shorter), START)
+    assert verdict.cause == "source-signature"
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_trees_of_every_size(size: int):
+    leaves = [bytes([number]) * DIGEST_SIZE for number in range(size)]
+    levels = build(leaves)
+    (root,) = levels[-1]
+    for place, (leaf, siblings) in enumerate(zip(leaves, proofs(levels))):
+        assert len(siblings) == DIGEST_SIZE * siblings_of(place, size)
+        assert root_of(place, size, leaf, siblings) == root
+        known = KnownTree(size)
+        known.prove_root(root)
+        assert not known.proves(place, bytes(31) + b"\xff", siblings)
+        assert known.proves(place, leaf, siblings)
+        assert not known.proves(place, bytes(31) + b"\xff", siblings)
+
+
+def test_two_leaves_by_hand():
+    one, other = b"a" * 32, b"b" * 32
+    assert build([one, other]) == [[one, other], [hash_pair(one, other)]]
+    assert build([one, other, one])[-1] == [hash_pair(hash_pair(one, other), one)]
