@@ -9,6 +9,7 @@ import ctypes
 import errno
 import socket
 import struct
+from collections.abc import Iterable
 from typing import NamedTuple, Self
 
 from mcsa.errors import Refused
@@ -19,9 +20,11 @@ from mcsa.shell.multicast_errors import RAW, Attempt
 from mcsa.shell.multicast_families import IP_MTU_DISCOVER, IPV6_MTU_DISCOVER, interface_with
 from mcsa.v1.types_pb2 import GroupDescription
 from mcsa.xfrm.filters import nothing
+from mcsa.xfrm.policy import KernelPolicy
 
 CODE = "kernel-ipsec"
 _PMTUDISC_DO = 2  # linux/in.h, and the same of IPv6
+_IP_XFRM_POLICY, _IPV6_XFRM_POLICY = 17, 35  # linux/in.h, linux/in6.h
 _SO_ATTACH_FILTER = 26  # asm-generic/socket.h
 _UDP_ENCAP, _UDP_NO_CHECK6_RX, _UDP_ENCAP_ESPINUDP = 100, 102, 2  # linux/udp.h
 _HEADER = struct.Struct(">HHHH")
@@ -75,6 +78,14 @@ class OpenedPackets:
     def show(self, program: bytes) -> None:
         """Only what this filter (`mcsa.xfrm.filters`) lets through."""
         attach(self.socket, program)
+
+    def obey(self, policies: Iterable[KernelPolicy]) -> None:
+        """These of this socket's own, one in each direction, in place of the host's. `OSError`."""
+        level, option = (socket.IPPROTO_IP, _IP_XFRM_POLICY)
+        if self.version == 6:
+            level, option = (socket.IPPROTO_IPV6, _IPV6_XFRM_POLICY)
+        for policy in policies:
+            self.socket.setsockopt(level, option, policy.encode_for_socket())
 
     def receive(self) -> Opened | None:
         """The next datagram; None where none waits."""

@@ -52,14 +52,22 @@ class KernelPolicy:
         168 bytes: selector 56, limits 64, current values 32, priority 4, index 4, direction, action, flags, share,
         4 of padding.
         """
+        if self.template is None:
+            return self._info()
+        return self._info() + encode_attribute(_XFRMA_TMPL, self._template(self.template))
+
+    def encode_for_socket(self) -> bytes:
+        """Value of the socket option IP_XFRM_POLICY or IPV6_XFRM_POLICY: the same without an attribute's header."""
+        return self._info() if self.template is None else self._info() + self._template(self.template)
+
+    def _info(self) -> bytes:
         action = _BLOCK if self.blocks else _ALLOW
-        body = (
+        return (
             self.selector.encode()
             + layout.pack_lifetime()
             + b"\0" * layout.CURRENT_SIZE
             + struct.pack("=IIBBBB4x", self.priority, 0, _DIRECTIONS[self.direction], action, 0, 0)
         )
-        return body if self.template is None else body + encode_attribute(_XFRMA_TMPL, self._template(self.template))
 
     def encode_id(self) -> bytes:
         """Body of XFRM_MSG_DELPOLICY, struct xfrm_userpolicy_id, 64 bytes: selector 56, index 4, direction, 3 of

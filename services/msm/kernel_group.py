@@ -65,6 +65,7 @@ class KernelGroup:
             opened.callback(self._end)
             self._outer = opened.enter_context(join_group(group, settings.address, in_udp=self._table.in_udp))
             self._packets = opened.enter_context(OpenedPackets(group, settings.address))
+            self._packets.obey(self._table.socket_policies)
             self._speaker = KernelSpeaker(group, self._packets)
             self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
             opened.callback(os.close, self._wake_read)
@@ -146,6 +147,7 @@ class KernelGroup:
             return
         while self._queue:
             self._carry_out(self._table.control(self._queue.popleft(), now))
+            self._packets.obey(self._table.socket_policies)
 
     def _take_expiries(self, now: float) -> None:
         for report in self._expiries.receive():
@@ -160,6 +162,7 @@ class KernelGroup:
     def _expired(self, states: Sequence[KernelState], now: float) -> None:
         operations, sending_lost = self._table.expired(states, now)
         self._carry_out(operations)
+        self._packets.obey(self._table.socket_policies)
         if sending_lost:  # the core registers anew, for a sender ID with fresh numbers
             self._tell(SequenceLow(self._table.group.group_id))
 

@@ -8,6 +8,9 @@ which they have to be carried out: what is received under is there before anybod
     out  UDP to the group             needs ESP, by the one state that sends; or is blocked
     out  UDP to the update port       is blocked: there members believe the Authorizer speaks
 
+In the control group, which is the CSM's, the first and the third are blocked for everybody; the MSM's own socket has
+policies of its own (`socket_policies`).
+
 A state that receives is for one sender and one epoch; it names the sender's address as the roster has it, also in its
 selector, against which the kernel checks what it opened. All of them have one reqid and the state that sends has
 another: so the kernel never sends under another sender's SPI, and never opens a packet under this host's own. States
@@ -35,6 +38,7 @@ from mcsa.xfrm.operations import AddState, DeletePolicy, DeleteState, Operation,
 from mcsa.xfrm.policy import KernelPolicy, Template
 from mcsa.xfrm.state import ESP_PORT, LARGEST_WINDOW, KernelState
 
+CONTROL_GROUP = "control"  # the name that CSMs know it by
 PRIORITY = 100  # of policies that look at ports; the lower number goes first, and strongSwan's begin above 100,000
 RECEIVING_LIVES_FOR = 600  # seconds without `renewing`
 NEARLY_EXHAUSTED_AT = 2**31  # packets: as `mcsa.esp.outbound` has it
@@ -67,6 +71,7 @@ class KernelTable:
         self.reqids = reqids
         self.destination = parse_address(group.address)
         self.in_udp = group.policy.wire != "esp"
+        self._is_control = group.name == CONTROL_GROUP
         self._domain = domain
         self._own_address = parse_address(address)
         self._suite = suite_named(group.policy.suite)
@@ -116,6 +121,14 @@ class KernelTable:
     def tags(self) -> frozenset[int]:
         """Of the epochs that packets are opened under."""
         return frozenset(epoch_tag(epoch) for epoch in self._keys)
+
+    @property
+    def socket_policies(self) -> list[KernelPolicy]:
+        """Those that the MSM's own socket needs, where the group's are not for it; none in a group of media."""
+        if not self._is_control:
+            return []
+        demanding = KernelPolicy("in", Selector(self.destination), 0, Template(self.reqids.receiving))
+        return [demanding, self._sealing(0)]
 
     # ---- steps
 
@@ -272,7 +285,7 @@ class KernelTable:
         of_sending = Template(self.reqids.sending)
         policies = [
             KernelPolicy("out", everything, PRIORITY + 1, of_sending, blocks=True),
-            KernelPolicy("in", everything, PRIORITY + 1, Template(self.reqids.receiving)),
+            KernelPolicy("in", everything, PRIORITY + 1, Template(self.reqids.receiving), blocks=self._is_control),
             KernelPolicy("out", Selector(self.destination, destination_port=UPDATE_PORT), PRIORITY, of_sending, True),
         ]
         return [*policies, self._letting_esp_in()] if self.in_udp else policies
@@ -282,11 +295,14 @@ class KernelTable:
         return KernelPolicy("in", outer, PRIORITY, Template(self.reqids.receiving, may_be_left_out=True))
 
     def _outward(self) -> KernelPolicy:
-        """What goes to the group: under the current state, or not at all."""
+        """What applications send to the group: it goes out under the current state, or not at all."""
+        return replace(self._sealing(PRIORITY + 1), blocks=True) if self._is_control else self._sealing(PRIORITY + 1)
+
+    def _sealing(self, priority: int) -> KernelPolicy:
         state = self.sending
         spi = 0 if state is None or self.paused else state.spi
         template = Template(self.reqids.sending, spi)
-        return KernelPolicy("out", Selector(self.destination), PRIORITY + 1, template, blocks=spi == 0)
+        return KernelPolicy("out", Selector(self.destination), priority, template, blocks=spi == 0)
 
 
 def check_group(group: GroupDescription) -> None:

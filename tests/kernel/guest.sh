@@ -3,7 +3,7 @@ set -e
 root=$1 python=$2
 shift 2
 kernel=$root/build/kernel
-export PATH=$PATH:/usr/sbin:/sbin PYTHONDONTWRITEBYTECODE=1 TMPDIR=/run/tmp XDG_STATE_HOME=/run/tmp MCSA_KERNEL_TESTS=1 NO_COLOR=1
+export PATH=$PATH:/usr/sbin:/sbin PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 TMPDIR=/run/tmp XDG_STATE_HOME=/run/tmp MCSA_KERNEL_TESTS=1 NO_COLOR=1
 echo "$kernel/modprobe" > /proc/sys/kernel/modprobe
 modprobe -d "$kernel" -a virtio_blk ext4
 mkdir -p /run/python "$TMPDIR"

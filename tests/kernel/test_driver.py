@@ -143,3 +143,24 @@ def test_who_comes_and_goes_in_the_roster_is_heard_and_no_longer(make_group: Mak
         alpha.control(SetRoster(GROUP_ID, moved, alpha.number, AUTHORIZER))
         gamma.say(b"from where it is no longer")
         assert alpha.application.hears_nothing()
+
+
+@both_wires
+@pytest.mark.parametrize("version", [4, 6])
+def test_the_control_group_is_not_the_applications(make_group: MakeGroup, wire: str, version: int) -> None:
+    with make_group(version, wire=wire) as group:
+        group.description.name = "control"
+        alpha, beta = group.member("alpha"), group.member("beta")
+        alpha.say_frame(b"the CSM")
+        heard = beta.hear_frame()
+        assert (heard.sender_id, heard.payload) == (alpha.number, b"the CSM")
+        with pytest.raises(PermissionError):
+            alpha.say(b"an application")
+        assert beta.application is not None
+        assert beta.application.hears_nothing()
+        alpha.control(PauseSending(GROUP_ID))
+        alpha.say_frame(b"paused")
+        eventually(lambda: alpha.count("unsent.paused") == 1)
+        alpha.control(ResumeSending(GROUP_ID))
+        alpha.say_frame(b"again")
+        assert beta.hear_frame().payload == b"again"

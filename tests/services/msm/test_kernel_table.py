@@ -327,3 +327,26 @@ def test_a_host_that_is_no_member_sends_under_the_key_that_it_is_given_and_opens
     assert {state.spi for state in kernel.states.values()} == {spi_for(EPOCH + n, OWN) for n in (2, 3)}
     with pytest.raises(ValueError, match="once"):
         table.control(SendUnder(GROUP_ID, EPOCH, OWN, given), NOW)
+
+
+def test_the_control_group_is_the_msms_own_sockets_and_nobody_elses() -> None:
+    group = described()
+    group.name = "control"
+    table, kernel = KernelTable("example.org", group, OWN_ADDRESS, REQIDS), Kernel()
+    kernel.carry_out(table.opening())
+    for effect in (install(EPOCH), roster(), SwitchSending(GROUP_ID, EPOCH, OWN)):
+        kernel.carry_out(table.control(effect, NOW))
+    assert kernel.sends_under is None
+    [inward] = [p for p in kernel.policies.values() if p.direction == "in" and not p.selector.destination_port]
+    assert inward.blocks
+    demanding, sealing = table.socket_policies
+    assert (demanding.direction, demanding.template, demanding.blocks) == ("in", Template(REQIDS.receiving), False)
+    assert (sealing.direction, sealing.blocks) == ("out", False)
+    assert sealing.template == Template(REQIDS.sending, spi_for(EPOCH, OWN))
+    table.control(PauseSending(GROUP_ID), NOW)
+    assert table.socket_policies[1].blocks
+    table.control(ResumeSending(GROUP_ID), NOW)
+    assert not table.socket_policies[1].blocks
+    table.closing()
+    assert table.socket_policies[1].blocks
+    assert not opened()[0].socket_policies
