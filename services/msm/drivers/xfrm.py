@@ -40,14 +40,14 @@ class XfrmDriver:
         self._lock = _only_one()
         try:
             self._ipsec = KernelIpsec()
-            self._probe("aes-256-gcm", 4)
+            check_kernel(self._ipsec)
             self._take_over()
         except BaseException:
             self._lock.close()
             raise
 
     def open(self, domain: str, group: GroupDescription, tell: Tell) -> KernelGroup:
-        self._probe(group.policy.suite, ip_address(group.address).version)
+        check_kernel(self._ipsec, group.policy.suite, ip_address(group.address).version)
         return KernelGroup(self._settings, domain, group, self._free_reqids(), tell)
 
     def close(self) -> None:
@@ -63,16 +63,6 @@ class XfrmDriver:
             raise Refused("driver", "xfrm.groups", "This MSM has opened 32,000 groups: restart it.")
         return Reqids(self._last_reqid, self._last_reqid + 1)
 
-    def _probe(self, suite: str, version: int) -> None:
-        """Whether the kernel has this cipher in ESP: `Refused` with the way out. The key is nobody's."""
-        address, keymat_size = _DOCUMENTATION[version], suite_named(suite).keymat_size
-        spi = int.from_bytes(os.urandom(4), "big") | 1 << 31
-        key = TrafficKey(os.urandom(keymat_size), suite_named(suite), spi)
-        state = KernelState(address, address, key, REQIDS[-1], replay_window=32, in_udp=False)
-        for failure in self._ipsec.carry_out([AddState(state)]):
-            raise refusal(failure)
-        self._ipsec.carry_out([DeleteState(state)])
-
     def _take_over(self) -> None:
         """What an MSM that died left: its states go. Its policies stay, so that nothing passes in the clear that
         didn't before; they are replaced as groups are opened, and go when this driver closes."""
@@ -80,6 +70,17 @@ class XfrmDriver:
         self._ipsec.carry_out([DeleteReported(report) for report in stale])
         left = [report.reqid for report in self._ipsec.policies() if report.reqid in REQIDS]
         self._last_reqid = max([REQIDS[0], *(reqid - reqid % 2 for reqid in left if reqid is not None)])
+
+
+def check_kernel(ipsec: KernelIpsec, suite: str = "aes-256-gcm", version: int = 4) -> None:
+    """Whether the kernel has this cipher in ESP: `Refused` with the way out. The key is nobody's, and gone at once."""
+    address, keymat_size = _DOCUMENTATION[version], suite_named(suite).keymat_size
+    spi = int.from_bytes(os.urandom(4), "big") | 1 << 31
+    key = TrafficKey(os.urandom(keymat_size), suite_named(suite), spi)
+    state = KernelState(address, address, key, REQIDS[-1], replay_window=32, in_udp=False)
+    for failure in ipsec.carry_out([AddState(state)]):
+        raise refusal(failure)
+    ipsec.carry_out([DeleteState(state)])
 
 
 def _only_one() -> socket.socket:
