@@ -136,7 +136,7 @@ class FrameServer:
         return frame or None
 
     def deliver(self, frame: bytes) -> None:
-        """Gives a frame to every client. Who has no room loses it, and after `PATIENCE` lost in a row its connection."""
+        """Gives a frame to every client. Who has no room loses it, and is cut off after `PATIENCE` messages so lost."""
         for client in self.clients:
             self.deliver_to(client, (frame,))
 

@@ -8,6 +8,7 @@ sentence has the command that mends it.
 from __future__ import annotations
 
 import socket
+import struct
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,6 +21,10 @@ from mcsa.shell.multicast_families import Ancillary, Interface, Membership, inte
 
 SO_SNDBUFFORCE = 32  # asm-generic/socket.h; missing in `socket` of Python 3.11
 SO_RCVBUFFORCE = 33
+
+SO_MEMINFO = 55  # Linux 4.12
+_MEMINFO = struct.Struct("=9I")  # linux/sock_diag.h
+_MEMINFO_DROPS = 8
 
 IPPROTO_ESP = 50  # IANA protocol numbers
 ESP_PORT = 4500  # RFC 3948 section 2: the port of UDP-encapsulated ESP
@@ -82,6 +87,7 @@ class GroupSocket(_Closing):
         self.interface_address = interface_address
         self.sources = tuple(sources)
         self._leave: list[Membership] = []
+        self._overruns = 0
         self.group = _checked(group, self.sources, interface_address, sends_only=not bind_group)
         self._interface = interface_with(self._attempt("send to"))
         self.destination = self._interface.socket_address(self.group, port)
@@ -127,9 +133,19 @@ class GroupSocket(_Closing):
         """Bytes that the kernel granted for datagrams waiting to be read (half is its own overhead)."""
         return self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
 
+    @property
+    def overruns(self) -> int:
+        """How often the kernel dropped what came because this socket's buffer was full: a datagram each time, or as
+        many as it had joined into one piece (UDP_GRO). After `close` as many as there were then."""
+        if self.socket.fileno() >= 0:
+            counted = self.socket.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, _MEMINFO.size)
+            self._overruns = _MEMINFO.unpack(counted)[_MEMINFO_DROPS]
+        return self._overruns
+
     def close(self) -> None:
         """Leaves the group, at once and even where a child has inherited the socket, and closes."""
         if self.socket.fileno() >= 0:
+            self._overruns = self.overruns
             for membership in self._leave:
                 with suppress(OSError):  # the interface has gone, and the membership with it
                     self.socket.setsockopt(*membership)

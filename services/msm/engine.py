@@ -23,7 +23,8 @@ from mcsa.shell.clock import system_now
 from mcsa.shell.marking import Marking
 from mcsa.updates import PORT as UPDATE_PORT
 from mcsa.v1.types_pb2 import GroupDescription
-from services.msm.path import GroupPath, Outgoing, Received
+from services.msm.path import GroupPath, Outgoing
+from services.msm.received import Received, ReceivedRun
 from services.msm.relaying import Relayed
 from services.msm.wires import Wire
 
@@ -59,14 +60,19 @@ class GroupEngine:
         return self.path.group
 
     @property
-    def counters(self) -> Counter[str]:
-        """Likewise."""
+    def counted(self) -> Counter[str]:
+        """Likewise: of its counters."""
         return self.path.counters
 
     @property
     def marking(self) -> Marking:
         """Of what was received last, where the wire is transparent. For outlets, while they are given it."""
         return self._wire.marking
+
+    def counters(self) -> dict[str, int]:
+        """What became of packets, by cause; `overrun` is the kernel's word (`Wire.overruns`)."""
+        overruns = self._wire.overruns
+        return {**self.path.counters, **({"overrun": overruns} if overruns else {})}
 
     def start(self) -> None:
         """Packets pass from now on. Outlets are set before."""
@@ -94,14 +100,14 @@ class GroupEngine:
     # ---- network to applications
 
     def _receive(self) -> None:
-        watch = selectors.DefaultSelector()
-        watch.register(self._wire, selectors.EVENT_READ)
-        watch.register(self._wake_read, selectors.EVENT_READ)
-        while not self._closing:
-            watch.select(self._poll_for())
-            self._take_control()
-            self._read_burst()
-            self._send_what_is_due()
+        with selectors.DefaultSelector() as watch:
+            watch.register(self._wire, selectors.EVENT_READ)
+            watch.register(self._wake_read, selectors.EVENT_READ)
+            while not self._closing:
+                watch.select(self._poll_for())
+                self._take_control()
+                self._read_burst()
+                self._send_what_is_due()
 
     def _poll_for(self) -> float:
         if not self.path.authenticates_sources:
@@ -135,13 +141,22 @@ class GroupEngine:
             self._pass_up(found)
 
     def _pass_up(self, found: list[Any]) -> None:
-        received = [item for item in found if isinstance(item, Received)]
+        received: list[Received] = []
+        for item in found:
+            if isinstance(item, Received):
+                received.append(item)
+                continue
+            self._hear(received)
+            received = []
+            if isinstance(item, ReceivedRun):
+                self._hear(item)
+            else:
+                self._tell(item)
+        self._hear(received)
+
+    def _hear(self, received: Sequence[Received]) -> None:
         if received:
             (self.heard or self.deliver)(received)
-        if len(received) < len(found):
-            for item in found:
-                if not isinstance(item, Received):
-                    self._tell(item)
 
     def deliver(self, found: Sequence[Received]) -> None:
         """Gives packets to this host's applications. From any thread."""

@@ -36,7 +36,7 @@ from services.msm.kernel_speaker import KernelSpeaker
 from services.msm.kernel_table import KernelTable, Reqids
 from services.msm.largest import largest_of
 from services.msm.local_outlet import LocalOutlet
-from services.msm.path import Received
+from services.msm.received import Received
 
 HINT_EACH = 0.1  # seconds: the core repairs once a second at most
 _STATISTICS = Path("/proc/thread-self/net/xfrm_stat")
@@ -110,7 +110,7 @@ class KernelGroup:
         with self._access:
             counted = self._retired + count_states(self._ipsec.states(), self._table.reqids)
         self._statistics.seek(0)
-        return counted + self._speaker.counters + count_of_host(self._statistics.read())
+        return counted + self._speaker.counted + count_of_host(self._statistics.read())
 
     def close(self) -> None:
         if self._closing:
@@ -126,19 +126,21 @@ class KernelGroup:
     # ---- the thread
 
     def _run(self) -> None:
-        watch = selectors.DefaultSelector()
-        for door in (self._packets, self._outer, self._expiries, self._wake_read):
-            watch.register(door, selectors.EVENT_READ)
-        while not self._closing:
-            watch.select(min(POLL_FOR, max(0.0, self._renew_at - system_now())))
-            now = system_now()
-            self._take_control(now)
-            self._take_expiries(now)
-            if now >= self._renew_at:
-                self._renew_at = now + self._table.renew_each
-                self._carry_out(self._table.renewing(now))
-            self._show()
-            self._hear(now)
+        with selectors.DefaultSelector() as watch:
+            for door in (self._packets, self._outer, self._expiries, self._wake_read):
+                watch.register(door, selectors.EVENT_READ)
+            while not self._closing:
+                watch.select(min(POLL_FOR, max(0.0, self._renew_at - system_now())))
+                self._look(system_now())
+
+    def _look(self, now: float) -> None:
+        self._take_control(now)
+        self._take_expiries(now)
+        if now >= self._renew_at:
+            self._renew_at = now + self._table.renew_each
+            self._carry_out(self._table.renewing(now))
+        self._show()
+        self._hear(now)
 
     def _take_control(self, now: float) -> None:
         try:
@@ -181,7 +183,7 @@ class KernelGroup:
                 case Failure(DeleteState(), errno.ESRCH):  # it has expired before
                     pass
                 case _:
-                    self._speaker.counters[f"kernel.{errno.errorcode.get(failure.number, 'error')}"] += 1
+                    self._speaker.counted[f"kernel.{errno.errorcode.get(failure.number, 'error')}"] += 1
         if expired:
             self._expired(expired, system_now())
 

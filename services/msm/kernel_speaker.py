@@ -15,19 +15,19 @@ class KernelSpeaker:
 
     def __init__(self, group: GroupDescription, packets: OpenedPackets) -> None:
         self.group = group
-        self.counters: Counter[str] = Counter()
+        self.counted: Counter[str] = Counter()
         self._packets = packets
 
     def say(self, payloads: Sequence[bytes], source_port: int, destination_port: int) -> None:
         """From any thread. Not to the port where members believe the Authorizer speaks: a raw socket's packets have no
         port for the kernel's policies."""
         if destination_port == UPDATE_PORT:
-            self.counters["unsent.port"] += len(payloads)
+            self.counted["unsent.port"] += len(payloads)
             return
         for payload in payloads:
             try:
                 self._packets.send(payload, source_port, destination_port)
             except PermissionError:  # the policy blocks: nothing may be sent now
-                self.counters["unsent.paused"] += 1
+                self.counted["unsent.paused"] += 1
             except OSError:
-                self.counters["unsent.network"] += 1
+                self.counted["unsent.network"] += 1

@@ -17,7 +17,7 @@ from mcsa.shell.local_batches import IncomingBatch, is_outgoing_batch, parse_out
 from mcsa.shell.local_frames import FrameClient, FrameServer, OutgoingFrame, parse_outgoing
 from mcsa.v1.types_pb2 import GroupDescription
 from services.msm.engine import BURST, POLL_FOR
-from services.msm.path import Received
+from services.msm.received import Received, together
 
 
 class Speaker(Protocol):
@@ -27,7 +27,7 @@ class Speaker(Protocol):
     def group(self) -> GroupDescription: ...
 
     @property
-    def counters(self) -> Counter[str]: ...
+    def counted(self) -> Counter[str]: ...
 
     def say(self, payloads: Sequence[bytes], source_port: int, destination_port: int) -> None:
         """From any thread; what can't be sent is counted."""
@@ -70,9 +70,9 @@ class LocalOutlet:
 
     def deliver(self, found: Sequence[Received]) -> None:
         """Gives packets to all applications. From any thread."""
-        for (sender_id, source_port, destination_port), packets in groupby(found, _stream):
-            payloads = [packet.payload for packet in packets]
-            self._deliver_batch(IncomingBatch(sender_id, source_port, destination_port, payloads))
+        for first, payloads in together(found):
+            batch = IncomingBatch(first.sender_id, first.source_port, first.destination_port, payloads)
+            self._deliver_batch(batch)
 
     def _deliver_batch(self, batch: IncomingBatch) -> None:
         messages: list[tuple[int, Sequence[bytes]]] = []  # made once, and only if somebody wants them
@@ -88,19 +88,19 @@ class LocalOutlet:
                     self._frames.deliver_to(client, (frame,))
 
     def _send(self) -> None:
-        watch = selectors.DefaultSelector()
-        watch.register(self._frames, selectors.EVENT_READ)
-        watch.register(self._stop_read, selectors.EVENT_READ)
-        while not self._closing:
-            for key, _ in watch.select(POLL_FOR):
-                if key.fileobj is self._frames:
-                    client = self._frames.accept()
-                    if client is not None:
-                        watch.register(client, selectors.EVENT_READ)
-                        if self._connected is not None:
-                            self._connected()
-                elif isinstance(key.fileobj, FrameClient):
-                    self._send_from(key.fileobj, watch)
+        with selectors.DefaultSelector() as watch:
+            watch.register(self._frames, selectors.EVENT_READ)
+            watch.register(self._stop_read, selectors.EVENT_READ)
+            while not self._closing:
+                for key, _ in watch.select(POLL_FOR):
+                    if key.fileobj is self._frames:
+                        client = self._frames.accept()
+                        if client is not None:
+                            watch.register(client, selectors.EVENT_READ)
+                            if self._connected is not None:
+                                self._connected()
+                    elif isinstance(key.fileobj, FrameClient):
+                        self._send_from(key.fileobj, watch)
 
     def _send_from(self, client: FrameClient, watch: selectors.BaseSelector) -> None:
         """What a client has said so far: frames that are alike leave together, a batch as it came."""
@@ -116,7 +116,7 @@ class LocalOutlet:
                     continue
                 batch = parse_outgoing_batch(message)
             except Rejected:
-                self._speaker.counters["unsent.frame"] += 1
+                self._speaker.counted["unsent.frame"] += 1
                 continue
             if batch is None:
                 client.takes_batches = True
@@ -134,7 +134,6 @@ class LocalOutlet:
 
 
 _ports = attrgetter("source_port", "destination_port")
-_stream = attrgetter("sender_id", "source_port", "destination_port")
 
 
 def _unregister(watch: selectors.BaseSelector, client: FrameClient, descriptor: int) -> None:

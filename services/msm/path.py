@@ -39,7 +39,7 @@ from services.msm.events import (
     UnknownEpochSeen,
 )
 from services.msm.heard import Heard
-from services.msm.received import Received
+from services.msm.received import Received, ReceivedRun
 from services.msm.relayed import RelayedPackets
 from services.msm.said import Batch, Said, Told
 from services.msm.sending import Sending
@@ -254,7 +254,7 @@ class GroupPath:
         return self._deliver(_run_of(self._inbound.open(datagram, source)))
 
     def open_batch(self, slab: Slab, length: int, segment_size: int, source: str, now: float) -> list[Any]:
-        """The same for what UDP_GRO handed over in one piece."""
+        """The same for what UDP_GRO handed over in one piece; many packets that are alike are one `ReceivedRun`."""
         if self.authenticates_sources:
             starts = range(0, length, segment_size)
             packets = (slab.view[start : min(start + segment_size, length)] for start in starts)
@@ -296,10 +296,9 @@ class GroupPath:
             return self._deliver_relayed(run)
         if sender_id == self._roster.authorizer and destination_port == UPDATE_PORT:
             return [GroupMessage(self.group.group_id, payload) for payload in run.payloads]
-        return [
-            Received(sender_id, source_port, destination_port, payload, run.epoch, sequence)
-            for sequence, payload in enumerate(run.payloads, run.first_sequence)
-        ]
+        if len(run.payloads) > 1:
+            return [ReceivedRun(run)]
+        return [Received(sender_id, source_port, destination_port, run.payloads[0], run.epoch, run.first_sequence)]
 
     def _deliver_relayed(self, run: Run) -> list[Received]:
         ports, delivered = (run.source_port, run.destination_port), []

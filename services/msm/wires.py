@@ -31,7 +31,7 @@ class Wire(Protocol):
 
     @property
     def overruns(self) -> int:
-        """Datagrams that the kernel dropped because the socket's buffer was full."""
+        """How often the kernel dropped what came because the socket's buffer was full (`GroupSocket.overruns`)."""
 
     @property
     def marking(self) -> Marking:
@@ -102,7 +102,7 @@ class UdpWire:
 
     @property
     def overruns(self) -> int:
-        return self._receiver.overflows if self._receiver is not None else 0
+        return self._socket.overruns
 
     @property
     def marking(self) -> Marking:
@@ -162,7 +162,10 @@ class EspWire:
         self._control = _Control(self._socket.socket, transparent)
         # A raw socket shows the IP header over IPv4, and not over IPv6 (raw(7), ipv6(7)).
         self._has_header = self._socket.socket.family == socket.AF_INET
-        self.overruns = 0
+
+    @property
+    def overruns(self) -> int:
+        return self._socket.overruns
 
     def fileno(self) -> int:
         return self._socket.fileno()

@@ -26,6 +26,7 @@ def described(
     start: int = int(NOW),
     end: int = 0,
     repeats: Sequence[RepeatTimes] = (),
+    secret: bytes = SECRET,
 ) -> bytes:
     """A signed announcement."""
     description = ConferenceDescription(
@@ -57,7 +58,7 @@ def described(
         described_groups,
         origin_address="198.51.100.2",
         version=version,
-        withdrawal=hashlib.sha256(SECRET).digest(),
+        withdrawal=hashlib.sha256(secret).digest(),
     )
     alice = world.user("alice")
     return append_signature(text, alice.sign(ANNOUNCEMENT_LABEL, text), alice.identity.fingerprint)

@@ -60,7 +60,7 @@ class RelayedGroup:
         return largest_of(self.engine.path.group, self._address)
 
     def counters(self) -> Mapping[str, int]:
-        return dict(self.engine.path.counters)
+        return self.engine.counters()
 
     def control(self, effect: Any) -> None:
         self.engine.control(effect)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import socket
 import subprocess
 import sys
 import tracemalloc
@@ -14,6 +15,7 @@ import pytest
 
 from mcsa.esp.slab import Slab
 from mcsa.laboratory.namespaces import Laboratory
+from mcsa.shell.multicast import ESP_PORT, GroupSocket
 from services.msm.path import HELD_BYTES
 from tests.services.msm.flooding import ROUND
 from tests.services.msm.link import EPOCH, Host, key_of, until
@@ -95,6 +97,32 @@ def test_a_million_random_datagrams(laboratory: Laboratory, hosts: tuple[Host, H
     assert dropped.keys() == {"short", "own", "unknown-sender", "wrong-source", "unknown-epoch", "integrity"}
     assert min(dropped.values()) > 1_000
     assert len(gamma.told) < 1_000  # hints to the core
+
+
+@pytest.mark.parametrize("wire", ["udp", "esp"])
+def test_a_burst_that_overruns_the_socket_is_counted_to_the_datagram(
+    laboratory: Laboratory, tmp_path: Path, wire: str
+) -> None:
+    """Datagrams that come one by one: what the kernel joined before is one to it."""
+    group, sent = laboratory.plan.group(92), 20_000
+    alpha, gamma = (Host(laboratory, name, tmp_path, group, wire=wire) for name in ("alpha", "gamma"))
+    for host, own in ((alpha, ALPHA), (gamma, GAMMA)):
+        host.key({ALPHA: alpha.address, GAMMA: gamma.address}, own)
+    door = gamma.group.engine._wire._socket  # type: ignore[attr-defined]
+    door.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+    with laboratory["beta"].inside():
+        port, raw = (ESP_PORT, False) if wire == "udp" else (0, True)
+        out = GroupSocket(group, port, laboratory["beta"].address, bind_group=False, raw_esp=raw)
+    with out:
+        for _ in range(sent):
+            out.send(bytes(100))
+    until(lambda: gamma.arrived() + gamma.group.counters().get("overrun", 0) == sent)
+    assert gamma.group.counters()["overrun"] > 1_000
+    alpha.say(b"after the burst")
+    assert gamma.hear() == (ALPHA, b"after the burst")
+    alpha.close()
+    gamma.close()
+    assert gamma.group.counters()["overrun"] > 1_000  # it can be told of a group that was left
 
 
 def test_what_is_kept_of_dropped_datagrams_is_nothing() -> None:

@@ -21,13 +21,14 @@ from mcsa.laboratory.kind import kind
 from mcsa.laboratory.namespaces import Laboratory
 from mcsa.sap.cache import ROOM_PER_SOURCE
 from mcsa.sap.packet import PORT, SapPacket, parse_packet
-from mcsa.sap.scopes import ADDRESSES, LOCAL
+from mcsa.sap.scopes import ADDRESSES, LOCAL, ipv6_address
 from mcsa.shell.bus import Bus
 from mcsa.shell.multicast import MulticastListener
 from mcsa.shell.nkeys import load_nkey
 from mcsa.subjects import MSM, SD, SERVICES, subject
 from mcsa.trust import Trust
 from mcsa.v1 import sd_pb2 as wire
+from services.sd.service import STATE
 from tests.judges import lacking, require_program
 from tests.sap.parts import SECRET, described, foreign
 from tests.world import World
@@ -90,6 +91,13 @@ async def until_listed(ask: Ask, wanted: Callable[[list[bytes]], bool]) -> None:
     while not wanted(sessions := await listed(ask)):
         assert time.monotonic() < deadline, sessions
         await asyncio.sleep(0.1)
+
+
+async def until_heard(listener: MulticastListener, sdp: bytes) -> None:
+    deadline = time.monotonic() + WITHIN
+    while (heard := listener.receive()) is None or parse_packet(heard.payload).payload != sdp:
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.02)
 
 
 def counters(processes: DomainProcesses) -> dict[str, int]:
@@ -173,3 +181,72 @@ def test_bad_input_is_counted_by_its_cause_and_a_flood_leaves_what_is_ours(
     for cause in [*bad, "deletion"]:
         assert counted[f"rejected.sap.{cause}"] == 1, (cause, counted)
     assert counted["sap.heard"] > 2 * ROOM_PER_SOURCE // 1_800  # more than there is room for, if not all
+
+
+def test_after_a_restart_it_goes_on_announcing_and_lists_what_it_had_heard(
+    processes: DomainProcesses, world: World
+) -> None:
+    """Also where it was killed; and what was withdrawn stays withdrawn."""
+    ours, theirs, gone = described(world), foreign("a film"), described(world, title="gone", secret=b"g" * 16)
+    gone = gone.replace(b"o=- ", b"o=- 9")  # another session than ours
+    laboratory, sd = processes.laboratory, processes.services["sd"]
+    beta = laboratory["beta"]
+    with beta.inside():
+        other = MulticastListener([LOCAL], PORT, beta.address)
+
+    async def announce(ask: Ask) -> None:
+        for sdp in (ours, gone):
+            await ask("announce", wire.AnnounceRequest(sdp=sdp))
+        other.send(SapPacket(beta.address, 7, theirs).encode(), LOCAL)
+        await until_listed(ask, lambda sessions: set(sessions) == {ours, theirs, gone})
+        await ask("withdraw", wire.WithdrawRequest(sdp=gone, secret=b"g" * 16))
+        await until_listed(ask, lambda sessions: set(sessions) == {ours, theirs})
+        await asyncio.sleep(1.5)  # what is announced is written down within a second
+
+    async def look(ask: Ask) -> None:
+        other.send(SapPacket(laboratory[INFRASTRUCTURE].address, 9, gone).encode(), LOCAL)
+        assert set(await listed(ask)) == {ours, theirs}
+        await until_heard(other, ours)  # a moment after its start, without anybody's asking
+        assert set(await listed(ask)) == {ours, theirs}
+
+    with other:
+        on_alpha(processes, announce)
+        sd.kill()
+        while other.receive() is not None:
+            pass
+        sd.restart()
+        on_alpha(processes, look)
+        assert counters(processes)["rejected.sap.withdrawn"] >= 1
+        assert sd.stop() == 0
+        state = processes.files.folder / "state" / "sd-sd" / STATE
+        assert state.stat().st_mode & 0o777 == 0o600
+        state.write_bytes(b"\xff" * 100)
+        sd.restart()
+
+        async def anew(ask: Ask) -> None:
+            assert theirs not in await listed(ask)
+
+        on_alpha(processes, anew)
+        assert counters(processes)["state.unreadable"] == 1
+
+
+def test_ipv6_is_announced_and_heard_in_its_scope(processes: DomainProcesses) -> None:
+    laboratory = processes.laboratory
+    beta, address = laboratory["beta"], ipv6_address(8)
+    six = foreign("on IPv6").replace(b"IP4 239.255.7.9/5", b"IP6 ff18::7:9")
+    theirs = foreign("another", session=2).replace(b"IP4 239.255.7.9/5", b"IP6 ff15::7:9")
+    with beta.inside():
+        other = MulticastListener([address], PORT, beta.address6)
+
+    async def test(ask: Ask) -> None:
+        await ask("announce", wire.AnnounceRequest(sdp=six))
+        other.send(SapPacket(beta.address6, 7, theirs).encode(), ipv6_address(5))
+        await until_listed(ask, lambda sessions: set(sessions) == {six, theirs})
+        answer = await ask("list", wire.ListRequest())
+        said = {session.sdp: (list(session.scopes), session.source) for session in answer.sessions}
+        assert said[six] == (["organisation"], laboratory[INFRASTRUCTURE].address6)
+        assert said[theirs] == (["site"], beta.address6)
+        await until_heard(other, six)
+
+    with other:
+        on_alpha(processes, test)
