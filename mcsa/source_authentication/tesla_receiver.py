@@ -17,6 +17,7 @@ STEPS_A_SECOND = 8 * LENGTH  # hashes for key tests of one source; whoever forge
 BOOTSTRAPS_A_SECOND = 16  # likewise signatures verified
 
 _Kept = tuple[Claim, Timed]
+_Name = tuple[int, int, int, int, Timed]
 
 
 class _Allowance:
@@ -46,7 +47,7 @@ class TeslaReceiver:
         self._slack = setting.policy.tesla_clock_ms / 1000
         self._chains: list[DisclosedChain] = []  # the newest last
         self._kept: dict[int, list[_Kept]] = {}  # by interval
-        self._seen: set[tuple[int, int, int, bytes]] = set()  # epoch, sequence, interval and MAC of what is kept
+        self._seen: set[_Name] = set()  # of what is kept
         self._steps = _Allowance(STEPS_A_SECOND)
         self._signatures = _Allowance(BOOTSTRAPS_A_SECOND)
         self._begin: tuple[int, bytes] = -1, b""
@@ -79,7 +80,7 @@ class TeslaReceiver:
         known = chain is not None and packet.interval <= chain.disclosed
         if present >= packet.interval + self._lag or known:  # RFC 4082, section 3.5: its key may be out
             return [Verdict(claim, cause="source-late")]
-        name = claim.origin.epoch, claim.origin.sequence, packet.interval, packet.mac
+        name = _name(claim, packet)
         if name in self._seen:
             return [Verdict(claim, cause="source-repeated")]
         if not self._setting.buffer.take(_size(claim)):
@@ -132,7 +133,7 @@ class TeslaReceiver:
         kept = self._kept.pop(interval, [])
         for claim, packet in kept:
             self._setting.buffer.give_back(_size(claim))
-            self._seen.discard((claim.origin.epoch, claim.origin.sequence, packet.interval, packet.mac))
+            self._seen.discard(_name(claim, packet))
         return kept
 
     def _begin_of(self, origin: Origin) -> bytes:
@@ -155,6 +156,13 @@ class TeslaReceiver:
         """Gives the room back."""
         for interval in list(self._kept):
             self._release(interval)
+
+
+def _name(claim: Claim, packet: Timed) -> _Name:
+    """Of all that its MAC proves: by the MAC alone, a forged packet that has it, too, would be taken for the source's,
+    and the source's own for its repetition. What it discloses is proved by itself."""
+    origin, content = claim.origin, claim.content
+    return origin.epoch, origin.sequence, content.source_port, content.destination_port, packet._replace(disclosed=b"")
 
 
 def _size(claim: Claim) -> int:

@@ -70,6 +70,8 @@ class LocalOutlet:
 
     def deliver(self, found: Sequence[Received]) -> None:
         """Gives packets to all applications. From any thread."""
+        if not self._frames.clients:
+            return
         for first, payloads in together(found):
             batch = IncomingBatch(first.sender_id, first.source_port, first.destination_port, payloads)
             self._deliver_batch(batch)

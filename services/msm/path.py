@@ -168,6 +168,16 @@ class GroupPath:
         return self._mode.promises.authenticates
 
     @property
+    def goes_by_clock(self) -> bool:
+        """Whether what is believed and said depends on what is known of the Authorizer's clock."""
+        return self._clock.bound is not None and self._mode.needs_clock
+
+    def forget_clock(self) -> None:
+        """Until the next `SetClock`."""
+        self._clock.bound = None
+        self.counters["clock-set"] += 1
+
+    @property
     def source_overhead(self) -> int:
         """Bytes by which payloads get longer because of it, at most."""
         return self._mode.overhead(self.group.policy)
@@ -256,7 +266,8 @@ class GroupPath:
     def open_batch(self, slab: Slab, length: int, segment_size: int, source: str, now: float) -> list[Any]:
         """The same for what UDP_GRO handed over in one piece; many packets that are alike are one `ReceivedRun`."""
         if self.authenticates_sources:
-            starts = range(0, length, segment_size)
+            segment_size = segment_size if segment_size > 0 else max(length, 1)  # as `InboundAssociations.open_batch`
+            starts = range(0, length or 1, segment_size)
             packets = (slab.view[start : min(start + segment_size, length)] for start in starts)
             return [item for packet in packets for item in self.open(packet, source, now)]
         batch = self._inbound.open_batch(slab, length, segment_size, source)
