@@ -25,7 +25,7 @@ from statistics import median
 from bench import c_program
 from bench.relayed import relayed_group
 from bench.two_hosts import Link, in_one_process, in_two_processes, two_hosts
-from bench.ways import ESP, PLAIN, SINGLE_ESP, SINGLE_PLAIN, Receive, Send, Way
+from bench.ways import ESP, PLAIN, SINGLE_ESP, SINGLE_PLAIN, Receive, Send, Way, sealing
 from mcsa.esp.outbound import batch_limit
 from mcsa.keys import GroupKey
 
@@ -46,6 +46,11 @@ FIGURES = {
     "single_kpps_200": "opened, one packet a call",
     "plain_single_kpps_1400": "received without ESP, one packet a call",
     "plain_single_kpps_200": "received without ESP, one packet a call",
+    "of_c_1400": "kpps_1400 : c_kpps_1400, each round by itself",
+    "of_c_200": "kpps_200 : c_kpps_200, each round by itself",
+    "of_plain_single_1400": "single_kpps_1400 : plain_single_kpps_1400, each round by itself",
+    "sealed_kpps_1300": "sealed in batches, no sockets at all",
+    "sealed_kpps_200": "sealed in batches, no sockets at all",
     "srtp_kpps_1300": "pylibsrtp protects (AES-256-GCM), no sockets at all",
     "srtp_kpps_200": "pylibsrtp protects (AES-256-GCM), no sockets at all",
 }
@@ -72,7 +77,11 @@ def run(rounds: int = ROUNDS, seconds: float = SECONDS) -> dict[str, float | str
 def middle(values: list[float | None]) -> float | None:
     """The median; None where there is nothing."""
     there = [value for value in values if value is not None]
-    return round(median(there), 1) if there else None
+    return round(median(there), 2) if there else None
+
+
+def _share(ours: float | None, theirs: float | None) -> float | None:
+    return None if ours is None or theirs is None else ours / theirs
 
 
 def _round(link: Link, program: Path | None, seconds: float) -> Figures:
@@ -86,8 +95,11 @@ def _round(link: Link, program: Path | None, seconds: float) -> Figures:
         figures[f"plain_kpps_{size}"] = rates(link, size, PLAIN, seconds)[1]
         figures[f"single_kpps_{size}"] = rates(link, size, SINGLE_ESP, seconds)[1]
         figures[f"plain_single_kpps_{size}"] = rates(link, size, SINGLE_PLAIN, seconds)[1]
+        figures[f"of_c_{size}"] = _share(figures[f"kpps_{size}"], figures[f"c_kpps_{size}"])
+    figures["of_plain_single_1400"] = _share(figures["single_kpps_1400"], figures["plain_single_kpps_1400"])
     has_srtp = importlib.util.find_spec("pylibsrtp") is not None
     for size in (1_300, 200):  # libsrtp refuses packets much longer
+        figures[f"sealed_kpps_{size}"] = in_one_process(lambda: _send_for_a_while(sealing(), size, seconds))  # noqa: B023
         figures[f"srtp_kpps_{size}"] = in_one_process(lambda: _srtp(size)) if has_srtp else None  # noqa: B023 - at once
     return figures
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 from collections.abc import Callable, Iterable
@@ -42,6 +43,17 @@ def _esp_sender(link: Link, size: int, key: GroupKey) -> Send:
             sender.send(batch.view, batch.segment_size)
 
     return send
+
+
+def sealing() -> Send:
+    """Only seals, and sends nothing."""
+    outbound = _outbound(GroupKey(os.urandom(32)))
+
+    def seal(payloads: list[bytes]) -> None:
+        for _ in outbound.seal_batches(payloads, PORT, PORT):
+            pass
+
+    return seal
 
 
 def _esp_receiver(link: Link, size: int, key: GroupKey) -> Receive:

@@ -123,7 +123,8 @@ class Slab:
     def write_headers(self, layout: Layout, spi: int, numbers: array[int], salt: bytes) -> None:
         """The headers of the first packets: their sequence numbers (32 bits), which are their IVs too; and the nonces.
 
-        What all have in common stays from batch to batch, unless another size was between.
+        What all have in common stays from batch to batch, unless another size was between. The array of the numbers
+        is as they are on the network afterwards.
         """
         count = len(numbers)
         if self._headed[:3] != (layout, spi, salt) or self._headed[3] < count:

@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
@@ -141,10 +141,10 @@ class Laboratory:
             return
         for namespace in self.plan.namespaces:
             run(["ip", "netns", "add", namespace])
-            _set(namespace, _IPV6)
-        _batch(self.plan.bridge_namespace, _bridge_commands(self.plan))
+            set_kernel(namespace, _IPV6)
+        run_batch(self.plan.bridge_namespace, _bridge_commands(self.plan))
         for host in self.plan.hosts:
-            _batch(host.namespace, _host_commands(host, self.plan))
+            run_batch(host.namespace, _host_commands(host, self.plan))
             if host.reflects:
                 _accept_own(host)
 
@@ -212,16 +212,19 @@ def _accept_own(host: HostPlan) -> None:
     """A packet that arrives with the host's own address as source is a martian unless this is set."""
     # The stricter of "all" and the interface's own value counts for rp_filter.
     names = ("all/rp_filter", f"{host.interface}/rp_filter")
-    _set(host.namespace, {f"ipv4/conf/{name}": 0 for name in names} | {f"ipv4/conf/{host.interface}/accept_local": 1})
+    set_kernel(
+        host.namespace, {f"ipv4/conf/{name}": 0 for name in names} | {f"ipv4/conf/{host.interface}/accept_local": 1}
+    )
 
 
-def _set(namespace: str, settings: Mapping[str, int]) -> None:
-    """Sets what /proc/sys/net has."""
+def set_kernel(namespace: str, settings: Mapping[str, int]) -> None:
+    """Sets what /proc/sys/net of a namespace has."""
     script = "; ".join(f"echo {value} > /proc/sys/net/{path}" for path, value in settings.items())
     run(["ip", "netns", "exec", namespace, "sh", "-e", "-c", script])
 
 
-def _batch(namespace: str, commands: Iterator[str]) -> None:
+def run_batch(namespace: str, commands: Iterable[str]) -> None:
+    """Runs `ip` commands in a namespace."""
     run(["ip", "-n", namespace, "-batch", "-"], input="\n".join(commands) + "\n")
 
 

@@ -19,6 +19,7 @@ import structlog
 
 from mcsa import __version__
 from mcsa.errors import Refused
+from mcsa.shell.limits import raise_open_files
 from mcsa.shell.log import set_up_log
 from mcsa.shell.process import forbid_core_dumps, stop_event
 from mcsa.shell.settings import ServiceSettings
@@ -51,6 +52,7 @@ def run_service(
     parser.add_argument("--version", action="version", version=f"MCSA {__version__}")
     arguments = parser.parse_args(argv)
     forbid_core_dumps()
+    raise_open_files()
     set_up_log(name)
     try:
         asyncio.run(_life(name, lambda: service(settings.load(arguments.config))))

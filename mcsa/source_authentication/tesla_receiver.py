@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from collections import deque
 
 from mcsa.errors import Rejected
 from mcsa.source_authentication.interface import CLAIM_SIZE, Claim, Setting, Verdict
@@ -14,8 +15,10 @@ CHAINS = 3  # of one source that are known at once
 KEPT_FOR = 5.0  # seconds after a key was due: so long may a bootstrap, and what discloses the key, be lost
 STEPS_A_SECOND = 8 * LENGTH  # hashes for key tests of one source; whoever forges its keys makes us do no more
 BOOTSTRAPS_A_SECOND = 16  # likewise signatures verified
+BOOTSTRAPS_REMEMBERED = 64  # an older one that is played again is believed again, and tells nothing new
 
 _Kept = tuple[Claim, Timed]
+_Name = tuple[int, int, int, int, tuple[int, int, bytes], bytes]
 
 
 class _Allowance:
@@ -45,8 +48,9 @@ class TeslaReceiver:
         self._slack = setting.policy.tesla_clock_ms / 1000
         self._chains: list[DisclosedChain] = []  # the newest last
         self._kept: dict[int, list[_Kept]] = {}  # by interval
-        self._seen: set[tuple[int, int, bytes]] = set()  # epoch, sequence and bytes of what is kept: copies are told
+        self._seen: set[_Name] = set()  # of what is kept
         self._moment: tuple[float, int | None] = -1.0, None  # what arrives together arrives at one time
+        self._bootstraps: deque[tuple[int, int]] = deque(maxlen=BOOTSTRAPS_REMEMBERED)  # epoch and sequence
         self._steps = _Allowance(STEPS_A_SECOND)
         self._signatures = _Allowance(BOOTSTRAPS_A_SECOND)
 
@@ -80,7 +84,7 @@ class TeslaReceiver:
         known = chain is not None and packet.interval <= chain.disclosed
         if present >= packet.interval + self._lag or known:  # RFC 4082, section 3.5: its key may be out
             return [Verdict(claim, cause="source-late")]
-        name = claim.origin.epoch, claim.origin.sequence, claim.payload
+        name = _name(claim, packet)
         if name in self._seen:
             return [Verdict(claim, cause="source-repeated")]
         if not self._setting.buffer.take(_size(claim)):
@@ -100,11 +104,15 @@ class TeslaReceiver:
     def _take_bootstrap(self, claim: Claim, bootstrap: Bootstrap, now: float) -> list[Verdict]:
         if not 0 < bootstrap.length <= LENGTH:
             return [Verdict(claim, cause="source-malformed")]
+        number = claim.origin.epoch, claim.origin.sequence
+        if number in self._bootstraps:
+            return [Verdict(claim, cause="source-repeated")]
         if not self._signatures.take(1, now):
             return [Verdict(claim, cause="source-buffer")]
         said = bootstrap.signed(self._setting, claim.origin, claim[1:3])
         if not self._key.verifies(bootstrap.signature, said):
             return [Verdict(claim, cause="source-signature")]
+        self._bootstraps.append(number)
         if all(chain.first != bootstrap.first for chain in self._chains):
             chain = DisclosedChain(bootstrap.first, bootstrap.length, bootstrap.commitment)
             self._chains = sorted([*self._chains, chain], key=lambda chain: chain.first)[-CHAINS:]
@@ -137,9 +145,9 @@ class TeslaReceiver:
 
     def _release(self, interval: int) -> list[_Kept]:
         kept = self._kept.pop(interval, [])
-        for claim, _ in kept:
+        for claim, packet in kept:
             self._setting.buffer.give_back(_size(claim))
-            self._seen.discard((claim.origin.epoch, claim.origin.sequence, claim.payload))
+            self._seen.discard(_name(claim, packet))
         return kept
 
     # ---- time
@@ -157,6 +165,13 @@ class TeslaReceiver:
         """Gives the room back."""
         for interval in list(self._kept):
             self._release(interval)
+
+
+def _name(claim: Claim, packet: Timed) -> _Name:
+    """Of all that its MAC proves: by the MAC alone, a forged packet that has it, too, would be taken for the source's,
+    and the source's own for its repetition. What it discloses is proved by itself."""
+    origin, source_port, destination_port, _, _ = claim
+    return origin.epoch, origin.sequence, source_port, destination_port, packet[:3], packet.payload
 
 
 def _size(claim: Claim) -> int:

@@ -84,6 +84,7 @@ class SendOnly:
             raise Refused("not-allowed", "hosts-send", "only a host can send without being a member")
         _check_key(group, message.hpke_suite, message.hpke_public_key)
         check_source(message.address)
+        _check_heard(group, message.address)
         conference = self.kept.find_conference(group.conference_id)
         user = None
         if message.HasField("user_statement"):
@@ -101,6 +102,14 @@ class SendOnly:
         sender = self.kept.find_group(message.group_id).send_only.get(str(request.caller.id))
         if sender is None or sender.sender_id != message.sender_id:
             raise Refused("not-allowed", "send-only", "this host sends to the group no longer; register again")
+
+
+def _check_heard(group: Group, address: str) -> None:
+    """In a source-specific group routers carry what its sources send, and nobody else's: nobody would hear."""
+    sources = group.description.sources
+    if sources and address not in sources:
+        sentence = f"the group is source-specific: it is sent to from {', '.join(sources)} only, not from {address}"
+        raise Refused("address", "sources", sentence)
 
 
 def _check_key(group: Group, suite: str, public_key: bytes) -> None:

@@ -24,7 +24,7 @@ from mcsa.source_authentication import CAUSES, Claim, Mode, Receiver, Setting, S
 from mcsa.source_authentication.at_once import AtOnce
 from mcsa.updates import PORT as UPDATE_PORT
 from services.msm.events import GroupMessage, SetRoster, SourceForged
-from services.msm.received import Received
+from services.msm.received import Received, ReceivedRun
 from services.msm.relayed import RelayedPackets
 
 TOLD_EACH = 1.0  # seconds between forgeries that are told with their evidence; all are counted
@@ -89,15 +89,15 @@ class Heard:
         self._roster = roster
 
     def take(self, run: Run, source: str, now: float, packet_of: PacketOf) -> list[Any]:
-        """`Received`, `GroupMessage`, `SourceForged`: what comes of packets that have just opened, or of earlier ones.
-        All of them are counted, at once or when they are decided."""
+        """`Received`, `ReceivedRun`, `GroupMessage`, `SourceForged`: what comes of packets that have just opened, or of
+        earlier ones. All of them are counted, at once or when they are decided."""
         sender_id, roster = run.sender_id, self._roster
         relay = sender_id if sender_id in roster.relays else None
         way = _Way(self._inbound.window_of(run.epoch, sender_id), source, relay)
         if sender_id == roster.authorizer and run.destination_port == UPDATE_PORT:
             return self._take_messages(run, way)
         voice = self._voices.get(sender_id)
-        if voice is not None and voice.prove is not None and relay is None:
+        if voice is not None and voice.prove is not None and relay is None and roster.own_relay is None:
             out = self._take_at_once(run, way, voice.prove, now, packet_of)
         else:
             out = [
@@ -123,27 +123,23 @@ class Heard:
         packet_of: PacketOf,
     ) -> list[Any]:
         """What a source that is known sealed itself, in a mode that can tell: the same as below, without detours."""
-        sender_id, epoch, number, source_port, destination_port = (
-            run.sender_id,
-            run.epoch,
-            run.first_sequence,
-            run.source_port,
-            run.destination_port,
-        )
-        take, opened, out = way.window.take, 0, list[Any]()
-        for inside in run.payloads:
+        sender_id, epoch, ports = run.sender_id, run.epoch, (run.source_port, run.destination_port)
+        take, good, out = way.window.take, list[bytes](), list[Any]()
+        for number, inside in enumerate(run.payloads, run.first_sequence):
             origin = Origin(sender_id, epoch, number)
-            payload = prove(origin, source_port, destination_port, inside)
+            payload = prove(origin, *ports, inside)
+            if isinstance(payload, bytes) and take(number):
+                good.append(payload)
+                continue
+            out += _together(run, number - len(good), good)
+            self._counters["opened"] += len(good)
+            good = []
             if isinstance(payload, str):
                 out += self._reject(origin, payload, (way, packet_of(number)), now)
-            elif take(number):
-                opened += 1
-                out.append(Received(sender_id, source_port, destination_port, payload, epoch, number, None, inside))
             else:
                 self._counters["replay"] += 1
-            number += 1
-        self._counters["opened"] += opened
-        return out
+        self._counters["opened"] += len(good)
+        return out + _together(run, run.first_sequence + len(run.payloads) - len(good), good)
 
     def _take_one(self, run: Run, number: int, inside: bytes, way: _Way, now: float, packet_of: PacketOf) -> list[Any]:
         origin = Origin(run.sender_id, run.epoch, number)
@@ -198,6 +194,14 @@ class Heard:
         """Now and then what has waited for too long is given up."""
         self._woken_at = now
         return [item for voice in self._voices.values() for item in self._judge(voice.receiver.woken(now), now)]
+
+
+def _together(run: Run, first: int, payloads: list[bytes]) -> list[Any]:
+    """A part of a run that is proved, from this number on."""
+    rest = run.source_port, run.destination_port
+    if len(payloads) > 1:
+        return [ReceivedRun(Run(run.sender_id, run.epoch, first, *rest, payloads))]
+    return [Received(run.sender_id, *rest, payload, run.epoch, first) for payload in payloads]
 
 
 class PacketsOf:

@@ -5,24 +5,42 @@ from __future__ import annotations
 import os
 import selectors
 import threading
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
+from typing import Protocol
 
 from mcsa.errors import Rejected
 from mcsa.shell.local_batches import IncomingBatch, is_outgoing_batch, parse_outgoing_batch
 from mcsa.shell.local_frames import FrameClient, FrameServer, OutgoingFrame, parse_outgoing
-from services.msm.engine import BURST, POLL_FOR, GroupEngine
-from services.msm.path import Received
+from mcsa.v1.types_pb2 import GroupDescription
+from services.msm.engine import BURST, POLL_FOR
+from services.msm.received import Received, together
+
+
+class Speaker(Protocol):
+    """What sends to the group."""
+
+    @property
+    def group(self) -> GroupDescription: ...
+
+    @property
+    def counted(self) -> Counter[str]: ...
+
+    def say(self, payloads: Sequence[bytes], source_port: int, destination_port: int) -> None:
+        """From any thread; what can't be sent is counted."""
 
 
 class LocalOutlet:
     """Serves any number of applications of this host's user. Raises `Refused` where the socket can't be had."""
 
-    def __init__(self, folder: Path, engine: GroupEngine) -> None:
-        self._engine = engine
-        group = engine.path.group
+    def __init__(self, folder: Path, speaker: Speaker, connected: Callable[[], None] | None = None) -> None:
+        """`connected` is called, by a thread of this one's, when another application is there."""
+        self._speaker = speaker
+        self._connected = connected
+        group = speaker.group
         self._frames = FrameServer(folder / f"{group.group_id.hex()[:16]}.sock")
         self._stop_read, self._stop_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._closing = False
@@ -33,6 +51,11 @@ class LocalOutlet:
     def socket_path(self) -> str:
         """Where applications connect."""
         return str(self._frames.path)
+
+    @property
+    def is_used(self) -> bool:
+        """Whether an application is connected."""
+        return bool(self._frames.clients)
 
     def close(self) -> None:
         """Disconnects the applications, ends the thread. May be called twice."""
@@ -47,9 +70,11 @@ class LocalOutlet:
 
     def deliver(self, found: Sequence[Received]) -> None:
         """Gives packets to all applications. From any thread."""
-        for (sender_id, source_port, destination_port), packets in groupby(found, _stream):
-            payloads = [packet.payload for packet in packets]
-            self._deliver_batch(IncomingBatch(sender_id, source_port, destination_port, payloads))
+        if not self._frames.clients:
+            return
+        for first, payloads in together(found):
+            batch = IncomingBatch(first.sender_id, first.source_port, first.destination_port, payloads)
+            self._deliver_batch(batch)
 
     def _deliver_batch(self, batch: IncomingBatch) -> None:
         messages: list[tuple[int, Sequence[bytes]]] = []  # made once, and only if somebody wants them
@@ -65,17 +90,19 @@ class LocalOutlet:
                     self._frames.deliver_to(client, (frame,))
 
     def _send(self) -> None:
-        watch = selectors.DefaultSelector()
-        watch.register(self._frames, selectors.EVENT_READ)
-        watch.register(self._stop_read, selectors.EVENT_READ)
-        while not self._closing:
-            for key, _ in watch.select(POLL_FOR):
-                if key.fileobj is self._frames:
-                    client = self._frames.accept()
-                    if client is not None:
-                        watch.register(client, selectors.EVENT_READ)
-                elif isinstance(key.fileobj, FrameClient):
-                    self._send_from(key.fileobj, watch)
+        with selectors.DefaultSelector() as watch:
+            watch.register(self._frames, selectors.EVENT_READ)
+            watch.register(self._stop_read, selectors.EVENT_READ)
+            while not self._closing:
+                for key, _ in watch.select(POLL_FOR):
+                    if key.fileobj is self._frames:
+                        client = self._frames.accept()
+                        if client is not None:
+                            watch.register(client, selectors.EVENT_READ)
+                            if self._connected is not None:
+                                self._connected()
+                    elif isinstance(key.fileobj, FrameClient):
+                        self._send_from(key.fileobj, watch)
 
     def _send_from(self, client: FrameClient, watch: selectors.BaseSelector) -> None:
         """What a client has said so far: frames that are alike leave together, a batch as it came."""
@@ -91,25 +118,24 @@ class LocalOutlet:
                     continue
                 batch = parse_outgoing_batch(message)
             except Rejected:
-                self._engine.path.counters["unsent.frame"] += 1
+                self._speaker.counted["unsent.frame"] += 1
                 continue
             if batch is None:
                 client.takes_batches = True
                 continue
             self._say(frames)
             frames = []
-            self._engine.say(batch.payloads, batch.source_port, batch.destination_port)
+            self._speaker.say(batch.payloads, batch.source_port, batch.destination_port)
         if client.fileno() < 0:
             _unregister(watch, client, descriptor)
         self._say(frames)
 
     def _say(self, frames: Sequence[OutgoingFrame]) -> None:
         for ports, alike in groupby(frames, _ports):
-            self._engine.say([frame.payload for frame in alike], *ports)
+            self._speaker.say([frame.payload for frame in alike], *ports)
 
 
 _ports = attrgetter("source_port", "destination_port")
-_stream = attrgetter("sender_id", "source_port", "destination_port")
 
 
 def _unregister(watch: selectors.BaseSelector, client: FrameClient, descriptor: int) -> None:

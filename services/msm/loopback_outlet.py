@@ -58,14 +58,14 @@ class LoopbackOutlet:
                 self._engine.path.counters["undelivered.loopback"] += 1
 
     def _send(self) -> None:
-        watch = selectors.DefaultSelector()
-        watch.register(self._socket, selectors.EVENT_READ)
-        watch.register(self._stop_read, selectors.EVENT_READ)
-        while not self._closing:
-            watch.select(POLL_FOR)
-            payloads = self._read_burst()
-            if payloads:
-                self._engine.say(payloads, self._port, self._port)
+        with selectors.DefaultSelector() as watch:
+            watch.register(self._socket, selectors.EVENT_READ)
+            watch.register(self._stop_read, selectors.EVENT_READ)
+            while not self._closing:
+                watch.select(POLL_FOR)
+                payloads = self._read_burst()
+                if payloads:
+                    self._engine.say(payloads, self._port, self._port)
 
     def _read_burst(self) -> list[bytes]:
         payloads: list[bytes] = []

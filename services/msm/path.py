@@ -7,7 +7,7 @@ control side changes what both use by replacing it, never by changing it in plac
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -40,7 +40,7 @@ from services.msm.events import (
     UnknownEpochSeen,
 )
 from services.msm.heard import Heard, PacketsOf
-from services.msm.received import Received
+from services.msm.received import Received, ReceivedRun
 from services.msm.relayed import RelayedPackets
 from services.msm.said import Batch, Said, Told
 from services.msm.sending import Sending
@@ -175,6 +175,16 @@ class GroupPath:
         return self._mode.promises.authenticates
 
     @property
+    def goes_by_clock(self) -> bool:
+        """Whether what is believed and said depends on what is known of the Authorizer's clock."""
+        return self._clock.bound is not None and self._mode.needs_clock
+
+    def forget_clock(self) -> None:
+        """Until the next `SetClock`."""
+        self._clock.bound = None
+        self.counters["clock-set"] += 1
+
+    @property
     def source_overhead(self) -> int:
         """Bytes by which payloads get longer because of it, at most."""
         return self._mode.overhead(self.group.policy)
@@ -263,7 +273,7 @@ class GroupPath:
         )
 
     def open_batch(self, slab: Slab, length: int, segment_size: int, source: str, now: float) -> list[Any]:
-        """The same for what UDP_GRO handed over in one piece."""
+        """The same for what UDP_GRO handed over in one piece; many packets that are alike are one `ReceivedRun`."""
         batch = self._inbound.open_batch(slab, length, segment_size, source)
         for cause in batch.rejected:
             self.counters[cause] += 1
@@ -304,10 +314,9 @@ class GroupPath:
             return self._deliver_relayed(run)
         if sender_id == self._roster.authorizer and destination_port == UPDATE_PORT:
             return [GroupMessage(self.group.group_id, payload) for payload in run.payloads]
-        return [
-            Received(sender_id, source_port, destination_port, payload, run.epoch, sequence)
-            for sequence, payload in enumerate(run.payloads, run.first_sequence)
-        ]
+        if len(run.payloads) > 1:
+            return [ReceivedRun(run)]
+        return [Received(sender_id, source_port, destination_port, run.payloads[0], run.epoch, run.first_sequence)]
 
     def _deliver_relayed(self, run: Run) -> list[Received]:
         ports, delivered = (run.source_port, run.destination_port), []
@@ -349,7 +358,7 @@ def _run_of(opened: Opened) -> Run:
     return Run(sender_id, epoch, sequence, source_port, destination_port, [payload])
 
 
-def _outgoing(batches: Sequence[Batch]) -> Iterator[Outgoing]:
+def _outgoing(batches: Iterable[Batch]) -> Iterator[Outgoing]:
     for batch in batches:
         yield Outgoing(batch.packets, partial(_all_heard, batch))
 

@@ -14,6 +14,7 @@ from mcsa.endpoint import Endpoint
 from mcsa.errors import Refused
 from mcsa.shell.assembly import Assembly
 from mcsa.shell.bus import BusUnavailable, End, Headers
+from mcsa.shell.limits import check_open_files
 from mcsa.shell.service import RunningService
 from mcsa.v1.types_pb2 import GroupDescription
 from services.msm.agent import AgentAtWork
@@ -38,6 +39,9 @@ from services.msm.events import (
 from services.msm.gpad import Accepted
 from services.msm.path import GroupPath
 from services.msm.withdrawal_key import load_withdrawal_key
+
+FILES_OF_A_GROUP = 32
+"""Files that have to be free for one more group: it takes 8, and more with each application; the rest is the bus's."""
 
 
 class MsmService:
@@ -171,6 +175,7 @@ class MsmService:
     ) -> None:
         tell, group_id = self._running.feed_from_thread, effect.group.group_id
         try:
+            check_open_files(FILES_OF_A_GROUP, f"the group {effect.group.name}")
             group = open_(effect.domain, effect.group, self._tell_from_path)
         except Refused as refused:
             tell(GroupFailed(group_id, refused.sentence))

@@ -12,6 +12,7 @@ from typing import Any, Self
 from mcsa.domain.files import DomainFiles
 from mcsa.domain.processes import INFRASTRUCTURE, DomainProcesses
 from mcsa.laboratory.namespaces import Laboratory
+from mcsa.laboratory.routed import RoutedLaboratory
 from mcsa.sdk.conference import Conference, Connection, connect
 from mcsa.v1 import csm_pb2 as wire
 from mcsa.v1.msm_pb2 import GroupState
@@ -32,10 +33,14 @@ class RunningDomain:
         files: DomainFiles | None = None,
         *,
         ipv6: bool = False,
+        beyond: tuple[str, ...] = (),
     ) -> None:
+        """`beyond`: users whose hosts are in a second subnet, behind a multicast router."""
         self.users = users
         hosts = [HOSTS[user] for user in users]
-        self.laboratory = Laboratory([*hosts, INFRASTRUCTURE], (INFRASTRUCTURE,))
+        far = [HOSTS[user] for user in beyond]
+        near = [*(host for host in hosts if host not in far), INFRASTRUCTURE]
+        self.laboratory = RoutedLaboratory(near, far, (INFRASTRUCTURE,)) if far else Laboratory(near, (INFRASTRUCTURE,))
         self.files = files or DomainFiles(folder / "domain", "test.example")
         self.processes = DomainProcesses(
             self.laboratory, self.files, hosts, modules=modules, sd_options={"interval_floor": 0.5}, ipv6=ipv6

@@ -12,9 +12,13 @@ from pathlib import Path
 import pytest
 
 from mcsa.domain.processes import INFRASTRUCTURE
+from mcsa.laboratory.capture import Capture
+from mcsa.laboratory.packets import classify, parse_packet, parse_pcap
+from mcsa.laboratory.routed import RoutedLaboratory
 from mcsa.shell.local import connect
 from mcsa.shell.local_frames import LARGEST_FRAME, OutgoingFrame, parse_incoming
 from tests.domain.running import HOSTS, RunningDomain
+from tests.judges import require_program
 
 PORT = 5004
 WITHIN = 10.0  # seconds that only a broken program needs
@@ -73,6 +77,47 @@ async def test_a_group_with_one_sender_is_source_specific_from_description_to_re
             await domain.until(lambda: _counted(domain, "bob", "unsent.not-a-source"), WITHIN)
             say(alice, b"from the sender")
             assert await hear(bob) == b"from the sender"
+
+
+@pytest.mark.parametrize("ipv6", [False, True], ids=["IPv4", "IPv6"])
+async def test_two_subnets_with_a_multicast_router_between_them_hold_one_conference(tmp_path: Path, ipv6: bool) -> None:
+    """Announcement, updates, control and audio cross the router; after the broker's end nothing else is left."""
+    require_program("smcrouted")
+    async with RunningDomain(tmp_path, ipv6=ipv6, beyond=("bob",)) as domain:
+        laboratory = domain.laboratory
+        assert isinstance(laboratory, RoutedLaboratory)
+        capture = Capture(laboratory["beta"], tmp_path / "beta.pcap")
+        await domain.gather(media=True)
+        domain.processes.broker.kill()
+        alice, bob = domain.conferences["alice"], domain.conferences["bob"]
+        before = alice.state.key_epoch
+        await alice.call()
+        await domain.keyed(after=before)
+        await bob.send("from beyond the router")
+        await domain.hears("alice", "from beyond the router")
+        with application(domain, "alice") as speaks, application(domain, "bob") as hears:
+            say(speaks, b"sound")
+            assert await hear(hears) == b"sound"
+        capture.stop()
+        forwarded = "\n".join(laboratory.forwarded())
+        frames = [frame for _, frame in parse_pcap(capture.output.read_bytes()) if classify(frame) == "esp-udp"]
+        for group in alice.state.groups:
+            for name in (HOSTS["alice"], INFRASTRUCTURE):  # talk and sound; what the Authorizer says
+                source = laboratory[name].address_for(group.address)
+                assert f"({source},{group.address})" in forwarded
+                arrived = [frame for frame in frames if _ends(frame) == (source, group.address)]
+                assert {_hops(frame) for frame in arrived} == {group.ttl - 1}
+
+
+def _ends(frame: bytes) -> tuple[str, str]:
+    packet = parse_packet(frame)
+    assert packet is not None
+    return packet.source, packet.destination
+
+
+def _hops(frame: bytes) -> int:
+    """Time to live, or hop limit."""
+    return frame[22] if frame[12:14] == b"\x08\x00" else frame[21]
 
 
 async def _counted(domain: RunningDomain, user: str, cause: str) -> int:

@@ -58,9 +58,11 @@ def group_keys(spied: Path) -> dict[int, bytes]:
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize(("wire", "driver"), [("udp", "relay"), ("esp", "relay"), ("udp", "tun")])
+@pytest.mark.parametrize(
+    ("wire", "driver", "ipv6"), [("udp", "relay", False), ("esp", "relay", True), ("udp", "tun", False)]
+)
 async def test_a_host_that_is_no_member_is_heard_hears_nothing_and_never_has_a_group_key(
-    wire: str, driver: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    wire: str, driver: str, ipv6: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if driver == "tun":
         require_program("nft")
@@ -71,7 +73,7 @@ async def test_a_host_that_is_no_member_is_heard_hears_nothing_and_never_has_a_g
     modules = {"msm-alpha": "tests.domain.spying_msm"}
     files = LimitedFiles(tmp_path / "domain", "test.example")
     files.driver = driver
-    async with RunningDomain(tmp_path, ("alice", "bob", "carol"), modules, files) as domain:
+    async with RunningDomain(tmp_path, ("alice", "bob", "carol"), modules, files, ipv6=ipv6) as domain:
         alice = domain.connections["alice"]
         with pytest.raises(Refused, match="not among the users that may create") as refused:
             await domain.connections["bob"].convene("Bob's own", open_to_all=True)

@@ -16,6 +16,7 @@ from mcsa.source_authentication.tesla_wire import BOOTSTRAP, CONTENT, DISCLOSURE
 from tests.source_authentication.parts import (
     START,
     Source,
+    changed,
     clock_of,
     hear,
     policy_of,
@@ -269,3 +270,21 @@ def test_a_policy_without_time_for_packets_is_refused():
 def test_other_bytes_are_no_packet(raw: bytes):
     with pytest.raises(Rejected, match="source-malformed"):
         parse(raw)
+
+
+@pytest.mark.parametrize("what", ["payload", "ports", "kind"])
+def test_a_forged_packet_with_the_mac_of_the_sources_own_does_not_take_its_place(what: str) -> None:
+    """The forger heard it before this receiver did."""
+    source = Source(TESLA, setting_of(TESLA))
+    sent: Sent = []
+    for at, claim in source.speak([b"one", b"two"]):
+        if kind(claim) == CONTENT:
+            raw = claim.payload
+            forged = {
+                "payload": with_payload(claim, raw[:-1] + b"?"),
+                "ports": changed(claim, destination_port=7),
+                "kind": with_payload(claim, bytes((DISCLOSURE,)) + raw[1:57]),
+            }
+            sent.append((at, forged[what]))
+        sent.append((at, claim))
+    assert proved(hear(source.receiver(), sent)) == [b"one", b"two"]

@@ -165,6 +165,15 @@ def test_what_a_request_to_send_is_refused_for(desk: SendOnlyDesk, field: str, v
     assert refused(desk.ask, "register-sender", request, desk.world.host("echo")).rule == rule
 
 
+def test_to_a_source_specific_group_only_its_sources_send(desk: SendOnlyDesk):
+    group = desk.open_group()
+    group.description.sources.extend(["198.51.100.8"])
+    request = desk.sender_request(group.id)
+    assert refused(desk.ask, "register-sender", request, desk.world.host("echo")).rule == "sources"
+    group.description.sources.append("198.51.100.9")
+    assert desk.send_only(group).sender_id == 2
+
+
 def test_a_user_is_no_host(desk: SendOnlyDesk):
     request = desk.sender_request(desk.open_group().id)
     assert refused(desk.ask, "register-sender", request, desk.world.user("eve")).rule == "hosts-send"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 import time
 from collections.abc import Iterator
@@ -23,23 +24,24 @@ from services.msm.events import InstallEpoch, SendUnder, SetRoster
 from services.msm.path import GroupPath, Received
 from services.msm.wires import open_wire
 
-ADDRESS = "127.0.0.1"
+PLACES = {"127.0.0.1": "239.255.77.21", "::1": "ff15::4d:21"}  # a host's address, and a group's
 KEY, EPOCH, SENDER_ID = GroupKey(bytes(range(32))), 1_800_000_000_000, 9
 
 
-def description(offset: int) -> GroupDescription:
-    return GroupDescription(
-        group_id=bytes([offset]) * 16,
-        name="audio",
-        address=f"239.255.77.{offset}",
-        port=5004,
-        policy=complete_policy(GroupPolicy()),
-    )
+@pytest.fixture(params=PLACES)
+def address(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 @pytest.fixture
-def group() -> GroupDescription:
-    return description(21)
+def group(address: str) -> GroupDescription:
+    return GroupDescription(
+        group_id=bytes(16),
+        name="audio",
+        address=PLACES[address],
+        port=5004,
+        policy=complete_policy(GroupPolicy()),
+    )
 
 
 @pytest.fixture
@@ -48,8 +50,8 @@ def told() -> list[Any]:
 
 
 @pytest.fixture
-def sending(group: GroupDescription, told: list[Any], tmp_path: Path) -> Iterator[RelayedGroup]:
-    at_work = RelayedGroup(DriverSettings(ADDRESS, tmp_path), "example.org", group, told.append, send_only=True)
+def sending(address: str, group: GroupDescription, told: list[Any], tmp_path: Path) -> Iterator[RelayedGroup]:
+    at_work = RelayedGroup(DriverSettings(address, tmp_path), "example.org", group, told.append, send_only=True)
     yield at_work
     at_work.close()
 
@@ -67,14 +69,15 @@ def until(happened: Any) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1"])  # over IPv6: tests/domain/test_send_only.py
 def test_members_open_what_it_sends_and_it_opens_nothing_that_they_do(
-    sending: RelayedGroup, group: GroupDescription, told: list[Any]
+    sending: RelayedGroup, address: str, group: GroupDescription, told: list[Any]
 ):
     sending.control(traffic_key(group))
     member = GroupPath("example.org", group)
     member.carry_out(InstallEpoch(group.group_id, EPOCH, KEY), 0.0)
-    member.carry_out(SetRoster(group.group_id, {SENDER_ID: ADDRESS}, None, None), 0.0)
-    wire = open_wire(group, ADDRESS)
+    member.carry_out(SetRoster(group.group_id, {SENDER_ID: address}, None, None), 0.0)
+    wire = open_wire(group, address)
     found: list[Any] = []
     try:
         with connect(Path(sending.socket_path), socket.SOCK_SEQPACKET) as application:
@@ -93,7 +96,7 @@ def test_members_open_what_it_sends_and_it_opens_nothing_that_they_do(
             assert {item.payload for item in found if isinstance(item, Received)} == {b"from outside"}
             wire.send(bytes(100))  # a member speaks to the group
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as somebody:  # and somebody to this very host
-                somebody.sendto(bytes(100), (ADDRESS, 4500))
+                somebody.sendto(bytes(100), (address, 4500))
             until(lambda: sending.counters().get("unknown-sender"))
             application.setblocking(False)
             with pytest.raises(BlockingIOError):
@@ -103,12 +106,19 @@ def test_members_open_what_it_sends_and_it_opens_nothing_that_they_do(
     assert not sending.counters().get("opened") and told == []
 
 
-def test_it_is_in_no_multicast_group(sending: RelayedGroup, group: GroupDescription):
-    packed = "".join(f"{int(part):02X}" for part in reversed(group.address.split(".")))
-    assert packed not in Path("/proc/net/igmp").read_text().upper()
-    wire = open_wire(group, ADDRESS)
+def joined(group: GroupDescription) -> bool:
+    """Whether this machine is in the group, as the kernel says."""
+    address = ipaddress.ip_address(group.address)
+    if address.version == 6:
+        return address.packed.hex() in Path("/proc/net/igmp6").read_text()
+    return address.packed[::-1].hex().upper() in Path("/proc/net/igmp").read_text()
+
+
+def test_it_is_in_no_multicast_group(sending: RelayedGroup, address: str, group: GroupDescription):
+    assert not joined(group)
+    wire = open_wire(group, address)
     try:
-        assert packed in Path("/proc/net/igmp").read_text().upper()
+        assert joined(group)
     finally:
         wire.close()
 
@@ -119,13 +129,13 @@ def test_nothing_is_said_before_there_is_a_key(sending: RelayedGroup):
 
 
 def test_an_application_sends_by_udp_on_loopback_where_that_is_asked_for(
-    group: GroupDescription, told: list[Any], tmp_path: Path
+    address: str, group: GroupDescription, told: list[Any], tmp_path: Path
 ):
-    settings = DriverSettings(ADDRESS, tmp_path, loopback={"audio": (40_815, 40_816)})
+    settings = DriverSettings(address, tmp_path, loopback={"audio": (40_815, 40_816)})
     at_work = RelayedGroup(settings, "example.org", group, told.append, send_only=True)
     try:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as application:
-            application.sendto(b"early", (ADDRESS, 40_815))
+            application.sendto(b"early", ("127.0.0.1", 40_815))
             until(lambda: at_work.counters().get("unsent.paused") == 1)
     finally:
         at_work.close()
