@@ -23,13 +23,8 @@ check: .venv/dev proto-check ## ruff, mypy strict, generated code up to date
 judges: ## install the programs that judge us, from Debian (needs root)
 	apt-get update -qq
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-<<<<<<< HEAD
-	  tshark ffmpeg vlc-bin vlc-plugin-base nftables iproute2 iperf \
+	  tshark ffmpeg vlc-bin vlc-plugin-base minisapserver pulseaudio nftables iproute2 smcroute iperf \
 	  gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gir1.2-gstreamer-1.0 python3-gi >/dev/null
-=======
-	  tshark ffmpeg vlc-bin vlc-plugin-base minisapserver pulseaudio gstreamer1.0-plugins-base gstreamer1.0-plugins-good \
-	  nftables iproute2 smcroute >/dev/null
->>>>>>> main
 
 bench: .venv/dev ## measure what we publish
 	$(BIN)/python -m bench all
