@@ -29,8 +29,9 @@ from mcsa.keys import StorageKey
 from mcsa.policy import complete_policy
 from mcsa.v1.authorizer_log_pb2 import GroupRecord, GroupSnapshot
 from mcsa.v1.types_pb2 import GroupDescription, GroupPolicy, SignedStatement
-from services.authorizer.group import Flushed, Group, Setting
+from services.authorizer.group import Flushed, Group
 from services.authorizer.members import Member, Members
+from services.authorizer.setting import Setting
 from tests.world import NOW, World
 
 FIGURES = {

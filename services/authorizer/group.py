@@ -11,18 +11,14 @@ and lost, and what members show of their own past (`is_outlived_by`) is believed
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from mcsa.distribution import RIGHT_FOR, access_list_hash, sign_right
+from mcsa.distribution import RIGHT_FOR, access_list_hash
 from mcsa.errors import Refused, Rejected
-from mcsa.esp.derive import TrafficKey, derive_traffic_key
-from mcsa.esp.spi import SENDER_ID_LIMIT, epoch_tag
-from mcsa.esp.suite import suite_named
+from mcsa.esp.spi import epoch_tag
 from mcsa.gkm import Authority, Distributing, scheme_named
-from mcsa.identity import Credentials, SpiffeId
-from mcsa.keys import GroupKey, Random
-from mcsa.registration import seal_association, seal_sending
+from mcsa.keys import GroupKey
 from mcsa.sealing import check_public_key
 from mcsa.source_authentication import mode_named
 from mcsa.updates import seal_update, update_key
@@ -37,12 +33,12 @@ from mcsa.v1.authorizer_log_pb2 import (
 from mcsa.v1.authorizer_pb2 import (
     Beacon,
     DistributionRight,
-    GroupSecurityAssociation,
     GroupUpdate,
     SendingAssociation,
 )
-from mcsa.v1.types_pb2 import ConferenceDescription, GroupDescription, RosterEntry, SignedStatement
+from mcsa.v1.types_pb2 import RosterEntry
 from services.authorizer.admissions import Admissions
+from services.authorizer.associations import Associations, Epoch
 from services.authorizer.batch import Adoption, Batch, Joiner, SendOnlyJoiner
 from services.authorizer.blocks import Block, Blocks
 from services.authorizer.distant import Distant
@@ -60,31 +56,12 @@ from services.authorizer.room import (
 )
 from services.authorizer.send_only_hosts import SendOnlyHosts, record_of
 from services.authorizer.sender_ids import SenderIds
+from services.authorizer.setting import Setting
 from services.authorizer.source_keys import SourceKeys, check_source_key
 
 AGENT = "#relay"  # ends the name of a relaying agent as a member of the backbone; no SPIFFE ID ends so
 ACCESS_LIST_SIZE = 1 << 16  # bytes; where it is longer, the group has no distributors
 SOMEBODY = "somebody"  # to the GKM: no member's name, for those that are to be left out and aren't known
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """What a group is, for its life."""
-
-    description: GroupDescription
-    conference_id: bytes
-    signed_description: SignedStatement
-    authorizer: Credentials
-    address: str  # the Authorizer's own
-    random: Random
-    access_list: Callable[[], bytes] = bytes
-    distributors: Sequence[str] = ()  # patterns of hosts that may serve joins, where the scheme has such
-    backbone: GroupDescription | None = None  # of a subgroup: what it is joined to (`subgroups.py`)
-    sender_ids: range = range(1, SENDER_ID_LIMIT - 1)
-
-    def gkm(self) -> Authority:
-        """A fresh authority of the group's key management protocol."""
-        return scheme_named(self.description.policy.gkm).create(self.random)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +83,7 @@ class Group:
 
     def __init__(self, setting: Setting, gkm: Authority, now: float) -> None:
         self._setting = setting
+        self._answers = Associations(setting)
         self.description = setting.description
         self.policy = setting.description.policy
         self._authenticates_sources = mode_named(self.policy.source_authentication).promises.authenticates
@@ -162,8 +140,7 @@ class Group:
     @property
     def domain(self) -> str:
         """Of the Authorizer that the conference is at home at, whoever serves it: all members derive under it."""
-        description = ConferenceDescription.FromString(self._setting.signed_description.statement)
-        return SpiffeId.parse(description.authorizer).domain
+        return self._setting.domain
 
     @property
     def key(self) -> GroupKey:
@@ -284,7 +261,8 @@ class Group:
         sender = self.send_only.get(host)
         if sender is None or sender.sender_id is None:
             return None
-        return self._sending_association(sender.sender_id, self.told.epoch, self._told_key, now)
+        told = Epoch(self.told.epoch, self._told_key, self._activates_at)
+        return self._answers.sending(sender.sender_id, told, now)
 
     def hosts_of_domain(self, domain: str) -> list[str]:
         """Members of another domain."""
@@ -495,8 +473,7 @@ class Group:
         self._updates.add(self.number, self.epoch, raw)
         admitted = [*joiners, *(adoption.joiner for adoption in batch.adopting.values())]
         admissions = self._remember([*admitted, *senders], now)
-        shared = self._shared_association(now) if joiners else b""
-        associations = [(each, self._associate(each, change.welcomes.get(each.host), shared, now)) for each in joiners]
+        associations = self._associate(joiners, change.welcomes, now)
         changed |= {joiner.host for joiner in admitted}
         record = GroupFlushed(
             gkm=change.record,
@@ -516,7 +493,7 @@ class Group:
             raw if had_members else b"",
             under_epoch,
             associations,
-            [(joiner, self._associate_sending(joiner, now)) for joiner in senders],
+            [(joiner, self._associate_sender(joiner, now)) for joiner in senders],
             batch.dismissed,
             batch.traceparent,
             batch.then,
@@ -817,51 +794,26 @@ class Group:
     def _activation_ms(self, batch: Batch) -> int:
         return self.policy.ejection_activation_ms if batch.ejecting else self.policy.activation_ms
 
-    def _shared_association(self, now: float) -> bytes:
-        """What is alike in all answers."""
-        gsa = GroupSecurityAssociation(
-            group=self.description,
-            conference_id=self.conference_id,
-            description=self._setting.signed_description,
-            update_number=self.number,
-            roster=[*self.roster.values(), *self.distant.values()],
-            backbone=self._setting.backbone,
-            epoch=self.epoch,
-            next_sender_id=self.sender_ids.next,
-            time_ms=round(now * 1000),
-        )
-        return gsa.SerializeToString()
+    def _associate(
+        self, joiners: list[Joiner], welcomes: Mapping[str, bytes], now: float
+    ) -> list[tuple[Joiner, bytes]]:
+        """The answers to those that were let in as members."""
+        if not joiners:
+            return []
+        roster = (*self.roster.values(), *self.distant.values())
+        shared = self._answers.shared(self.number, roster, self.epoch, self.sender_ids.next, now)
+        answers = []
+        for joiner in joiners:
+            welcome = welcomes.get(joiner.host)  # none for a host that keeps its keys
+            sender_id = self._member(joiner.host).sender_id if welcome else None
+            right = self.right_of(joiner.host, now, told=False) if welcome else None
+            answers.append((joiner, self._answers.of_member(joiner, sender_id, welcome, right, shared)))
+        return answers
 
-    def _associate(self, joiner: Joiner, welcome: bytes | None, shared: bytes, now: float) -> bytes:
-        """The answer; without a `welcome` for a host that keeps its keys."""
-        sender_id = self._member(joiner.host).sender_id if welcome else None
-        own = GroupSecurityAssociation(sender_id=sender_id, gkm_welcome=welcome or b"")
-        right = self.right_of(joiner.host, now, told=False) if welcome else None
-        if right is not None:
-            own.distribution_right.CopyFrom(sign_right(self._setting.authorizer, right))
-            own.access_list = self.access_list
-        return seal_association(joiner.request, joiner.request_hash, shared, own)
-
-    def _associate_sending(self, joiner: SendOnlyJoiner, now: float) -> bytes:
-        """The answer to a host that is to send only."""
+    def _associate_sender(self, joiner: SendOnlyJoiner, now: float) -> bytes:
         given = self._sender(joiner.host).sender_id or 0
-        association = self._sending_association(given, self.epoch, self._gkm.key, now)
-        association.group.CopyFrom(self.description)
-        association.conference_id = self.conference_id
-        association.description.CopyFrom(self._setting.signed_description)
-        request = joiner.request
-        return seal_sending(request.hpke_suite, request.hpke_public_key, joiner.request_hash, association)
-
-    def _sending_association(self, sender_id: int, epoch: int, key: GroupKey, now: float) -> SendingAssociation:
-        suite = suite_named(self.policy.suite)
-        own: TrafficKey = derive_traffic_key(key, self.domain, self.id, epoch, suite, sender_id)
-        return SendingAssociation(
-            sender_id=sender_id,
-            epoch=epoch,
-            keymat=own.reveal(),
-            activation_ms=max(0, round((self._activates_at - now) * 1000)),
-            time_ms=round(now * 1000),
-        )
+        epoch = Epoch(self.epoch, self._gkm.key, self._activates_at)
+        return self._answers.of_sender(joiner, given, epoch, now)
 
     def _next_epoch(self, now: float, old: int) -> int:
         """Never one that was, never less than the clock, never one whose tag could be taken for the last one's."""

@@ -33,8 +33,9 @@ from services.authorizer.beacons import Beacons
 from services.authorizer.conference import LOG_PREFIX, Conference, conference_log, group_log
 from services.authorizer.events import EndLog, Loaded, TakeSnapshot
 from services.authorizer.given_up import STAND_BY, GivenUp
-from services.authorizer.group import AGENT, Flushed, Group, Setting
+from services.authorizer.group import AGENT, Flushed, Group
 from services.authorizer.journal import MAX_ENTRY, Gate, Journal, Then
+from services.authorizer.setting import Setting
 from services.authorizer.snapshots import SnapshotTimes
 from services.authorizer.subgroups import Star, sender_ids_of
 

@@ -8,7 +8,8 @@ from mcsa.sealing import SealingKey
 from mcsa.v1.authorizer_pb2 import RegisterRequest
 from mcsa.v1.types_pb2 import GroupDescription, GroupPolicy, SignedStatement
 from services.authorizer.batch import Joiner
-from services.authorizer.group import Group, Setting
+from services.authorizer.group import Group
+from services.authorizer.setting import Setting
 from tests.world import NOW, World, seeded
 
 

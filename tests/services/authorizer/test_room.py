@@ -17,8 +17,9 @@ from mcsa.v1.authorizer_pb2 import RegisterRequest
 from mcsa.v1.types_pb2 import GroupDescription, GroupPolicy, RosterEntry, SignedStatement
 from services.authorizer import room
 from services.authorizer.batch import Joiner
-from services.authorizer.group import Flushed, Group, Setting
+from services.authorizer.group import Flushed, Group
 from services.authorizer.members import Member, Members
+from services.authorizer.setting import Setting
 from tests.world import NOW, World, seeded
 
 OVERHEAD = 2_000  # bytes of an envelope around what it carries: names, certificate, signature
