@@ -8,7 +8,7 @@ from mcsa.cli.showing import HostOption, JsonOption, plain, run, show_json, show
 from mcsa.sdk.conference import connect
 from mcsa.v1.msm_pb2 import GroupState
 
-_NO_LOSS = {"sent", "opened", "own", "relaying-sent"}  # counters that tell of no packet lost
+_NO_LOSS = {"sent", "opened", "own", "relaying-sent", "clock-set"}  # counters that tell of no packet lost
 _HELD = "held-"  # what became of packets that are counted as "unknown-epoch" already
 
 

@@ -13,15 +13,16 @@ import errno
 import os
 import selectors
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from mcsa.errors import Refused
 from mcsa.esp.outbound import SealedBatch
-from mcsa.shell.clock import system_now
+from mcsa.shell.clock import system_now, wall_clock_offset
 from mcsa.shell.marking import Marking
 from mcsa.updates import PORT as UPDATE_PORT
+from mcsa.v1.types_pb2 import GroupDescription
 from services.msm.path import GroupPath, Outgoing
 from services.msm.received import Received, ReceivedRun
 from services.msm.relaying import Relayed
@@ -29,6 +30,7 @@ from services.msm.wires import Wire
 
 BURST = 64  # datagrams read before the queue is looked at again
 POLL_FOR = 1.0  # seconds
+CLOCK_SET = 0.01  # seconds; a wall clock that changes by more at once was set
 
 Outlet = Callable[[Sequence[Received]], None]
 
@@ -49,9 +51,20 @@ class GroupEngine:
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._marking: Marking | None = None  # of what was said last, where it waits for others
         self._wake_at: float | None = None  # until then the receive thread waits; None: for what arrives
+        self._clock_offset: float | None = None  # of the wall clock, while the path goes by it
         self._closing = False
         name = path.group.name or path.group.group_id.hex()[:8]
         self._thread = threading.Thread(target=self._receive, name=f"receive {name}", daemon=True)
+
+    @property
+    def group(self) -> GroupDescription:
+        """As its path has it."""
+        return self.path.group
+
+    @property
+    def counted(self) -> Counter[str]:
+        """Likewise: of its counters."""
+        return self.path.counters
 
     @property
     def marking(self) -> Marking:
@@ -95,8 +108,25 @@ class GroupEngine:
             while not self._closing:
                 watch.select(self._poll_for())
                 self._take_control()
+                self._mind_clock()
                 self._read_burst()
                 self._send_what_is_due()
+
+    def _mind_clock(self) -> None:
+        """What is known of the Authorizer's clock is known by this host's: where that was set, it is known no more.
+
+        A receiver whose clock went back would take for safe what anybody can have forged by now, and a source whose
+        clock went ahead would tell its keys too soon.
+        """
+        if not self.path.goes_by_clock:
+            self._clock_offset = None
+            return
+        offset, before = wall_clock_offset(), self._clock_offset
+        if offset is None:
+            return
+        self._clock_offset = offset
+        if before is not None and abs(offset - before) > CLOCK_SET:
+            self.path.forget_clock()
 
     def _poll_for(self) -> float:
         if not self.path.authenticates_sources:
@@ -171,6 +201,7 @@ class GroupEngine:
         if not self._wire.may_send:
             self.path.counters["unsent.not-a-source"] += len(payloads)
             return
+        self._mind_clock()
         if payloads and max(map(len, payloads)) > self.path.largest_payload:
             payloads = self._fitting(payloads)
         with self._sealing:

@@ -168,6 +168,16 @@ class GroupPath:
         return self._mode.promises.authenticates
 
     @property
+    def goes_by_clock(self) -> bool:
+        """Whether what is believed and said depends on what is known of the Authorizer's clock."""
+        return self._clock.bound is not None and self._mode.needs_clock
+
+    def forget_clock(self) -> None:
+        """Until the next `SetClock`."""
+        self._clock.bound = None
+        self.counters["clock-set"] += 1
+
+    @property
     def source_overhead(self) -> int:
         """Bytes by which payloads get longer because of it, at most."""
         return self._mode.overhead(self.group.policy)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,12 @@ import pytest
 from mcsa.keys import GroupKey
 from mcsa.laboratory.namespaces import Laboratory
 from mcsa.policy import complete_policy
-from mcsa.shell.clock import system_now
+from mcsa.shell.clock import system_now, wall_clock_offset
 from mcsa.shell.local import connect
 from mcsa.shell.local_frames import LARGEST_FRAME, OutgoingFrame, parse_incoming
 from mcsa.source_authentication import ClockBound, SourceKey, modes
 from mcsa.v1.types_pb2 import GroupDescription, GroupPolicy
+from services.msm import engine
 from services.msm.drivers import DriverSettings
 from services.msm.drivers.relay import RelayDriver
 from services.msm.events import InstallEpoch, SetClock, SetRoster, SetSource, SourceForged, SwitchSending
@@ -120,3 +121,43 @@ def test_the_largest_payload_leaves_room_for_the_proof(mode: str):
     assert taken_inside(described) == modes()[mode].overhead(policy) == PUBLISHED[mode]
     relayed = complete_policy(GroupPolicy(source_authentication=mode, gkm="iolus"))
     assert taken_inside(GroupDescription(policy=relayed)) == PUBLISHED[mode] + 16
+
+
+@pytest.mark.parametrize("seconds", [-2.0, 2.0])
+def test_where_the_hosts_clock_was_set_nothing_is_believed_nor_said_by_it(
+    laboratory: Laboratory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    """Until the Authorizer is asked again. Back: forgeries under keys that are out would pass for safe; ahead: a source
+    would tell its keys too soon."""
+    group = laboratory.plan.group(63)
+    alpha, gamma = (Side(laboratory, name, n, tmp_path, group, "tesla") for n, name in ((1, "alpha"), (2, "gamma")))
+    addresses, keys = {1: alpha.host.address, 2: gamma.host.address}, {1: alpha.key.public, 2: gamma.key.public}
+    for side in (alpha, gamma):
+        side.begin(addresses, keys)
+    alpha.say(b"before")
+    assert gamma.hear() == (1, b"before")
+    offset = wall_clock_offset()
+    assert offset is not None
+    monkeypatch.setattr(engine, "wall_clock_offset", lambda: offset + seconds)
+    alpha.say(b"after")
+    wait_for(lambda: alpha.relay.counters().get("unsent.clock") == 1)
+    assert alpha.relay.counters()["clock-set"] == 1
+    now = system_now()
+    alpha.relay.control(SetClock(GROUP_ID, ClockBound.by(now, now, now)))  # the source has asked again; gamma hasn't
+    wait_for(lambda: alpha.relay.engine.path.goes_by_clock)
+    alpha.say(b"again")
+    wait_for(lambda: gamma.relay.counters().get("source-clock", 0) > 0)
+    assert gamma.relay.counters()["clock-set"] == 1
+    gamma.relay.control(SetClock(GROUP_ID, ClockBound.by(now, now, now)))
+    wait_for(lambda: gamma.relay.engine.path.goes_by_clock)
+    alpha.say(b"at last")
+    assert gamma.hear() == (1, b"at last")
+    for side in (alpha, gamma):
+        side.close()
+
+
+def wait_for(happened: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 15
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
