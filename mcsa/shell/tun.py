@@ -143,6 +143,7 @@ class TunInterface:
         """
         found: list[Outgoing] = []
         buffer, into, descriptor = self._buffer, self._into, self._descriptor
+        view = into[0]
         before: tuple[Alike | None, int] = (None, 0)
         payloads: list[bytes] = []
         start = 0
@@ -154,7 +155,10 @@ class TunInterface:
             segment_size = VNET_HEADER.unpack_from(buffer)[3] if buffer[1] else 0
             now = alike(buffer, VNET_HEADER_SIZE), segment_size
             if now == before and now[0] is not None:
-                payloads += split(buffer, start, end, segment_size)
+                if segment_size:
+                    payloads += split(buffer, start, end, segment_size)
+                else:
+                    payloads.append(bytes(view[start:end]))
                 continue
             before = None, 0
             try:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 import selectors
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import lru_cache
@@ -38,6 +39,11 @@ from services.msm.received import Received, together
 
 CONTROL_GROUP = "control"  # the name that CSMs know it by
 CHECK_RULES_EVERY = 5.0  # seconds; who flushes a host's rules flushes ours
+# A packet alone costs this host and all receivers three times what one in a batch does. So where packets come so often
+# (2,000 a second; voice has 50), a moment is waited for more of them, as network cards do.
+BUSY_UNDER = 0.0005  # seconds that a packet is waited for
+GATHER_FOR = 0.0004  # seconds
+READ_AT_ONCE = 128  # packets or super-packets
 
 
 class TunnelledGroup:
@@ -163,9 +169,14 @@ class TunDriver:
             watch.register(self._interface, selectors.EVENT_READ)
             watch.register(self._stop_read, selectors.EVENT_READ)
             while not self._closing.is_set():
+                began_at, amount = time.monotonic(), 0
                 watch.select()
-                for outgoing in self._interface.read():
+                waited_for = time.monotonic() - began_at
+                for outgoing in self._interface.read(READ_AT_ONCE):
+                    amount += len(outgoing.payloads)
                     self._send(outgoing)
+                if waited_for < BUSY_UNDER and amount < READ_AT_ONCE:
+                    time.sleep(GATHER_FOR)
 
     def _send(self, outgoing: Outgoing) -> None:
         group = self._groups.get(outgoing.datagram.destination)
