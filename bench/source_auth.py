@@ -27,6 +27,7 @@ from mcsa.source_authentication import ClockBound, SourceKey, mode_named, modes
 from mcsa.v1.types_pb2 import GroupDescription, GroupPolicy
 from services.msm.events import InstallEpoch, SetClock, SetRoster, SetSource, SwitchSending
 from services.msm.path import GroupPath, Received
+from services.msm.received import ReceivedRun
 
 FIGURES = {
     "kpps_200": "sent and proved, 200-byte payloads (thousands a second), by mode",
@@ -148,7 +149,8 @@ def _receive_all(link: Link, path: GroupPath, ready: Callable[[], None]) -> floa
             continue
         silent = 0
         started_at = started_at or time.perf_counter()
-        found = sum(isinstance(item, Received) for item in path.open_batch(receiver.slab, *received, time.time()))
+        items = path.open_batch(receiver.slab, *received, time.time())
+        found = sum(len(item) if isinstance(item, ReceivedRun) else isinstance(item, Received) for item in items)
         if found:
             heard += found
             ended_at = time.perf_counter()
