@@ -45,6 +45,7 @@ _SHAPES = {
     for place in range(leaves)
 }
 """What a packet's first two bytes say: its place, how many leaves there are, where the payload begins."""
+_HEADS = {leaves: [bytes((place, leaves - 1)) for place in range(leaves)] for leaves in range(1, MOST_LEAVES + 1)}
 
 
 @cache
@@ -70,6 +71,8 @@ class _Sender:
         return ""
 
     def take(self, contents: Sequence[Content], now: float) -> list[Block]:
+        if not self._open and (whole := self._whole(contents)):
+            return whole
         blocks = []
         for content in contents:
             fitting = min(self._size, leaves_beside(len(content.payload)))
@@ -82,6 +85,14 @@ class _Sender:
         if self._open and (blocks or self._close_at is None):
             self._close_at = now + self._wait_for
         return blocks
+
+    def _whole(self, contents: Sequence[Content]) -> list[Block]:
+        """Where nothing waits, and what comes makes whole blocks: those."""
+        sizes = {len(content.payload) for content in contents}
+        size = min(self._size, leaves_beside(max(sizes, default=0)))
+        if len(sizes) != 1 or len(contents) % size:
+            return []
+        return [Block(contents[start : start + size]) for start in range(0, len(contents), size)]
 
     def _close(self) -> Block:
         block = Block(self._open)
@@ -97,19 +108,19 @@ class _Sender:
         return [self._close()]
 
     def authenticate(self, block: Block, origins: Sequence[Origin]) -> list[bytes]:
-        begin = self._setting.bind(NAME, origins[0])
-        start, contents = LEAF + begin, block.contents
+        begin, contents = self._setting.bind(NAME, origins[0]), block.contents
+        start = LEAF + begin
         levels = build(
             [
-                sha256(start + counted(origin.sequence, *content[:2]) + content.payload).digest()
-                for origin, content in zip(origins, contents, strict=True)
+                sha256(b"".join((start, counted(sequence, source_port, destination_port), payload))).digest()
+                for (_, _, sequence), (source_port, destination_port, payload) in zip(origins, contents, strict=True)
             ]
         )
         leaves = len(contents)
         signature = self._key.sign(_signed(begin, leaves, levels[-1][0]))
         return [
-            b"".join((bytes((place, leaves - 1)), signature, siblings, content.payload))
-            for place, (siblings, content) in enumerate(zip(proofs(levels), contents))
+            b"".join((shape, signature, siblings, content[2]))
+            for shape, siblings, content in zip(_HEADS[leaves], proofs(levels), contents)
         ]
 
 
@@ -119,24 +130,27 @@ class _Receiver(AtOnce):
         self._key = key
         self._blocks: dict[tuple[bytes, int], KnownTree] = {}  # by size with signature, and epoch; the oldest first
         self._epoch, self._begin = -1, b""
+        self._name, self._proves = b"", KnownTree(1, b"").proves  # of the block of the last packet
 
     def prove(self, origin: Origin, source_port: int, destination_port: int, raw: bytes) -> bytes | str:
         shape = _SHAPES.get(raw[:2])
         if shape is None or len(raw) < shape[2]:
             return "source-malformed"
         place, leaves, start = shape
-        epoch, payload = origin.epoch, raw[start:]
+        _, epoch, sequence = origin
         if epoch != self._epoch:
-            self._epoch, self._begin = epoch, LEAF + self._setting.bind(NAME, origin)
-        said = self._begin, counted(origin.sequence, source_port, destination_port), payload
+            self._epoch, self._begin, self._name = epoch, LEAF + self._setting.bind(NAME, origin), b""
+        payload = raw[start:]
+        said = self._begin, counted(sequence, source_port, destination_port), payload
         leaf = sha256(b"".join(said)).digest()
-        tree = self._blocks.get((raw[1:_HEAD], epoch))
-        if tree is None:
-            siblings = raw[_HEAD:start]
-            tree = self._verified((raw[1:_HEAD], epoch), leaves, root_of(place, leaves, leaf, siblings))
+        if raw[1:_HEAD] != self._name:  # most packets are of the block of the one before
+            tree = self._blocks.get((raw[1:_HEAD], epoch))
+            if tree is None:
+                tree = self._verified((raw[1:_HEAD], epoch), leaves, root_of(place, leaves, leaf, raw[_HEAD:start]))
             if tree is None:
                 return "source-signature"
-        return payload if tree.proves(place, leaf, raw, _HEAD) else "source-signature"
+            self._name, self._proves = raw[1:_HEAD], tree.proves
+        return payload if self._proves(place, leaf, raw, _HEAD) else "source-signature"
 
     def _verified(self, name: tuple[bytes, int], leaves: int, root: bytes) -> KnownTree | None:
         """The tree with this root, where the source signed it."""
