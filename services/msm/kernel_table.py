@@ -41,6 +41,7 @@ from mcsa.xfrm.state import ESP_PORT, LARGEST_WINDOW, KernelState
 CONTROL_GROUP = "control"  # the name that CSMs know it by
 PRIORITY = 100  # of policies that look at ports; the lower number goes first, and strongSwan's begin above 100,000
 RECEIVING_LIVES_FOR = 600  # seconds without `renewing`
+RENEW_EACH = 10  # seconds at most
 NEARLY_EXHAUSTED_AT = 2**31  # packets: as `mcsa.esp.outbound` has it
 
 
@@ -134,7 +135,7 @@ class KernelTable:
 
     def opening(self) -> list[Operation]:
         """For the group's beginning: nothing passes yet. Policies of an earlier group at this address are replaced."""
-        operations: list[Operation] = [SetPolicy(policy) for policy in self._policies_at_rest()]
+        operations: list[Operation] = [SetPolicy(policy) for policy in self._policies()]
         return operations if self.in_udp else [*operations, DeletePolicy(self._letting_esp_in())]
 
     def closing(self) -> list[Operation]:
@@ -173,8 +174,9 @@ class KernelTable:
                 raise TypeError(effect)
 
     def renewing(self, now: float) -> list[Operation]:
-        """To be carried out at least each third of the shorter life: every state lives on for its time."""
-        operations: list[Operation] = []
+        """To be carried out each `renew_each`: every state lives on for its time, and who flushes a host's policies
+        flushes ours, which are put back."""
+        operations: list[Operation] = [SetPolicy(policy) for policy in self._policies()]
         for placed, lives_for in (
             *((placed, RECEIVING_LIVES_FOR) for placed in self._receiving.values()),
             *((placed, self._sending_lives_for) for placed in self._sent.values()),
@@ -186,7 +188,7 @@ class KernelTable:
     @property
     def renew_each(self) -> float:
         """Seconds."""
-        return self._sending_lives_for / 3
+        return min(RENEW_EACH, self._sending_lives_for / 3)
 
     def expired(self, states: Iterable[KernelState], now: float) -> tuple[list[Operation], bool]:
         """The kernel has given up these, since the MSM slept too long: what to do, and whether the one that sends is
@@ -280,11 +282,11 @@ class KernelTable:
 
     # ---- policies
 
-    def _policies_at_rest(self) -> list[KernelPolicy]:
+    def _policies(self) -> list[KernelPolicy]:
         everything = Selector(self.destination)
         of_sending = Template(self.reqids.sending)
         policies = [
-            KernelPolicy("out", everything, PRIORITY + 1, of_sending, blocks=True),
+            self._outward(),
             KernelPolicy("in", everything, PRIORITY + 1, Template(self.reqids.receiving), blocks=self._is_control),
             KernelPolicy("out", Selector(self.destination, destination_port=UPDATE_PORT), PRIORITY, of_sending, True),
         ]

@@ -22,7 +22,7 @@ def test_plaintext_is_refused_and_would_be_heard_without_the_driver(make_group: 
         assert alpha.application is not None
         mallory.say(b"plaintext")
         assert alpha.application.hears_nothing()
-        assert alpha.count("host.plaintext") > 0
+        assert alpha.count("host.refused") > 0
         mallory.close()
         elsewhere = unsecured.description.address
         with_no_driver = Application(alpha.host, alpha.address, elsewhere)

@@ -9,8 +9,8 @@ from services.msm.kernel_counters import count_of_host, count_states
 from services.msm.kernel_table import Reqids
 
 
-def report(reqid: int, packets: int, *dropped: int) -> StateReport:
-    return StateReport(ip_address("239.1.1.1"), 0x12345678, reqid, packets, *dropped, sent=0)
+def report(reqid: int, packets: int, too_old: int, replayed: int, forged: int) -> StateReport:
+    return StateReport(ip_address("239.1.1.1"), 0x12345678, reqid, packets, too_old, replayed, forged, sent=0)
 
 
 def test_a_groups_states_are_counted_and_nobody_elses() -> None:

@@ -220,11 +220,14 @@ def test_states_live_on_only_if_they_are_renewed() -> None:
     lives = {state.reqid: state.lives_for for state in kernel.states.values()}
     assert lives == {REQIDS.sending: 30, REQIDS.receiving: 600}
     assert table.renew_each == 10
+    assert opened(beacon_silence_ms=600_000)[0].renew_each == 10
     renewed = table.renewing(NOW + 25)
     kernel.carry_out(renewed)
+    assert [op.policy for op in renewed if isinstance(op, SetPolicy)] == list(kernel.policies.values())
     longer = {op.state.reqid: op.state.lives_for for op in renewed if isinstance(op, RenewState)}
     assert longer == {REQIDS.sending: 55, REQIDS.receiving: 625}  # since they were made, as the kernel counts
-    assert len(renewed) == 4
+    assert len(longer) == 2
+    assert len([op for op in renewed if isinstance(op, RenewState)]) == 4
 
 
 def test_what_expired_while_the_msm_slept_comes_back_but_for_the_one_that_sends() -> None:
