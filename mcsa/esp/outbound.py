@@ -8,15 +8,9 @@ import weakref
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-<<<<<<< HEAD
-from dataclasses import dataclass
-from itertools import count, groupby, islice
-from typing import NoReturn
-=======
 from functools import lru_cache
-from itertools import count, islice
+from itertools import count, groupby, islice
 from typing import NamedTuple, NoReturn
->>>>>>> main
 
 from mcsa.equal_sizes import of_one_size
 from mcsa.esp.checksum import InnerChecksum
