@@ -14,7 +14,8 @@ from hashlib import sha256
 
 from mcsa.encoding import encode_parts
 from mcsa.esp.relayed import Origin
-from mcsa.source_authentication.interface import Block, Claim, Content, Promises, Setting, Verdict, counted
+from mcsa.source_authentication.at_once import AtOnce
+from mcsa.source_authentication.interface import Block, Content, Promises, Setting, counted
 from mcsa.source_authentication.merkle import (
     DIGEST_SIZE,
     LEAF,
@@ -31,6 +32,13 @@ from mcsa.v1.types_pb2 import GroupPolicy
 NAME = "tree"
 _HEAD = 2 + SIGNATURE_SIZE
 _BLOCKS = 8  # of one source whose packets may be on their way at once; a packet of an older one is verified anew
+
+_SHAPES = {
+    bytes((place, leaves - 1)): (place, leaves, _HEAD + DIGEST_SIZE * siblings_of(place, leaves))
+    for leaves in range(1, MOST_LEAVES + 1)
+    for place in range(leaves)
+}
+"""What a packet's first two bytes say: its place, how many leaves there are, where the payload begins."""
 
 
 def _signed(begin: bytes, leaves: int, root: bytes) -> bytes:
@@ -75,7 +83,7 @@ class _Sender:
         start, contents = LEAF + begin, block.contents
         levels = build(
             [
-                sha256(start + counted(origin.sequence, content) + content.payload).digest()
+                sha256(start + counted(origin.sequence, *content[:2]) + content.payload).digest()
                 for origin, content in zip(origins, contents, strict=True)
             ]
         )
@@ -87,57 +95,39 @@ class _Sender:
         ]
 
 
-class _Receiver:
+class _Receiver(AtOnce):
     def __init__(self, setting: Setting, key: SourcePublicKey) -> None:
         self._setting = setting
         self._key = key
-        self._blocks: dict[tuple[bytes, int, int], KnownTree] = {}  # by signature, leaves and epoch; the oldest first
-        self._begin: tuple[Origin | None, bytes] = None, b""
+        self._blocks: dict[tuple[bytes, int], KnownTree] = {}  # by size with signature, and epoch; the oldest first
+        self._epoch, self._begin = -1, b""
 
-    def receive(self, claim: Claim, now: float) -> list[Verdict]:
-        raw, origin = claim.content.payload, claim.origin
-        if len(raw) < _HEAD or raw[0] > raw[1] or raw[1] >= MOST_LEAVES:
-            return [Verdict(claim, cause="source-malformed")]
-        place, leaves = raw[0], raw[1] + 1
-        start = _HEAD + DIGEST_SIZE * siblings_of(place, leaves)
-        if len(raw) < start:
-            return [Verdict(claim, cause="source-malformed")]
-        payload = raw[start:]
-        begin = self._begin_of(origin)
-        leaf = sha256(b"".join((LEAF, begin, counted(origin.sequence, claim.content), payload))).digest()
-        if not self._proves(raw[2:_HEAD], place, leaves, leaf, raw[_HEAD:start], origin, begin):
-            return [Verdict(claim, cause="source-signature")]
-        return [Verdict(claim, payload)]
+    def prove(self, origin: Origin, source_port: int, destination_port: int, raw: bytes) -> bytes | str:
+        shape = _SHAPES.get(raw[:2])
+        if shape is None or len(raw) < shape[2]:
+            return "source-malformed"
+        place, leaves, start = shape
+        epoch, payload = origin.epoch, raw[start:]
+        if epoch != self._epoch:
+            self._epoch, self._begin = epoch, LEAF + self._setting.bind(NAME, origin)
+        said = self._begin, counted(origin.sequence, source_port, destination_port), payload
+        leaf = sha256(b"".join(said)).digest()
+        tree = self._blocks.get((raw[1:_HEAD], epoch))
+        if tree is None:
+            siblings = raw[_HEAD:start]
+            tree = self._verified((raw[1:_HEAD], epoch), leaves, root_of(place, leaves, leaf, siblings))
+            if tree is None:
+                return "source-signature"
+        return payload if tree.proves(place, leaf, raw, _HEAD) else "source-signature"
 
-    def _begin_of(self, origin: Origin) -> bytes:
-        """One source says one thing after the other in one epoch: made once."""
-        last, begin = self._begin
-        if last is None or last.epoch != origin.epoch:
-            begin = self._setting.bind(NAME, origin)
-            self._begin = origin, begin
-        return begin
-
-    def _proves(
-        self, signature: bytes, place: int, leaves: int, leaf: bytes, siblings: bytes, origin: Origin, begin: bytes
-    ) -> bool:
-        name = signature, leaves, origin.epoch
-        tree = self._blocks.get(name)
-        if tree is not None:
-            return tree.proves(place, leaf, siblings)
-        root = root_of(place, leaves, leaf, siblings)
-        if not self._key.verifies(signature, _signed(begin, leaves, root)):
-            return False
-        tree = self._blocks[name] = KnownTree(leaves)
-        tree.prove_root(root)
+    def _verified(self, name: tuple[bytes, int], leaves: int, root: bytes) -> KnownTree | None:
+        """The tree with this root, where the source signed it."""
+        if not self._key.verifies(name[0][1:], _signed(self._begin[1:], leaves, root)):
+            return None
+        tree = self._blocks[name] = KnownTree(leaves, root)
         if len(self._blocks) > _BLOCKS:
             del self._blocks[next(iter(self._blocks))]
-        return tree.proves(place, leaf, siblings)
-
-    def woken(self, now: float) -> list[Verdict]:
-        return []
-
-    def close(self) -> None:
-        self._blocks.clear()
+        return tree
 
 
 class _Tree:

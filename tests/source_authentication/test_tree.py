@@ -66,7 +66,7 @@ def test_a_leaf_in_anothers_place_is_not_believed():
     source = Source(TREE, setting_of(TREE, source_block=8))
     claims = source.say(words(8), START)
     for place in range(1, 8):
-        raw = claims[0].content.payload
+        raw = claims[0].payload
         moved = with_payload(claims[0], bytes([place]) + raw[1:])
         for receiver in (source.receiver(), source.receiver()):
             receiver.receive(claims[3], START)
@@ -77,7 +77,7 @@ def test_a_node_can_not_pass_as_a_leaf_nor_a_block_as_a_smaller_one():
     """What was said is two packets; who takes the root's children for leaves has to find other bytes for them."""
     source = Source(TREE, setting_of(TREE, source_block=4))
     claims = source.say(words(4), START)
-    raw = claims[0].content.payload
+    raw = claims[0].payload
     shorter = bytes([0, 1]) + raw[2:66] + raw[66 + DIGEST_SIZE :]
     (verdict,) = source.receiver().receive(with_payload(claims[0], shorter), START)
     assert verdict.cause == "source-signature"
@@ -91,8 +91,7 @@ def test_trees_of_every_size(size: int):
     for place, (leaf, siblings) in enumerate(zip(leaves, proofs(levels))):
         assert len(siblings) == DIGEST_SIZE * siblings_of(place, size)
         assert root_of(place, size, leaf, siblings) == root
-        known = KnownTree(size)
-        known.prove_root(root)
+        known = KnownTree(size, root)
         assert not known.proves(place, bytes(31) + b"\xff", siblings)
         assert known.proves(place, leaf, siblings)
         assert not known.proves(place, bytes(31) + b"\xff", siblings)
