@@ -1,4 +1,4 @@
-"""A pytest plug-in: each check on a line of its own, with the time that it took and what it printed, as a table at the end."""
+"""A pytest plug-in: a table at the end, each check on a line with the time that it took and what it printed."""
 
 from __future__ import annotations
 
