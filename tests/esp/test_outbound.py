@@ -177,3 +177,11 @@ def test_numbers_that_nothing_was_made_of_are_not_given_again() -> None:
 def test_no_numbers_are_left_for_a_block() -> None:
     with pytest.raises(SequenceExhausted):
         at(LAST_SEQUENCE).seal_numbered(2, lambda numbers: [(b"", 1, 2)] * 2)
+
+
+def test_who_seals_one_by_one_keeps_no_buffer() -> None:
+    association = outbound()
+    association.seal(b"x", 1, 2)
+    assert "_slab" not in vars(association)
+    [batch] = association.seal_batches([b"x", b"y"], 1, 2)
+    assert vars(association)["_slab"].view.obj is batch.view.obj
