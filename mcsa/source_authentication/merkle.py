@@ -51,12 +51,15 @@ def build(leaves: Sequence[bytes]) -> list[list[bytes]]:
 
 
 def proofs(levels: Sequence[Sequence[bytes]]) -> list[bytes]:
-    """For each leaf its siblings, from below upwards."""
-    leaves, below = len(levels[0]), levels[:-1]
-    return [
-        b"".join([level[place >> up ^ 1] for up, level in enumerate(below) if place >> up ^ 1 < len(level)])
-        for place in range(leaves)
-    ]
+    """For each leaf its siblings, from below upwards: a node's own sibling, and then what proves its parent."""
+    found = [b""]
+    for level in levels[-2::-1]:
+        last = len(level) - 1
+        above = found
+        found = [level[place ^ 1] + above[place >> 1] for place in range(last + last % 2)]
+        if not last % 2:  # without a sibling
+            found.append(above[last >> 1])
+    return found
 
 
 def root_of(place: int, leaves: int, leaf: bytes, siblings: bytes) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 from collections import deque
+from typing import NamedTuple
 
 from mcsa.errors import Rejected
 from mcsa.source_authentication.interface import CLAIM_SIZE, Claim, Setting, Verdict
@@ -17,8 +18,18 @@ STEPS_A_SECOND = 8 * LENGTH  # hashes for key tests of one source; whoever forge
 BOOTSTRAPS_A_SECOND = 16  # likewise signatures verified
 BOOTSTRAPS_REMEMBERED = 64  # an older one that is played again is believed again, and tells nothing new
 
-_Kept = tuple[Claim, Timed]
-_Name = tuple[int, int, int, int, tuple[int, int, bytes], bytes]
+
+class _Kept(NamedTuple):
+    """A packet that waits for its key. Few objects: a busy source has tens of thousands of them."""
+
+    claim: Claim
+    kind: int
+    interval: int
+    mac: bytes
+    payload: bytes
+
+
+_Name = tuple[int, int, int, int, int, int, bytes, bytes]
 
 
 class _Allowance:
@@ -84,13 +95,15 @@ class TeslaReceiver:
         known = chain is not None and packet.interval <= chain.disclosed
         if present >= packet.interval + self._lag or known:  # RFC 4082, section 3.5: its key may be out
             return [Verdict(claim, cause="source-late")]
-        name = _name(claim, packet)
+        kind, interval, mac, _, payload = packet
+        kept = _Kept(claim, kind, interval, mac, payload)
+        name = _name(kept)
         if name in self._seen:
             return [Verdict(claim, cause="source-repeated")]
         if not self._setting.buffer.take(_size(claim)):
             return [Verdict(claim, cause="source-buffer")]
         self._seen.add(name)
-        self._kept.setdefault(packet.interval, []).append((claim, packet))
+        self._kept.setdefault(interval, []).append(kept)
         return []
 
     # ---- keys
@@ -132,7 +145,7 @@ class TeslaReceiver:
     def _judge(self, interval: int, key: bytes) -> list[Verdict]:
         """All that was kept for an interval."""
         verdicts, macs = [], dict[int, MacKey]()
-        for claim, (kind, _, proof, _, payload) in self._release(interval):
+        for claim, kind, _, proof, payload in self._release(interval):
             origin = claim.origin
             mac = macs.get(origin.epoch)
             if mac is None:
@@ -145,9 +158,9 @@ class TeslaReceiver:
 
     def _release(self, interval: int) -> list[_Kept]:
         kept = self._kept.pop(interval, [])
-        for claim, packet in kept:
-            self._setting.buffer.give_back(_size(claim))
-            self._seen.discard(_name(claim, packet))
+        for each in kept:
+            self._setting.buffer.give_back(_size(each.claim))
+            self._seen.discard(_name(each))
         return kept
 
     # ---- time
@@ -159,7 +172,7 @@ class TeslaReceiver:
             return []
         over = present - self._lag - int(KEPT_FOR / self._length)
         late = [interval for interval in self._kept if interval < over]
-        return [Verdict(claim, cause="source-undisclosed") for each in late for claim, _ in self._release(each)]
+        return [Verdict(claim, cause="source-undisclosed") for each in late for claim, *_ in self._release(each)]
 
     def close(self) -> None:
         """Gives the room back."""
@@ -167,11 +180,12 @@ class TeslaReceiver:
             self._release(interval)
 
 
-def _name(claim: Claim, packet: Timed) -> _Name:
+def _name(kept: _Kept) -> _Name:
     """Of all that its MAC proves: by the MAC alone, a forged packet that has it, too, would be taken for the source's,
-    and the source's own for its repetition. What it discloses is proved by itself."""
-    origin, source_port, destination_port, _, _ = claim
-    return origin.epoch, origin.sequence, source_port, destination_port, packet[:3], packet.payload
+    and the source's own for its repetition. What it discloses is proved by itself. A plain tuple of plain values, which
+    the garbage collector leaves alone."""
+    (origin, source_port, destination_port, _, _), kind, interval, mac, payload = kept
+    return origin[1], origin[2], source_port, destination_port, kind, interval, mac, payload
 
 
 def _size(claim: Claim) -> int:

@@ -4,12 +4,14 @@
 
 Each packet verifies alone, whatever else of its block is lost: it carries the way from its leaf to the root, whose
 signature is verified once for each block. A block ends with as many packets as the policy says, or when its first one
-has waited for as long as the policy says; a source that says little signs each packet on its own, in 66 bytes.
+has waited for as long as the policy says; a source that says little signs each packet on its own, in 66 bytes. So does
+one whose packets are nearly as long as the network takes: blocks are as small as it takes for the proofs to fit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from hashlib import sha256
 
 from mcsa.encoding import encode_parts
@@ -22,6 +24,7 @@ from mcsa.source_authentication.merkle import (
     MOST_LEAVES,
     KnownTree,
     build,
+    depth_of,
     proofs,
     root_of,
     siblings_of,
@@ -31,6 +34,9 @@ from mcsa.v1.types_pb2 import GroupPolicy
 
 NAME = "tree"
 _HEAD = 2 + SIGNATURE_SIZE
+ROOM = 1_391
+"""Bytes of proof and payload in a packet of 1,500, over IPv6 and behind a relaying agent: 1,500 - 40 (IPv6) - 8 (UDP)
+- 16 (SPI, number, IV) - 8 (inner UDP) - 5 (trailer) - 16 (ICV) - 16 (origin)."""
 _BLOCKS = 8  # of one source whose packets may be on their way at once; a packet of an older one is verified anew
 
 _SHAPES = {
@@ -39,6 +45,13 @@ _SHAPES = {
     for place in range(leaves)
 }
 """What a packet's first two bytes say: its place, how many leaves there are, where the payload begins."""
+_HEADS = {leaves: [bytes((place, leaves - 1)) for place in range(leaves)] for leaves in range(1, MOST_LEAVES + 1)}
+
+
+@cache
+def leaves_beside(size: int) -> int:
+    """Of how many packets at most a block with a payload of so many bytes is: its proof has to fit into the packet."""
+    return 1 << max(0, min(ROOM - _HEAD - size, DIGEST_SIZE * depth_of(MOST_LEAVES)) // DIGEST_SIZE)
 
 
 def _signed(begin: bytes, leaves: int, root: bytes) -> bytes:
@@ -49,7 +62,7 @@ class _Sender:
     def __init__(self, setting: Setting, key: SourceKey) -> None:
         self._setting = setting
         self._key = key
-        self._size = setting.policy.source_block
+        self._size = self._most = setting.policy.source_block  # the second: of the block that is open
         self._wait_for = setting.policy.source_block_ms / 1000
         self._open: list[Content] = []
         self._close_at: float | None = None
@@ -58,15 +71,33 @@ class _Sender:
         return ""
 
     def take(self, contents: Sequence[Content], now: float) -> list[Block]:
-        waiting = [*self._open, *contents]
-        whole = len(waiting) - len(waiting) % self._size
-        blocks = [Block(waiting[start : start + self._size]) for start in range(0, whole, self._size)]
-        self._open = waiting[whole:]
-        if not self._open:
-            self._close_at = None
-        elif blocks or self._close_at is None:
+        if not self._open and (whole := self._whole(contents)):
+            return whole
+        blocks = []
+        for content in contents:
+            fitting = min(self._size, leaves_beside(len(content.payload)))
+            if self._open and len(self._open) >= fitting:  # in a smaller tree than those that wait
+                blocks.append(self._close())
+            self._open.append(content)
+            self._most = min(self._most, fitting)
+            if len(self._open) >= self._most:
+                blocks.append(self._close())
+        if self._open and (blocks or self._close_at is None):
             self._close_at = now + self._wait_for
         return blocks
+
+    def _whole(self, contents: Sequence[Content]) -> list[Block]:
+        """Where nothing waits, and what comes makes whole blocks: those."""
+        sizes = {len(content.payload) for content in contents}
+        size = min(self._size, leaves_beside(max(sizes, default=0)))
+        if len(sizes) != 1 or len(contents) % size:
+            return []
+        return [Block(contents[start : start + size]) for start in range(0, len(contents), size)]
+
+    def _close(self) -> Block:
+        block = Block(self._open)
+        self._open, self._most, self._close_at = [], self._size, None
+        return block
 
     def wake_at(self) -> float | None:
         return self._close_at
@@ -74,24 +105,22 @@ class _Sender:
     def woken(self, now: float) -> list[Block]:
         if self._close_at is None or now < self._close_at:
             return []
-        block = Block(self._open)
-        self._open, self._close_at = [], None
-        return [block]
+        return [self._close()]
 
     def authenticate(self, block: Block, origins: Sequence[Origin]) -> list[bytes]:
-        begin = self._setting.bind(NAME, origins[0])
-        start, contents = LEAF + begin, block.contents
+        begin, contents = self._setting.bind(NAME, origins[0]), block.contents
+        start = LEAF + begin
         levels = build(
             [
-                sha256(start + counted(origin.sequence, *content[:2]) + content.payload).digest()
-                for origin, content in zip(origins, contents, strict=True)
+                sha256(b"".join((start, counted(sequence, source_port, destination_port), payload))).digest()
+                for (_, _, sequence), (source_port, destination_port, payload) in zip(origins, contents, strict=True)
             ]
         )
         leaves = len(contents)
         signature = self._key.sign(_signed(begin, leaves, levels[-1][0]))
         return [
-            b"".join((bytes((place, leaves - 1)), signature, siblings, content.payload))
-            for place, (siblings, content) in enumerate(zip(proofs(levels), contents))
+            b"".join((shape, signature, siblings, content[2]))
+            for shape, siblings, content in zip(_HEADS[leaves], proofs(levels), contents)
         ]
 
 
@@ -101,24 +130,27 @@ class _Receiver(AtOnce):
         self._key = key
         self._blocks: dict[tuple[bytes, int], KnownTree] = {}  # by size with signature, and epoch; the oldest first
         self._epoch, self._begin = -1, b""
+        self._name, self._proves = b"", KnownTree(1, b"").proves  # of the block of the last packet
 
     def prove(self, origin: Origin, source_port: int, destination_port: int, raw: bytes) -> bytes | str:
         shape = _SHAPES.get(raw[:2])
         if shape is None or len(raw) < shape[2]:
             return "source-malformed"
         place, leaves, start = shape
-        epoch, payload = origin.epoch, raw[start:]
+        _, epoch, sequence = origin
         if epoch != self._epoch:
-            self._epoch, self._begin = epoch, LEAF + self._setting.bind(NAME, origin)
-        said = self._begin, counted(origin.sequence, source_port, destination_port), payload
+            self._epoch, self._begin, self._name = epoch, LEAF + self._setting.bind(NAME, origin), b""
+        payload = raw[start:]
+        said = self._begin, counted(sequence, source_port, destination_port), payload
         leaf = sha256(b"".join(said)).digest()
-        tree = self._blocks.get((raw[1:_HEAD], epoch))
-        if tree is None:
-            siblings = raw[_HEAD:start]
-            tree = self._verified((raw[1:_HEAD], epoch), leaves, root_of(place, leaves, leaf, siblings))
+        if raw[1:_HEAD] != self._name:  # most packets are of the block of the one before
+            tree = self._blocks.get((raw[1:_HEAD], epoch))
+            if tree is None:
+                tree = self._verified((raw[1:_HEAD], epoch), leaves, root_of(place, leaves, leaf, raw[_HEAD:start]))
             if tree is None:
                 return "source-signature"
-        return payload if tree.proves(place, leaf, raw, _HEAD) else "source-signature"
+            self._name, self._proves = raw[1:_HEAD], tree.proves
+        return payload if self._proves(place, leaf, raw, _HEAD) else "source-signature"
 
     def _verified(self, name: tuple[bytes, int], leaves: int, root: bytes) -> KnownTree | None:
         """The tree with this root, where the source signed it."""

@@ -8,6 +8,7 @@ import pytest
 
 from mcsa.source_authentication import SourcePublicKey, mode_named
 from mcsa.source_authentication.merkle import DIGEST_SIZE, KnownTree, build, hash_pair, proofs, root_of, siblings_of
+from mcsa.source_authentication.tree import ROOM
 from tests.source_authentication.parts import START, Source, proved, setting_of, with_payload
 
 TREE = mode_named("tree")
@@ -101,3 +102,23 @@ def test_two_leaves_by_hand():
     one, other = b"a" * 32, b"b" * 32
     assert build([one, other]) == [[one, other], [hash_pair(one, other)]]
     assert build([one, other, one])[-1] == [hash_pair(hash_pair(one, other), one)]
+
+
+@pytest.mark.parametrize(
+    ("size", "leaves"), [(0, 64), (1_000, 64), (1_133, 64), (1_134, 32), (1_293, 2), (1_294, 1), (1_325, 1), (9_000, 1)]
+)
+def test_blocks_are_as_small_as_it_takes_for_the_proof_to_fit_into_a_packet(size: int, leaves: int):
+    source = Source(TREE, setting_of(TREE))
+    claims = source.say([bytes(size)] * 64, START) + source.woken(START + 1)
+    assert {claim.payload[1] + 1 for claim in claims} == {leaves}
+    longest = max(len(claim.payload) for claim in claims)
+    assert longest <= ROOM or leaves == 1
+
+
+def test_a_long_payload_closes_the_block_of_short_ones_that_wait():
+    source = Source(TREE, setting_of(TREE))
+    said = [b"a", b"b", bytes(1_290), b"c", bytes(1_325), b"d"]
+    claims = source.say(said, START) + source.woken(START + 1)
+    assert [claim.payload[1] + 1 for claim in claims] == [2, 2, 2, 2, 1, 1]
+    receiver = source.receiver()
+    assert [word for claim in claims for word in proved(receiver.receive(claim, START))] == said
