@@ -3,7 +3,8 @@
 Both ends are the MSM's packet path (`services.msm.path`): blocks, proofs, anti-replay after the proof, relaying and
 roster as in service; only sockets and threads are the benchmark's. A packet counts as heard when the application would
 have got it and its source was proved. The sender sends as fast as it can, so what is heard is what one receiver can
-prove in a second.
+prove in a second. Not so with `tesla`: what waits in a socket's buffer comes too late to be believed, so that it is
+sent at several paces, and the one at which most is proved counts.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from operator import itemgetter
 from statistics import median
 from typing import Any
 
@@ -44,6 +46,7 @@ ROUNDS = 3
 SECONDS = 0.8  # of sending: a few of `tesla`'s intervals
 PORT, DOMAIN, GROUP_ID, EPOCH, SENDER_ID = 5004, "bench", bytes(16), 1, 1
 IP_AND_UDP = 28  # bytes
+PACES = (25, 50, 75, 100)  # thousands a second, for a mode in which being late is being lost
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -98,6 +101,12 @@ def _policy(name: str) -> GroupPolicy:
 
 
 def _rates(link: Link, name: str, size: int) -> tuple[float, float, float]:
+    """Of the pace at which most is proved."""
+    paces: tuple[float, ...] = (float("inf"),) if mode_named(name).promises.at_once else PACES
+    return max((_rates_at(link, name, size, pace) for pace in paces), key=itemgetter(1))
+
+
+def _rates_at(link: Link, name: str, size: int, pace: float) -> tuple[float, float, float]:
     """Thousands of packets a second: sent, and proved; microseconds of processor for each that was proved."""
     group_key, source_key = GroupKey(os.urandom(32)), SourceKey()
 
@@ -114,13 +123,13 @@ def _rates(link: Link, name: str, size: int) -> tuple[float, float, float]:
         return made
 
     sent, heard = in_two_processes(
-        lambda: _send_for_a_while(link, path(SENDER_ID), size),
+        lambda: _send_for_a_while(link, path(SENDER_ID), size, pace),
         lambda ready: _receive_all(link, path(None), ready),
     )
     return sent, *heard
 
 
-def _send_for_a_while(link: Link, path: GroupPath, size: int) -> float:
+def _send_for_a_while(link: Link, path: GroupPath, size: int, pace: float) -> float:
     path.carry_out(SwitchSending(GROUP_ID, EPOCH, SENDER_ID), time.time())
     sender, payloads = BatchSender(link.sending, link.destination), [bytes(size)] * min(64, batch_limit(size))
 
@@ -139,6 +148,9 @@ def _send_for_a_while(link: Link, path: GroupPath, size: int) -> float:
     while time.perf_counter() < started_at + SECONDS:
         say()
         rounds += 1
+        ahead = rounds * len(payloads) / pace / 1_000 - (time.perf_counter() - started_at)
+        if ahead > 0:
+            time.sleep(ahead)
     took = time.perf_counter() - started_at
     while (wake_at := path.wake_at()) is not None:  # what is still to be disclosed
         time.sleep(max(0.0, wake_at - time.time()))

@@ -55,6 +55,14 @@ class ReplayWindow:
         self.strike_out(sequence)
         return True
 
+    def take_all(self, first: int, last: int) -> bool:
+        """The same of all these numbers, where they are above all that were taken; else takes none."""
+        if first <= self.highest:
+            return False
+        self.strike_out(first)
+        self.strike_out_through(last)
+        return True
+
     def strike_out(self, sequence: int) -> None:
         """Remembers a number that `is_fresh` allowed and whose packet opened."""
         block = sequence >> _BLOCK_SHIFT

@@ -35,6 +35,17 @@ class AtOnce:
         """See `interface.Prover`."""
         raise NotImplementedError
 
+    def prove_all(
+        self, first: Origin, source_port: int, destination_port: int, raws: Sequence[bytes]
+    ) -> Sequence[bytes | str]:
+        """The same of packets with one header whose numbers follow one another; `first` is the first one's."""
+        sender_id, epoch, sequence = first
+        prove = self.prove
+        return [
+            prove(Origin(sender_id, epoch, number), source_port, destination_port, raw)
+            for number, raw in enumerate(raws, sequence)
+        ]
+
     def receive(self, claim: Claim, now: float) -> list[Verdict]:
         """Its verdict."""
         found = self.prove(claim.origin, claim.source_port, claim.destination_port, claim.payload)

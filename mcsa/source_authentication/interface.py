@@ -173,6 +173,11 @@ class Prover(Protocol):
     def prove(self, origin: Origin, source_port: int, destination_port: int, raw: bytes) -> bytes | str:
         """What was said, where it is proved to be this origin's; the cause where it isn't."""
 
+    def prove_all(
+        self, first: Origin, source_port: int, destination_port: int, raws: Sequence[bytes]
+    ) -> Sequence[bytes | str]:
+        """The same of several at once."""
+
 
 @dataclass(frozen=True, slots=True)
 class Promises:

@@ -45,6 +45,7 @@ _SHAPES = {
     for place in range(leaves)
 }
 """What a packet's first two bytes say: its place, how many leaves there are, where the payload begins."""
+_BEGINS = {leaves: [_SHAPES[bytes((n, leaves - 1))][2] for n in range(leaves)] for leaves in range(1, MOST_LEAVES + 1)}
 _HEADS = {leaves: [bytes((place, leaves - 1)) for place in range(leaves)] for leaves in range(1, MOST_LEAVES + 1)}
 
 
@@ -151,6 +152,38 @@ class _Receiver(AtOnce):
                 return "source-signature"
             self._name, self._proves = raw[1:_HEAD], tree.proves
         return payload if self._proves(place, leaf, raw, _HEAD) else "source-signature"
+
+    def prove_all(
+        self, first: Origin, source_port: int, destination_port: int, raws: Sequence[bytes]
+    ) -> Sequence[bytes | str]:
+        """Blocks that came whole are proved as they were made; others, and those that fail, packet by packet."""
+        (sender_id, epoch, sequence), ports = first, (source_port, destination_port)
+        found, at = list[bytes | str](), 0
+        while at < len(raws):
+            origin = Origin(sender_id, epoch, sequence + at)
+            place, leaves, _ = _SHAPES.get(raws[at][:2], (0, 1, 0))
+            is_whole = place == 0 and 1 < leaves <= len(raws) - at
+            whole = self._prove_whole(origin, *ports, raws[at : at + leaves]) if is_whole else []
+            found += whole or [self.prove(origin, *ports, raws[at])]
+            at += len(whole) or 1
+        return found
+
+    def _prove_whole(
+        self, origin: Origin, source_port: int, destination_port: int, raws: Sequence[bytes]
+    ) -> Sequence[bytes]:
+        """What was said in a whole block, the first packet of which is `origin`'s; empty where it isn't one."""
+        leaves, signature = len(raws), raws[0][2:_HEAD]
+        if [raw[:_HEAD] for raw in raws] != [head + signature for head in _HEADS[leaves]]:
+            return []
+        begin = self._setting.bind(NAME, origin)
+        start, first = LEAF + begin, origin.sequence
+        payloads = [raw[begins:] for raw, begins in zip(raws, _BEGINS[leaves])]
+        hashes = [
+            sha256(b"".join((start, counted(number, source_port, destination_port), payload))).digest()
+            for number, payload in enumerate(payloads, first)
+        ]
+        root = build(hashes)[-1][0]
+        return payloads if self._key.verifies(signature, _signed(begin, leaves, root)) else []
 
     def _verified(self, name: tuple[bytes, int], leaves: int, root: bytes) -> KnownTree | None:
         """The tree with this root, where the source signed it."""

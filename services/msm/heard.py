@@ -20,7 +20,7 @@ from mcsa.esp.inbound import InboundAssociations, Run
 from mcsa.esp.relayed import Origin
 from mcsa.esp.replay import ReplayWindow
 from mcsa.esp.spi import spi_for
-from mcsa.source_authentication import CAUSES, Claim, Mode, Receiver, Setting, SourcePublicKey, Verdict
+from mcsa.source_authentication import CAUSES, Claim, Mode, Prover, Receiver, Setting, SourcePublicKey, Verdict
 from mcsa.source_authentication.at_once import AtOnce
 from mcsa.updates import PORT as UPDATE_PORT
 from services.msm.events import GroupMessage, SetRoster, SourceForged
@@ -50,7 +50,7 @@ class _Voice:
 
     key: bytes
     receiver: Receiver
-    prove: Callable[[Origin, int, int, bytes], bytes | str] | None  # where it can tell at once
+    prover: Prover | None  # where it can tell at once
 
 
 class Heard:
@@ -97,8 +97,8 @@ class Heard:
         if sender_id == roster.authorizer and run.destination_port == UPDATE_PORT:
             return self._take_messages(run, way)
         voice = self._voices.get(sender_id)
-        if voice is not None and voice.prove is not None and relay is None and roster.own_relay is None:
-            out = self._take_at_once(run, way, voice.prove, now, packet_of)
+        if voice is not None and voice.prover is not None and relay is None and roster.own_relay is None:
+            out = self._take_at_once(run, way, voice.prover, now, packet_of)
         else:
             out = [
                 item
@@ -114,32 +114,24 @@ class Heard:
         self._counters["opened"] += len(run.payloads)
         return [GroupMessage(self._group_id, payload) for payload in run.payloads]
 
-    def _take_at_once(
-        self,
-        run: Run,
-        way: _Way,
-        prove: Callable[[Origin, int, int, bytes], bytes | str],
-        now: float,
-        packet_of: PacketOf,
-    ) -> list[Any]:
+    def _take_at_once(self, run: Run, way: _Way, prover: Prover, now: float, packet_of: PacketOf) -> list[Any]:
         """What a source that is known sealed itself, in a mode that can tell: the same as below, without detours."""
-        sender_id, epoch, ports = run.sender_id, run.epoch, (run.source_port, run.destination_port)
-        take, good, out = way.window.take, list[bytes](), list[Any]()
-        for number, inside in enumerate(run.payloads, run.first_sequence):
-            origin = Origin(sender_id, epoch, number)
-            payload = prove(origin, *ports, inside)
-            if isinstance(payload, bytes) and take(number):
-                good.append(payload)
-                continue
-            out += _together(run, number - len(good), good)
+        first = Origin(run.sender_id, run.epoch, run.first_sequence)
+        found = prover.prove_all(first, run.source_port, run.destination_port, run.payloads)
+        good = [payload for payload in found if isinstance(payload, bytes)]
+        if len(good) == len(found) and way.window.take_all(first.sequence, first.sequence + len(good) - 1):
             self._counters["opened"] += len(good)
-            good = []
+            return _together(run, first.sequence, good)
+        out: list[Any] = []
+        for number, payload in enumerate(found, first.sequence):
             if isinstance(payload, str):
-                out += self._reject(origin, payload, (way, packet_of(number)), now)
+                out += self._reject(first._replace(sequence=number), payload, (way, packet_of(number)), now)
+            elif way.window.take(number):
+                self._counters["opened"] += 1
+                out += _together(run, number, [payload])
             else:
                 self._counters["replay"] += 1
-        self._counters["opened"] += len(good)
-        return out + _together(run, run.first_sequence + len(run.payloads) - len(good), good)
+        return out
 
     def _take_one(self, run: Run, number: int, inside: bytes, way: _Way, now: float, packet_of: PacketOf) -> list[Any]:
         origin = Origin(run.sender_id, run.epoch, number)
@@ -161,8 +153,8 @@ class Heard:
         if key is None:
             raise Rejected("source-unknown")
         receiver = self._mode.receiver(self._setting, sender_id, SourcePublicKey(key))  # the Authorizer checked it
-        prove = receiver.prove if isinstance(receiver, AtOnce) else None
-        voice = self._voices[sender_id] = _Voice(key, receiver, prove)
+        prover = receiver if isinstance(receiver, AtOnce) else None
+        voice = self._voices[sender_id] = _Voice(key, receiver, prover)
         return voice
 
     def _judge(self, verdicts: Iterable[Verdict], now: float) -> list[Any]:

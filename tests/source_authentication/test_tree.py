@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import random
 from itertools import permutations
 
 import pytest
 
 from mcsa.source_authentication import SourcePublicKey, mode_named
+from mcsa.source_authentication.at_once import AtOnce
 from mcsa.source_authentication.merkle import DIGEST_SIZE, KnownTree, build, hash_pair, proofs, root_of, siblings_of
 from mcsa.source_authentication.tree import ROOM
 from tests.source_authentication.parts import START, Source, proved, setting_of, with_payload
@@ -122,3 +124,27 @@ def test_a_long_payload_closes_the_block_of_short_ones_that_wait():
     assert [claim.payload[1] + 1 for claim in claims] == [2, 2, 2, 2, 1, 1]
     receiver = source.receiver()
     assert [word for claim in claims for word in proved(receiver.receive(claim, START))] == said
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_what_comes_together_is_proved_as_what_comes_one_by_one(seed: int):
+    """Whole blocks, parts of blocks, forged packets among them, others of another block."""
+    chance = random.Random(seed)
+    source = Source(TREE, setting_of(TREE, source_block=chance.choice([2, 5, 8, 64])))
+    claims = source.say(words(chance.randrange(1, 150)), START) + source.woken(START + 1)
+    start = chance.randrange(len(claims))
+    together = claims[start : start + chance.randrange(1, 100)]
+    for _ in range(chance.choice([0, 0, 1, 3])):
+        place = chance.randrange(len(together))
+        raw = bytearray(together[place].payload)
+        raw[chance.randrange(len(raw))] ^= 1 << chance.randrange(8)
+        together[place] = with_payload(together[place], bytes(raw))
+    first, *_ = together
+    receivers = [TREE.receiver(source.setting, source.sender_id, source.public) for _ in range(2)]
+    assert all(isinstance(receiver, AtOnce) for receiver in receivers)
+    all_at_once, each_alone = receivers
+    found = all_at_once.prove_all(*first[:3], [claim.payload for claim in together])  # type: ignore[attr-defined]
+    alone = [each_alone.prove(*claim[:4]) for claim in together]  # type: ignore[attr-defined]
+    assert [word if isinstance(word, bytes) else "forged" for word in found] == [
+        word if isinstance(word, bytes) else "forged" for word in alone
+    ]
