@@ -184,7 +184,8 @@ class GroupEngine:
 
     def deliver(self, found: Sequence[Received]) -> None:
         """Gives packets to this host's applications. From any thread."""
-        if self.path.authenticates_sources:  # a relaying agent carries on also what isn't proved yet
+        # a relaying agent carries on also what isn't proved yet
+        if self.path.authenticates_sources and not isinstance(found, ReceivedRun):
             found = [packet for packet in found if packet.is_heard]
         for outlet in self.outlets:
             outlet(found)
