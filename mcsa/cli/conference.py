@@ -231,6 +231,21 @@ def eject(
 
 
 @app.command()
+def move(
+    which: WhichArgument, user: UserOption = None, host: HostOption = None, passphrase: PassphraseOption = ""
+) -> None:
+    """Move a conference to other addresses (Coordinator): after a clash, which `show` and `mcsa sessions` tell.
+    Everybody registers again there; who is heard is not interrupted for longer than that takes."""
+
+    async def work() -> list[GroupDescription]:
+        async with connect(host=host, user=user, passphrase=passphrase) as me:
+            return await (await _attach(me, which, host)).move()
+
+    moved = ", ".join(f"{group.name} {group.address}:{group.port}" for group in run(work()))
+    out.print(f"moved to {moved}", markup=False)
+
+
+@app.command()
 def leave(
     which: WhichArgument, user: UserOption = None, host: HostOption = None, passphrase: PassphraseOption = ""
 ) -> None:
@@ -323,6 +338,7 @@ def _show(state: ConferenceState, *, json: bool) -> None:
         *((f"socket {name}", path) for name, path in sorted(state.sockets.items())),
         ("thrown out", ", ".join(short(user, state.user) for user in state.ejected)),
         ("silent", ", ".join(short(user, state.user) for user in state.absent)),
+        ("clash", f"{state.clash}; `mcsa conference move` ends it" if state.clash else ""),
         ("record", state.record_path),
     ]
     show_table(("", ""), [row for row in rows if row[1]], "")

@@ -59,7 +59,7 @@ def demo(
     policy: Policy = None,
     ipv6: Annotated[bool, typer.Option("--ipv6", help="Groups of IPv6.")] = False,
     driver: Driver = "relay",
-    player: Annotated[str, typer.Option(help="Unmodified program that plays and records: ffmpeg; takes tun.")] = "",
+    player: Annotated[str, typer.Option(help="Unmodified program to play and record: ffmpeg; takes tun or xfrm.")] = "",
 ) -> None:
     """Hold a conference on this machine, told step by step: hosts in network namespaces, every service a process."""
     from mcsa.demo.command import run_demo  # it needs the services, which other commands do without

@@ -35,7 +35,7 @@ Policy = Annotated[
         autocompletion=lambda: [f"{name}=" for name in _POLICY_NAMES],
     ),
 ]
-Driver = Annotated[str, typer.Option(help="What carries the packets on each host: relay, or tun, as root.")]
+Driver = Annotated[str, typer.Option(help="What carries the packets on each host: relay; as root, tun or xfrm.")]
 Gkm = Annotated[str, typer.Option(help=GKM_HELP, autocompletion=_gkm_names)]
 Ckgds = Annotated[
     str,

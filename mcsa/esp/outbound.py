@@ -8,9 +8,9 @@ import weakref
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from functools import lru_cache
 from itertools import count, islice
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from mcsa.equal_sizes import of_one_size
 from mcsa.esp.checksum import InnerChecksum
@@ -38,6 +38,7 @@ class SequenceExhausted(Exception):  # noqa: N818 - what is read at `raise Seque
     """This SA has no number left. A new epoch has to start; no packet was sealed."""
 
 
+@lru_cache(maxsize=1024)
 def packet_size(payload_size: int) -> int:
     """Bytes of the ESP packet, without IP and outer UDP, for a payload of so many bytes: 42 to 45 more."""
     return HEADER_SIZE + framed_size(payload_size) + ICV_SIZE
@@ -49,13 +50,13 @@ def largest_payload(mtu: int, ip_header_size: int) -> int:
     return framed - framed % ALIGNMENT - UDP_HEADER_SIZE - TRAILER_SIZE
 
 
+@lru_cache(maxsize=1024)
 def batch_limit(payload_size: int) -> int:
     """How many packets with payloads of so many bytes one UDP_SEGMENT send takes; 1 where not even one fits."""
     return max(1, min(MAX_SEGMENTS, MAX_DATAGRAM // packet_size(payload_size)))
 
 
-@dataclass(frozen=True, slots=True)
-class SealedBatch:
+class SealedBatch(NamedTuple):
     """Packets one after another, all of `segment_size`, the last one perhaps shorter. Holds until the next batch."""
 
     view: memoryview

@@ -13,7 +13,7 @@ import errno
 import os
 import selectors
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -22,6 +22,7 @@ from mcsa.esp.outbound import SealedBatch
 from mcsa.shell.clock import system_now, wall_clock_offset
 from mcsa.shell.marking import Marking
 from mcsa.updates import PORT as UPDATE_PORT
+from mcsa.v1.types_pb2 import GroupDescription
 from services.msm.path import GroupPath, Outgoing
 from services.msm.received import Received, ReceivedRun
 from services.msm.relaying import Relayed
@@ -54,6 +55,16 @@ class GroupEngine:
         self._closing = False
         name = path.group.name or path.group.group_id.hex()[:8]
         self._thread = threading.Thread(target=self._receive, name=f"receive {name}", daemon=True)
+
+    @property
+    def group(self) -> GroupDescription:
+        """As its path has it."""
+        return self.path.group
+
+    @property
+    def counted(self) -> Counter[str]:
+        """Likewise: of its counters."""
+        return self.path.counters
 
     @property
     def marking(self) -> Marking:

@@ -34,7 +34,10 @@ COMMANDS = [
     ["record", "show"],
     ["record", "verify"],
     ["store", "prepare"],
-    *(["conference", verb] for verb in ("start", "list", "show", "join", "call", "say", "listen", "eject", "leave")),
+    *(
+        ["conference", verb]
+        for verb in ("start", "list", "show", "join", "call", "say", "listen", "eject", "move", "leave")
+    ),
 ]
 
 

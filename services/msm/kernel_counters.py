@@ -1,0 +1,45 @@
+"""What the kernel's IPsec counted, by the names that the user-space path has for the same. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from mcsa.xfrm.state import StateReport
+from services.msm.kernel_table import Reqids
+
+HOST = "host."
+"""What comes before names that are of the whole network namespace: the kernel can't say of which group those were."""
+
+_OF_HOST = {  # Documentation/networking/xfrm_proc.rst: what it says there
+    "XfrmInNoStates": "unknown-spi",
+    "XfrmInTmplMismatch": "plaintext",  # or opened by a state of another group, or by this host's own
+    "XfrmInStateMismatch": "source",  # opened, and from another address than its sender's
+    "XfrmInStateProtoError": "integrity",
+    "XfrmInStateSeqError": "replay",
+    "XfrmOutPolBlock": "unsent.paused",
+    "XfrmOutNoStates": "unsent.no-state",
+}
+
+
+def count_states(reports: Iterable[StateReport], reqids: Reqids) -> Counter[str]:
+    """Of one group's states."""
+    counted: Counter[str] = Counter()
+    for report in reports:
+        if report.reqid == reqids.receiving:
+            counted["opened"] += report.packets
+            counted["replay"] += report.too_old + report.replayed
+            counted["integrity"] += report.forged
+        elif report.reqid == reqids.sending:
+            counted["sent"] += report.packets
+    return +counted
+
+
+def count_of_host(statistics: str) -> Counter[str]:
+    """Of the text of /proc/net/xfrm_stat: a name and a number on each line."""
+    counted: Counter[str] = Counter()
+    for line in statistics.splitlines():
+        name, _, number = line.partition(" ")
+        if name in _OF_HOST:
+            counted[HOST + _OF_HOST[name]] += int(number)
+    return +counted
