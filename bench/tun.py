@@ -61,7 +61,7 @@ def run() -> dict[str, float | None]:
     return {
         "offload_kpps_1400": _through(secured_group, lambda tunnel: loss_free(tunnel, OFFLOAD_STEPS, _offloaded)),
         "engine_kpps_1400": _engine(),
-        "loss_free_kpps_1350": _through(secured_group, lambda tunnel: loss_free(tunnel, SINGLE_STEPS, _one_by_one)),
+        "loss_free_kpps_1350": _through(secured_group, lambda tunnel: loss_free(tunnel, SINGLE_STEPS, one_by_one)),
         "libipsec_loss_free_kpps_1350": _through(libipsec, _almost_loss_free),
         "wireguard_loss_free_kpps_1350": _through(wireguard, _almost_loss_free),
     }
@@ -73,7 +73,7 @@ def _engine() -> float:
 
 
 def _almost_loss_free(tunnel: Tunnel) -> float:
-    return loss_free(tunnel, SINGLE_STEPS, _one_by_one, OTHERS_MAY_LOSE)
+    return loss_free(tunnel, SINGLE_STEPS, one_by_one, OTHERS_MAY_LOSE)
 
 
 def _through(
@@ -103,7 +103,7 @@ def loss_free(
 # ---- applications
 
 
-def _one_by_one(tunnel: Tunnel, kpps: int) -> Attempt:
+def one_by_one(tunnel: Tunnel, kpps: int) -> Attempt:
     """Each datagram by a call of its own, both ends."""
     payload = bytearray(1_350)
 
