@@ -13,7 +13,7 @@ HOST = "host."
 
 _OF_HOST = {  # Documentation/networking/xfrm_proc.rst: what it says there
     "XfrmInNoStates": "unknown-spi",
-    "XfrmInTmplMismatch": "plaintext",  # or opened by a state of another group, or by this host's own
+    "XfrmInTmplMismatch": "refused",  # plaintext; or opened by this host's own state, as what comes back to it is
     "XfrmInStateMismatch": "source",  # opened, and from another address than its sender's
     "XfrmInStateProtoError": "integrity",
     "XfrmInStateSeqError": "replay",

@@ -89,7 +89,8 @@ def _only_one() -> socket.socket:
         lock.bind(_LOCK)
     except OSError:
         lock.close()
-        sentence = "Another MSM programs the kernel's IPsec of this network namespace already: stop it first."
+        sentence = "Another MSM programs the kernel's IPsec of this network namespace already: stop it first. "
+        "See which: ss -xap | grep mcsa-xfrm"
         raise Refused("driver", "xfrm.one", sentence) from None
     return lock
 
