@@ -35,6 +35,15 @@ def count_states(reports: Iterable[StateReport], reqids: Reqids) -> Counter[str]
     return +counted
 
 
+def count_fragments(ipv4: str, ipv6: str) -> Counter[str]:
+    """That this host made of packets that were too long, to whomever: of the texts of /proc/net/snmp (a line of names,
+    a line of numbers) and /proc/net/snmp6 (a name and a number on each line)."""
+    lines = [line.split() for line in ipv4.splitlines() if line.startswith("Ip:")]
+    made = dict(zip(*lines, strict=True)) if len(lines) == 2 else {}
+    made |= dict(line.split() for line in ipv6.splitlines() if line.startswith("Ip6FragCreates"))
+    return +Counter({f"{HOST}fragments": int(made.get("FragCreates", 0)) + int(made.get("Ip6FragCreates", 0))})
+
+
 def count_of_host(statistics: str) -> Counter[str]:
     """Of the text of /proc/net/xfrm_stat: a name and a number on each line."""
     counted: Counter[str] = Counter()

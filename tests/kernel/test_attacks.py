@@ -132,6 +132,11 @@ def test_what_does_not_fit_is_refused_where_an_application_asks_not_to_fragment(
         assert refused.value.errno == errno.EMSGSIZE
         alpha.say(bytes(1400))
         assert beta.hear() == bytes(1400)
+        assert not alpha.count("host.fragments")
+        alpha.application.door.socket.setsockopt(socket.IPPROTO_IP, 10, 0)  # IP_PMTUDISC_DONT
+        alpha.say(bytes(1472))
+        assert beta.hear() == bytes(1472)
+        assert alpha.count("host.fragments") == 2
 
 
 def test_traffic_class_and_hop_limit_stay(make_group: MakeGroup) -> None:

@@ -35,6 +35,9 @@ class XfrmDriver:
         if ip_address(settings.address).is_loopback:
             sentence = "The kernel's IPsec has one table for all of a machine's loopback addresses."
             raise Refused("driver", "xfrm.loopback", f"{sentence} {WAY_OUT}.")
+        if settings.loopback:
+            sentence = "Under xfrm applications use the groups' own addresses: take `loopback` out of msm.toml."
+            raise Refused("driver", "xfrm.loopback-ports", sentence)
         self._settings = settings
         self._last_reqid = REQIDS[0]
         self._lock = _only_one()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import ip_address
 
 from mcsa.xfrm.state import StateReport
-from services.msm.kernel_counters import count_of_host, count_states
+from services.msm.kernel_counters import count_fragments, count_of_host, count_states
 from services.msm.kernel_table import Reqids
 
 
@@ -24,3 +24,11 @@ def test_what_belongs_to_no_group_is_the_hosts() -> None:
     text = "\n".join([*lines, "XfrmInStateMismatch     \t2", "XfrmOutPolBlock         \t11", ""])
     assert count_of_host(text) == {"host.unknown-spi": 4, "host.source": 2, "host.unsent.paused": 11}
     assert not count_of_host("")
+
+
+def test_packets_that_were_cut_are_counted_of_both_families() -> None:
+    ipv4 = "Ip: Forwarding FragOKs FragCreates\nIp: 1 3 6\nUdp: InDatagrams\nUdp: 7\n"
+    ipv6 = "Ip6FragOKs                      1\nIp6FragCreates                  2\n"
+    assert count_fragments(ipv4, ipv6) == {"host.fragments": 8}
+    assert count_fragments(ipv4, "") == {"host.fragments": 6}
+    assert not count_fragments("", "")
