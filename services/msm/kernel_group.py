@@ -31,7 +31,7 @@ from mcsa.xfrm.state import ESP_PORT, KernelState
 from services.msm.drivers.interface import DriverSettings, Tell
 from services.msm.engine import BURST, POLL_FOR, GroupEngine
 from services.msm.events import GroupMessage, SequenceLow, UnknownEpochSeen
-from services.msm.kernel_counters import count_of_host, count_states
+from services.msm.kernel_counters import count_fragments, count_of_host, count_states
 from services.msm.kernel_speaker import KernelSpeaker
 from services.msm.kernel_table import KernelTable, Reqids
 from services.msm.largest import largest_of
@@ -39,7 +39,7 @@ from services.msm.local_outlet import LocalOutlet
 from services.msm.received import Received
 
 HINT_EACH = 0.1  # seconds: the core repairs once a second at most
-_STATISTICS = Path("/proc/thread-self/net/xfrm_stat")
+_STATISTICS = [Path("/proc/thread-self/net", name) for name in ("xfrm_stat", "snmp", "snmp6")]  # kernels lack some
 
 
 class KernelGroup:
@@ -60,7 +60,8 @@ class KernelGroup:
         with ExitStack() as opened:
             self._ipsec = opened.enter_context(KernelIpsec())
             self._expiries = opened.enter_context(Expiries())
-            self._statistics = opened.enter_context(_STATISTICS.open())
+            # Opened here and kept, since they are of the network namespace in which that was done.
+            self._statistics = {file.name: opened.enter_context(file.open()) for file in _STATISTICS if file.exists()}
             self._begin()
             opened.callback(self._end)
             self._outer = opened.enter_context(join_group(group, settings.address, in_udp=self._table.in_udp))
@@ -109,8 +110,15 @@ class KernelGroup:
         """The kernel's of this group's states, and under `host.` of packets for which there were none."""
         with self._access:
             counted = self._retired + count_states(self._ipsec.states(), self._table.reqids)
-        self._statistics.seek(0)
-        return counted + self._speaker.counted + count_of_host(self._statistics.read())
+        counted += self._speaker.counted + count_of_host(self._statistic("xfrm_stat"))
+        return counted + count_fragments(self._statistic("snmp"), self._statistic("snmp6"))
+
+    def _statistic(self, name: str) -> str:
+        file = self._statistics.get(name)
+        if file is None:
+            return ""
+        file.seek(0)
+        return file.read()
 
     def close(self) -> None:
         if self._closing:

@@ -25,12 +25,12 @@ from typing import Any, NamedTuple
 
 from mcsa.addresses import parse_address
 from mcsa.errors import Refused
-from mcsa.esp.derive import TrafficKey, derive_traffic_key
+from mcsa.esp.derive import derive_traffic_key
 from mcsa.esp.spi import epoch_tag
 from mcsa.esp.suite import suite_named
 from mcsa.gkm.interface import scheme_named
 from mcsa.keys import GroupKey
-from mcsa.path_control import DropEpoch, InstallEpoch, PauseSending, ResumeSending, SendUnder, SetRoster, SwitchSending
+from mcsa.path_control import DropEpoch, InstallEpoch, PauseSending, ResumeSending, SetRoster, SwitchSending
 from mcsa.updates import PORT as UPDATE_PORT
 from mcsa.v1.types_pb2 import GroupDescription
 from mcsa.xfrm.layout import Address, Selector
@@ -41,6 +41,7 @@ from mcsa.xfrm.state import ESP_PORT, LARGEST_WINDOW, KernelState
 CONTROL_GROUP = "control"  # the name that CSMs know it by
 PRIORITY = 100  # of policies that look at ports; the lower number goes first, and strongSwan's begin above 100,000
 RECEIVING_LIVES_FOR = 600  # seconds without `renewing`
+RENEW_EACH = 10  # seconds at most
 NEARLY_EXHAUSTED_AT = 2**31  # packets: as `mcsa.esp.outbound` has it
 
 
@@ -134,7 +135,7 @@ class KernelTable:
 
     def opening(self) -> list[Operation]:
         """For the group's beginning: nothing passes yet. Policies of an earlier group at this address are replaced."""
-        operations: list[Operation] = [SetPolicy(policy) for policy in self._policies_at_rest()]
+        operations: list[Operation] = [SetPolicy(policy) for policy in self._policies()]
         return operations if self.in_udp else [*operations, DeletePolicy(self._letting_esp_in())]
 
     def closing(self) -> list[Operation]:
@@ -159,10 +160,7 @@ class KernelTable:
             case SetRoster():
                 return self._set_roster(effect, now)
             case SwitchSending():
-                key = self._key_of(_Place(effect.epoch, effect.sender_id))
-                return self._switch(effect.epoch, effect.sender_id, key, now)
-            case SendUnder():
-                return self._switch(effect.epoch, effect.sender_id, effect.key, now)
+                return self._switch(_Place(effect.epoch, effect.sender_id), now)
             case PauseSending():
                 self.paused = True
                 return [SetPolicy(self._outward())]
@@ -173,8 +171,9 @@ class KernelTable:
                 raise TypeError(effect)
 
     def renewing(self, now: float) -> list[Operation]:
-        """To be carried out at least each third of the shorter life: every state lives on for its time."""
-        operations: list[Operation] = []
+        """To be carried out each `renew_each`: every state lives on for its time, and who flushes a host's policies
+        flushes ours, which are put back."""
+        operations: list[Operation] = [SetPolicy(policy) for policy in self._policies()]
         for placed, lives_for in (
             *((placed, RECEIVING_LIVES_FOR) for placed in self._receiving.values()),
             *((placed, self._sending_lives_for) for placed in self._sent.values()),
@@ -186,7 +185,7 @@ class KernelTable:
     @property
     def renew_each(self) -> float:
         """Seconds."""
-        return self._sending_lives_for / 3
+        return min(RENEW_EACH, self._sending_lives_for / 3)
 
     def expired(self, states: Iterable[KernelState], now: float) -> tuple[list[Operation], bool]:
         """The kernel has given up these, since the MSM slept too long: what to do, and whether the one that sends is
@@ -233,23 +232,19 @@ class KernelTable:
             for sender_id, address in self._senders.items():
                 place = _Place(epoch, sender_id)
                 if place not in self._receiving:
-                    state = self._state(self._key_of(place), address, self.reqids.receiving)
+                    state = self._state(place, address, self.reqids.receiving)
                     self._receiving[place] = _Placed(state, now)
                     operations.append(AddState(state))
         return operations
 
-    def _switch(self, epoch: int, sender_id: int, key: TrafficKey, now: float) -> list[Operation]:
-        place, before = _Place(epoch, sender_id), self._current
+    def _switch(self, place: _Place, now: float) -> list[Operation]:
         if place in self._switched:
             raise ValueError("an outbound association is installed once, never again")
-        state = self._state(key, self._own_address, self.reqids.sending)
+        state = self._state(place, self._own_address, self.reqids.sending)
         self._switched.add(place)
         self._sent[place] = _Placed(state, now)
         self._current, self.paused = place, False
-        # packets may be under way in the one before; a host that is no member is not told to drop epochs
-        old = [one for one in self._sent if one not in (place, before)]
-        gone = [DeleteState(self._sent.pop(one).state) for one in old]
-        return [AddState(state), SetPolicy(self._outward()), *gone]
+        return [AddState(state), SetPolicy(self._outward())]
 
     def _drop_sent(self, epoch: int) -> list[Operation]:
         """States that sent in an epoch; packets that were on their way have left long ago."""
@@ -261,16 +256,12 @@ class KernelTable:
             operations.append(DeleteState(self._sent.pop(place).state))
         return operations
 
-    def _key_of(self, place: _Place) -> TrafficKey:
-        group_key, group_id = self._keys[place.epoch], self.group.group_id
-        return derive_traffic_key(group_key, self._domain, group_id, place.epoch, self._suite, place.sender_id)
-
-    def _state(self, key: TrafficKey, source: Address, reqid: int) -> KernelState:
-        sends = reqid == self.reqids.sending
+    def _state(self, place: _Place, source: Address, reqid: int) -> KernelState:
+        sends, group_id, key = reqid == self.reqids.sending, self.group.group_id, self._keys[place.epoch]
         return KernelState(
             source=source,
             destination=self.destination,
-            key=key,
+            key=derive_traffic_key(key, self._domain, group_id, place.epoch, self._suite, place.sender_id),
             reqid=reqid,
             replay_window=0 if sends else self._window,
             in_udp=self.in_udp,
@@ -280,11 +271,11 @@ class KernelTable:
 
     # ---- policies
 
-    def _policies_at_rest(self) -> list[KernelPolicy]:
+    def _policies(self) -> list[KernelPolicy]:
         everything = Selector(self.destination)
         of_sending = Template(self.reqids.sending)
         policies = [
-            KernelPolicy("out", everything, PRIORITY + 1, of_sending, blocks=True),
+            self._outward(),
             KernelPolicy("in", everything, PRIORITY + 1, Template(self.reqids.receiving), blocks=self._is_control),
             KernelPolicy("out", Selector(self.destination, destination_port=UPDATE_PORT), PRIORITY, of_sending, True),
         ]

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from mcsa.esp.relayed import Origin
-from mcsa.source_authentication import ClockBound, Content, Setting, modes
-from mcsa.source_authentication.tesla_wire import CONTENT, Timed, mac_of, parse
+from mcsa.source_authentication import ClockBound, Setting, modes
+from mcsa.source_authentication.tesla_wire import CONTENT, MacKey, Timed, parse
 from mcsa.v1.msm_pb2 import DescribeGroupsRequest, GroupState
 from mcsa.v1.types_pb2 import GroupPolicy
 from tests.simulation.domain import Domain
@@ -281,11 +281,11 @@ def late_forgery(story: Story, mislead: Callable[[float], None] = lambda at: Non
         if isinstance(packet, Timed):
             keys[packet.interval - story.group.policy.tesla_disclosure] = packet.disclosed
     interval = sorted(keys)[-2]
-    content = Content(story.group.port, story.group.port, b"")
     timed = Timed(CONTENT, interval, b"", keys[interval - 1], b"too late")
     setting = Setting(name, story.group_id, story.group.policy)
     begin = setting.bind("tesla", Origin(story.sender_id("alpha"), max(path._keys), 5_000))
-    forged = timed._replace(mac=mac_of(keys[interval], begin, 5_000, content, timed))
+    mac = MacKey(keys[interval], begin).mac(CONTENT, interval, 5_000, (story.group.port,) * 2, timed.payload)
+    forged = timed._replace(mac=mac)
     story.network.drops.clear()
     right = gamma.paths[story.group_id]._clock.bound
     mislead((interval + 0.5) * story.group.policy.tesla_interval_ms / 1000)

@@ -54,7 +54,7 @@ def test_a_packet_is_no_longer_than_the_mode_says(mode: Mode):
     source, sizes = Source(mode, setting), []
     for count in (1, 2, 3, 5, 33, 64, 100):
         words = [b"x" * 100] * count
-        sizes += [len(claim.content.payload) for _, claim in source.speak(words, seconds=0.01)]
+        sizes += [len(claim.payload) for _, claim in source.speak(words, seconds=0.01)]
     assert max(sizes) == max(100 + mode.overhead(setting.policy), 114 if mode.name == "tesla" else 0)
 
 
@@ -82,7 +82,7 @@ def test_no_changed_byte_changes_what_is_believed(mode: Mode):
     words = [b"attack at dawn", b"hold the line", b"wait"]
     sent = source.speak(words, seconds=0.03)
     for number, (at, claim) in enumerate(sent):
-        raw = claim.content.payload
+        raw = claim.payload
         noticed = 0
         for place in range(len(raw)):
             bits = bytearray(raw)

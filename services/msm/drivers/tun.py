@@ -165,6 +165,7 @@ class TunDriver:
             os.close(end)
 
     def _read(self) -> None:
+        self._settings.cores.pin()
         with selectors.DefaultSelector() as watch:
             watch.register(self._interface, selectors.EVENT_READ)
             watch.register(self._stop_read, selectors.EVENT_READ)
