@@ -22,12 +22,14 @@ from mcsa.shell.local import connect
 from mcsa.shell.local_frames import LARGEST_FRAME, OutgoingFrame, parse_incoming
 from mcsa.shell.nftables import remove_leftovers, table_name
 from mcsa.shell.programs import run_program
+from mcsa.shell.tun import FAR_END
 from mcsa.updates import PORT as UPDATE_PORT
 from mcsa.v1.types_pb2 import GroupDescription, GroupPolicy
 from services.msm.drivers import DriverSettings, driver_named
 from services.msm.drivers import tun as tun_driver
 from services.msm.drivers.tun import TunDriver, TunnelledGroup
 from services.msm.events import GroupMessage, InstallEpoch, SetRoster, SwitchSending
+from services.msm.received import Received
 
 DOMAIN, EPOCH, KEY = "example.org", 1_800_000_000_000, GroupKey(bytes(32))
 INTERFACE = "mcsa7"
@@ -444,3 +446,14 @@ def test_a_group_with_relaying_agents_leaves_room_for_the_origin(
     with pytest.raises(OSError, match="too long"):
         speaking.sendto(bytes(1_415), (laboratory.plan.group(85), 5004))
     speaking.sendto(bytes(1_414), (laboratory.plan.group(85), 5004))
+
+
+def test_who_is_heard_through_this_hosts_own_relaying_has_the_far_ends_address(
+    two: tuple[Side, Side], laboratory: Laboratory
+) -> None:
+    """A relaying agent hears other subgroups' senders on the backbone, whose roster says where they are."""
+    _, gamma = two
+    opened = gamma.open(85, gkm="iolus")
+    listening = gamma.application(85)
+    opened.engine.deliver([Received(77, 6000, 5004, b"from elsewhere", EPOCH, 1)])
+    assert listening.recvfrom(100) == (b"from elsewhere", (FAR_END, 6000))
