@@ -23,6 +23,7 @@ from mcsa.shell.clock import system_now, wall_clock_offset
 from mcsa.shell.marking import Marking
 from mcsa.updates import PORT as UPDATE_PORT
 from mcsa.v1.types_pb2 import GroupDescription
+from services.msm.events import ClockSet
 from services.msm.path import GroupPath, Outgoing
 from services.msm.received import Received, ReceivedRun
 from services.msm.relaying import Relayed
@@ -132,6 +133,7 @@ class GroupEngine:
         self._clock_offset = offset
         if before is not None and abs(offset - before) > CLOCK_SET:
             self.path.forget_clock()
+            self._tell(ClockSet(self.path.group.group_id))
 
     def _poll_for(self) -> float:
         if not self.path.authenticates_sources:
