@@ -8,7 +8,7 @@ import weakref
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import count, groupby, islice
 from typing import NamedTuple, NoReturn
 
@@ -80,8 +80,12 @@ class OutboundAssociation:
         self._salt = key.salt
         self._numbers = count(1)
         self._last = 0
-        self._slab = Slab()
         _associations.add(self)
+
+    @cached_property
+    def _slab(self) -> Slab:
+        """Made for who seals batches; who seals one by one needs none of its 150 KB."""
+        return Slab()
 
     @property
     def sealed(self) -> int:

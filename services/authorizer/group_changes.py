@@ -7,8 +7,10 @@ from collections.abc import Iterable
 from mcsa.errors import Refused, Rejected
 from mcsa.gkm import scheme_named
 from mcsa.sealing import check_public_key
+from services.authorizer.addresses import check_unclaimed
 from services.authorizer.batch import Adoption, Joiner, SendOnlyJoiner
 from services.authorizer.group_answers import GroupAnswers
+from services.authorizer.group_state import AGENT
 from services.authorizer.room import CHANGE_SIZE, ENTRY_SIZE, ROSTER_SIZE, check_members, check_roster, check_users
 from services.authorizer.source_keys import check_source_key
 
@@ -29,6 +31,8 @@ class GroupChanges(GroupAnswers):
         except Rejected as rejected:
             sentence = f"the registration's keys can't be used: {rejected}"
             raise Refused("key-material", rejected.cause, sentence) from None
+        if joiner.request.sender:
+            self._claim_address(joiner)
         superseded = self.batch.join(joiner)
         self.batch.due(now + self.policy.batch_ms / 1000, joiner.traceparent)
         return superseded
@@ -40,9 +44,17 @@ class GroupChanges(GroupAnswers):
         """
         self._check_roster(joiner)
         check_source_key(joiner.request, self.policy)
+        self._claim_address(joiner)
         self.remove_host(joiner.host, now)
         self.batch.join_send_only(joiner)
         self.batch.due(now + self.policy.batch_ms / 1000, joiner.traceparent)
+
+    def _claim_address(self, joiner: Joiner | SendOnlyJoiner) -> None:
+        """No other host sends from there, or is about to; `Refused`. The Authorizer may be on a host's machine."""
+        address, host = joiner.request.address, joiner.host.removesuffix(AGENT)
+        claimants = {self.roster[each].host for each in self.roster.senders_at(address) if each != self.own_sender_id}
+        check_unclaimed(address, host, {*claimants, self.batch.claims.get(address, host)})
+        self.batch.claims[address] = host
 
     def _check_room(self, joiner: Joiner) -> None:
         member, waiting = self.members.get(joiner.host), self.batch.joiners
@@ -172,6 +184,8 @@ class GroupChanges(GroupAnswers):
         except Rejected as rejected:
             sentence = f"the registration's keys can't be used: {rejected}"
             raise Refused("key-material", rejected.cause, sentence) from None
+        if adoption.joiner.request.sender:
+            self._claim_address(adoption.joiner)
         # what the host was before may have welcomed others
         came_back = self.blocks.of(host) is not None or (adoption.keyed_elsewhere and host in self.members)
         batch.somebody_left = batch.somebody_left or came_back

@@ -735,7 +735,7 @@ class MsmCore:
             group_id=membership.asked.group_id,
             change=changed.what,
             epoch=membership.epoch,
-            roster=membership.roster.values(),
+            roster=membership.roster.values() if forgery is None else (),  # it is as it was
             remark=changed.remark,
             update_number=membership.number,
             traceparent=changed.traceparent or "",

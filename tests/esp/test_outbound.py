@@ -193,3 +193,11 @@ def test_numbered_packets_of_one_shape_are_sealed_together() -> None:
             found.append((opened.sequence, opened.payload))
     assert found == [(number + 1, payload) for number, (payload, _, _) in enumerate(payloads)]
     assert batches == [(1, 64), (65, 5), (70, 1), (71, 5)]
+
+
+def test_who_seals_one_by_one_keeps_no_buffer() -> None:
+    association = outbound()
+    association.seal(b"x", 1, 2)
+    assert "_slab" not in vars(association)
+    [batch] = association.seal_batches([b"x", b"y"], 1, 2)
+    assert vars(association)["_slab"].view.obj is batch.view.obj

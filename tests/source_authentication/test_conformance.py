@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mcsa.control.fragments import DATAGRAM_MAX
 from mcsa.errors import Refused
 from mcsa.source_authentication import CAUSES, Mode, SourceKey, SourcePublicKey, mode_named, modes
+from mcsa.source_authentication.tree import ROOM
 from tests.source_authentication.parts import (
     START,
     Source,
@@ -154,6 +156,13 @@ def test_a_claim_is_decided_once(mode: Mode):
     source = Source(mode, setting_of(mode))
     verdicts = hear(source.receiver(), source.speak(WORDS[1:50]))
     assert len({id(verdict.claim) for verdict in verdicts}) == len(verdicts)
+
+
+@ALL
+def test_a_control_message_fits_into_a_packet_with_its_proof(mode: Mode):
+    source = Source(mode, setting_of(mode))
+    claims = source.say([bytes(DATAGRAM_MAX)] * 70, START) + source.woken(START + 1)
+    assert max(len(claim.payload) for claim in claims) <= ROOM
 
 
 @ALL

@@ -23,6 +23,7 @@ from services.authorizer.admissions import REPORTS_FOR
 from services.authorizer.blocks import SENDER_IDS
 from services.authorizer.core import AuthorizerCore, Settings
 from services.authorizer.events import Append, Appended, Decided
+from tests.services.authorizer.parts import address_of
 from tests.services.authorizer.test_core import Desk, refused
 from tests.world import NOW, World, seeded
 
@@ -123,7 +124,7 @@ def test_a_report_makes_a_member_and_the_key_stays(desk: Reported):
     assert (desk.group.epoch, desk.group.number) == (epoch, number + 1)
     member = desk.group.members.get(desk.host("beta"))
     assert (member.sender_id, member.users) == (block.first_sender_id, {str(desk.world.user("bob").id)})
-    assert desk.group.roster[block.first_sender_id].address == "198.51.100.7"
+    assert desk.group.roster[block.first_sender_id].address == address_of("beta")
     decided = [effect for effect in desk.effects if isinstance(effect, Decided)][-1]
     assert decided.allowed and decided.action == f"join at {desk.host('alpha')}"
 
