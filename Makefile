@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check judges bench proto proto-check clean help
+.PHONY: demo test test-kernel check judges bench proto proto-check clean help
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
 
@@ -12,6 +12,9 @@ demo: .venv/runtime ## hold a conference on this machine, told step by step
 test: .venv/dev ## run all tests that this machine can run; names what it skipped
 	$(BIN)/python -m pytest
 
+test-kernel: .venv/kernel ## test what needs the kernel's IPsec, in a virtual machine with Debian's kernel
+	$(BIN)/python -m tests.kernel.boot
+
 check: .venv/dev proto-check ## ruff, mypy strict, generated code up to date
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -20,8 +23,8 @@ check: .venv/dev proto-check ## ruff, mypy strict, generated code up to date
 judges: ## install the programs that judge us, from Debian (needs root)
 	apt-get update -qq
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-	  tshark ffmpeg vlc-bin vlc-plugin-base minisapserver pulseaudio gstreamer1.0-plugins-base gstreamer1.0-plugins-good \
-	  nftables iproute2 smcroute >/dev/null
+	  tshark ffmpeg vlc-bin vlc-plugin-base minisapserver pulseaudio nftables iproute2 smcroute iperf strace \
+	  gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gir1.2-gstreamer-1.0 python3-gi >/dev/null
 
 bench: .venv/dev ## measure what we publish
 	$(BIN)/python -m bench all
@@ -48,6 +51,10 @@ proto-check: .venv/dev ## buf lint, and the committed code is what proto/ genera
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $@ .venv/runtime
+
+.venv/kernel: .venv/dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,kernel]'
+	@touch $@
 
 clean: ## remove what make made
 	rm -rf .venv build dist

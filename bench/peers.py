@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 import shutil
 import subprocess
@@ -28,15 +29,20 @@ FIGURES = {
     "uftp_kpps_1400": "of a file that UFTP carries, its hand-shake left out, in pieces of 1,400 bytes",
     "gstreamer_kpps_1300": "sent by a pipeline of srtpenc and udpsink",
 }
-ROUNDS = 3  # the median counts
+ROUNDS = 3
 
 
-def run() -> dict[str, float | str | None]:
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """How often it measures."""
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="the median counts (default: %(default)s)")
+
+
+def run(rounds: int = ROUNDS) -> dict[str, float | str | None]:
     """All figures, with the kind of network they were had on."""
     with two_hosts() as link:
-        rounds = [_round(link) for _ in range(ROUNDS)]
+        measured = [_round(link) for _ in range(rounds)]
         kind = link.kind
-    return {name: middle([each[name] for each in rounds]) for name in FIGURES} | {"network": kind}
+    return {name: middle([each[name] for each in measured]) for name in FIGURES} | {"network": kind}
 
 
 def _round(link: Link) -> dict[str, float | None]:
@@ -79,8 +85,15 @@ def uftp_kpps(link: Link) -> float | None:
         finally:
             daemon.kill()
             daemon.wait()
-    found = re.search(r"Overall throughput: ([\d.]+) KB/s", done.stderr)
-    return round(float(found[1]) * 1_024 / _BLOCK / 1_000, 1) if found else None
+    return blocks_of(done.stderr)
+
+
+def blocks_of(said: str) -> float:
+    """Thousands of blocks a second, from what `uftp` says at the end. `ValueError` where it didn't get there."""
+    found = re.search(r"Overall throughput: ([\d.]+) KB/s", said)
+    if found is None:
+        raise ValueError(f"uftp has not said its throughput: {said[-200:]}")
+    return round(float(found[1]) * 1_024 / _BLOCK / 1_000, 1)
 
 
 def gstreamer_kpps(link: Link) -> float | None:

@@ -18,5 +18,5 @@ def of_one_size(payloads: Sequence[bytes], at_most: Callable[[int], int]) -> Ite
         if equal.count(size) < len(equal):  # two steps of C for the many that are alike
             equal = list(takewhile(size.__eq__, equal))
         end = start + len(equal)
-        yield size, payloads[start:end]
+        yield size, payloads if len(equal) == len(sizes) else payloads[start:end]
         start = end

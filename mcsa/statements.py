@@ -2,5 +2,6 @@
 taken for another."""
 
 EVICTION_LABEL = "mcsa eviction v1"
+RELOCATION_LABEL = "mcsa relocation v1"
 COUNTERSIGNATURE_LABEL = "mcsa countersignature v1"
 DISTRIBUTION_RIGHT_LABEL = "mcsa distribution right v1"

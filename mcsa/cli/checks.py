@@ -36,6 +36,8 @@ class Facts:
     tun_device: bool
     nft_program: bool
     net_admin: bool
+    kernel_ipsec: str
+    """Why the kernel's IPsec can't be had; empty where it can."""
     broker_program: str
     broker_reachable: bool | None
     broker: str
@@ -135,6 +137,13 @@ def check_tun(facts: Facts) -> Finding:
     return Finding(name, OK, "/dev/net/tun, nft and CAP_NET_ADMIN are there")
 
 
+def check_xfrm(facts: Facts) -> Finding:
+    """What the driver `xfrm` needs: a kernel with ESP, and the right to program it."""
+    if facts.kernel_ipsec:
+        return Finding("driver xfrm", WARN, facts.kernel_ipsec)
+    return Finding("driver xfrm", OK, "the kernel has IPsec with AES-GCM, and it may be programmed here")
+
+
 def check_clock(facts: Facts) -> Finding:
     """Envelopes more than 30 s off are dropped."""
     mend = "timedatectl set-ntp true    # or: apt-get install chrony"
@@ -172,6 +181,7 @@ CHECKS: tuple[Callable[[Facts], Finding], ...] = (
     check_send_buffer,
     check_privileges,
     check_tun,
+    check_xfrm,
     check_clock,
     check_broker,
 )

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from mcsa.cli.moments import MOMENT_HELP, REPEAT_HELP, parse_moment, parse_repeats
-from mcsa.cli.schemes import CkgdsOffered, Gkm, Policy, asked_policy
+from mcsa.cli.schemes import CkgdsOffered, Gkm, Policy, SourceAuthentication, asked_policy
 from mcsa.cli.showing import (
     HostOption,
     JsonOption,
@@ -53,6 +53,7 @@ def start(
     audio: Annotated[int, typer.Option(help="Port of an audio group; 0 for none.")] = 0,
     wait: Annotated[float, typer.Option(help="Seconds for others to join before the conference-call.")] = 60.0,
     gkm: Gkm = "",
+    source_authentication: SourceAuthentication = "",
     policy: Policy = None,
     ckgds: CkgdsOffered = None,
     open_to_all: Annotated[bool, typer.Option("--open", help="Any verifiable user may join.")] = False,
@@ -70,7 +71,7 @@ def start(
         raise typer.BadParameter("say who may join by --accept, or --open")
     if one_sender and not audio:
         raise typer.BadParameter("--one-sender is about the audio group: give it a port by --audio")
-    group_policy = asked_policy(policy, gkm)
+    group_policy = asked_policy(policy, gkm, source_authentication)
     now, repeats = time.time(), parse_repeats(every)
     start_at = parse_moment(begins, now)
     wait = max(wait, min(start_at - now, LONGEST_WAIT))
@@ -231,6 +232,21 @@ def eject(
 
 
 @app.command()
+def move(
+    which: WhichArgument, user: UserOption = None, host: HostOption = None, passphrase: PassphraseOption = ""
+) -> None:
+    """Move a conference to other addresses (Coordinator): after a clash, which `show` and `mcsa sessions` tell.
+    Everybody registers again there; who is heard is not interrupted for longer than that takes."""
+
+    async def work() -> list[GroupDescription]:
+        async with connect(host=host, user=user, passphrase=passphrase) as me:
+            return await (await _attach(me, which, host)).move()
+
+    moved = ", ".join(f"{group.name} {group.address}:{group.port}" for group in run(work()))
+    out.print(f"moved to {moved}", markup=False)
+
+
+@app.command()
 def leave(
     which: WhichArgument, user: UserOption = None, host: HostOption = None, passphrase: PassphraseOption = ""
 ) -> None:
@@ -323,6 +339,7 @@ def _show(state: ConferenceState, *, json: bool) -> None:
         *((f"socket {name}", path) for name, path in sorted(state.sockets.items())),
         ("thrown out", ", ".join(short(user, state.user) for user in state.ejected)),
         ("silent", ", ".join(short(user, state.user) for user in state.absent)),
+        ("clash", f"{state.clash}; `mcsa conference move` ends it" if state.clash else ""),
         ("record", state.record_path),
     ]
     show_table(("", ""), [row for row in rows if row[1]], "")

@@ -19,7 +19,9 @@ from mcsa.laboratory.programs import program
 from mcsa.shell.broker_process import find_server
 from mcsa.shell.interfaces import interface_addresses
 from mcsa.shell.multicast import GroupSocket
+from mcsa.shell.netlink import KernelIpsec
 from mcsa.shell.programs import find_program
+from services.msm.drivers.xfrm import check_kernel
 
 TEST_GROUP, TEST_PORT = "239.255.255.254", 49_321  # local scope; a port of the dynamic range
 HEARD_WITHIN = 1.0  # seconds
@@ -54,6 +56,7 @@ def read_facts(interface: str, broker: str) -> Facts:
         tun_device=_opens("/dev/net/tun"),
         nft_program=find_program("nft") is not None,
         net_admin=_has_capability(_CAP_NET_ADMIN),
+        kernel_ipsec=_kernel_ipsec(),
         broker_program=_broker_program(),
         broker_reachable=_reachable(broker) if broker else None,
         broker=broker,
@@ -73,6 +76,15 @@ def _opens(path: str) -> bool:
     except OSError:
         return False
     return True
+
+
+def _kernel_ipsec() -> str:
+    try:
+        with KernelIpsec() as ipsec:
+            check_kernel(ipsec)
+    except Refused as refused:
+        return refused.sentence
+    return ""
 
 
 def _has_capability(number: int) -> bool:

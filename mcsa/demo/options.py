@@ -11,9 +11,12 @@ from mcsa.errors import Refused
 from mcsa.gkm import scheme_named
 from mcsa.laboratory.kind import kind
 from mcsa.policy import DEFAULTS, complete_policy, parse_policy
+from mcsa.shell.netlink import KernelIpsec
 from mcsa.shell.programs import program
+from mcsa.source_authentication import mode_named
 from mcsa.v1.types_pb2 import GroupPolicy
 from services.msm.drivers import driver_named
+from services.msm.drivers.xfrm import check_kernel
 
 HOSTS = ("alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa")
 USERS = ("alice", "bob", "carol", "dave", "erin", "frank", "grace", "heidi", "ivan", "judy")
@@ -21,6 +24,7 @@ LEAST_IN_SUBGROUPS = 4  # two in each of two
 LEAST, MOST = 3, len(HOSTS)  # one convenes, one is thrown out, one is to notice neither
 
 PLAYERS = ("ffmpeg",)
+_WITH_ADDRESSES = ("tun", "xfrm")  # drivers under which applications use the groups' own addresses
 OWN_LINES = (
     "The network layer is secured first: every packet of this session is ESP.",
     "On top of that we hold a key that the Authorizer never had.",
@@ -61,17 +65,21 @@ class Options:
 
     def _check_driver(self) -> None:
         driver_named(self.driver)
-        if self.driver == "tun" and kind().name == "loopback":
-            raise Refused("driver", "tun", f"the driver tun needs hosts in network namespaces: {kind().reason}")
+        if self.driver in _WITH_ADDRESSES and kind().name == "loopback":
+            sentence = f"the driver {self.driver} needs hosts in network namespaces: {kind().reason}"
+            raise Refused("driver", self.driver, sentence)
         if self.driver == "tun":
             program("nft", "driver")
+        if self.driver == "xfrm":
+            with KernelIpsec() as ipsec:
+                check_kernel(ipsec)
         if not self.player:
             return
         if self.player not in PLAYERS:
             raise Refused("player", "unknown", f"there is no player '{self.player}'; there are: {', '.join(PLAYERS)}")
-        if self.driver != "tun":
-            way_out = "add --driver tun"
-            raise Refused("player", "driver", f"{self.player} uses the group's own address, which takes tun: {way_out}")
+        if self.driver not in _WITH_ADDRESSES:
+            way_out = "add --driver tun, or xfrm"
+            raise Refused("player", "driver", f"{self.player} uses the group's own address: {way_out}")
         program(self.player, "player")
 
     @property
@@ -87,6 +95,14 @@ class Options:
         policy.MergeFrom(parse_policy(self.policy_texts))
         policy.gkm = self.gkm_name
         return policy
+
+    @property
+    def heard_after(self) -> float:
+        """Seconds for which what was said may be on its way, because of how its source is authenticated."""
+        policy = complete_policy(self.policy)
+        if mode_named(policy.source_authentication).promises.at_once:
+            return 0.0
+        return (policy.tesla_disclosure + 1) * policy.tesla_interval_ms / 1000
 
     @property
     def host_names(self) -> tuple[str, ...]:

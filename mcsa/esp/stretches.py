@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
-from mcsa.esp.slab import LITTLE_ENDIAN, WORD, Layout
+from mcsa.esp.slab import WORD, Layout
+
+_WORD_BITS = 8 * WORD
 
 
 class Stretch(NamedTuple):
@@ -20,17 +22,31 @@ class Stretch(NamedTuple):
 
 def stretches(layout: Layout, count: int) -> Iterator[Stretch]:
     """Divides the first packets of a layout, in their order."""
-    spi, sequences = layout.spis[:count].tobytes(), array("I", layout.sequences[:count].tobytes())
-    if LITTLE_ENDIAN:
-        sequences.byteswap()
-    first = sequences[0]
-    in_order = sequences[-1] - first == count - 1 and sequences == array("I", range(first, first + count))
-    if in_order and spi == spi[:WORD] * count:
-        yield Stretch(0, count, int.from_bytes(spi[:WORD], "big"), first)
+    spis, sequences = layout.spis[:count].tobytes(), layout.sequences[:count].tobytes()
+    first = int.from_bytes(sequences[:WORD], "big")
+    ones, steps = _following(count)
+    if spis == spis[:WORD] * count and int.from_bytes(sequences, "big") == first * ones + steps:
+        yield Stretch(0, count, int.from_bytes(spis[:WORD], "big"), first)
         return
-    spis = [int.from_bytes(spi[n : n + WORD], "big") for n in range(0, len(spi), WORD)]
+    each_spi, each_sequence = _words(spis), _words(sequences)
     start = 0
     for place in range(1, count + 1):
-        if place == count or spis[place] != spis[start] or sequences[place] != sequences[start] + place - start:
-            yield Stretch(start, place, spis[start], sequences[start])
+        follows = place < count and each_sequence[place] == each_sequence[start] + place - start
+        if not follows or each_spi[place] != each_spi[start]:
+            yield Stretch(start, place, each_spi[start], each_sequence[start])
             start = place
+
+
+@lru_cache(maxsize=1024)
+def _following(count: int) -> tuple[int, int]:
+    """Two numbers whose digits to the base 2^32 are 1, 1, 1 ... and 0, 1, 2 ...
+
+    So that n numbers from `first` on, as digits, are `first` times the one and the other: one comparison for all.
+    """
+    ones = sum(1 << _WORD_BITS * place for place in range(count))
+    steps = sum(count - 1 - place << _WORD_BITS * place for place in range(count))
+    return ones, steps
+
+
+def _words(raw: bytes) -> list[int]:
+    return [int.from_bytes(raw[n : n + WORD], "big") for n in range(0, len(raw), WORD)]

@@ -110,6 +110,11 @@ class Conference:
         response: wire.EjectResponse = await self._client.ask("eject", asked)
         return list(response.epochs)
 
+    async def move(self) -> list[GroupDescription]:
+        """Gives the groups other addresses (Coordinator); returns once that is announced. Members register again."""
+        asked = wire.ConferenceServiceMoveRequest(conference_id=self.id)
+        return list((await self._client.ask("move", asked)).groups)
+
     async def leave(self) -> Path:
         """Ends the user's participation; the path of the record."""
         asked = wire.ConferenceServiceLeaveRequest(conference_id=self.id, user=self._frames.user)

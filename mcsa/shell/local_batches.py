@@ -24,9 +24,10 @@ from typing import NamedTuple, Self
 from mcsa.equal_sizes import of_one_size
 from mcsa.errors import Refused, Rejected
 from mcsa.shell.local import connect
-from mcsa.shell.local_frames import LARGEST_FRAME, IncomingFrame, OutgoingFrame, parse_incoming
+from mcsa.shell.local_frames import LARGEST_FRAME, IncomingFrame, OutgoingFrame, enlarge, parse_incoming
 
 ASK_FOR_BATCHES = bytes(8)
+SEND_BUFFER_SIZE = 1 << 20  # bytes: some 16 batches; with less, application and MSM take turns for each two
 _OUTGOING = struct.Struct(">HHHH")
 _INCOMING = struct.Struct(">IHHH")
 _MARK = 1 << 31
@@ -111,6 +112,7 @@ class BatchedApplication:
 
     def __init__(self, path: Path) -> None:
         self.socket = connect(path, socket.SOCK_SEQPACKET)
+        enlarge(self.socket, SEND_BUFFER_SIZE)
         self.socket.send(ASK_FOR_BATCHES)
 
     def send(self, payloads: Sequence[bytes], destination_port: int, source_port: int) -> None:

@@ -115,7 +115,7 @@ class FrameServer:
             connection.close()
             return None
         connection.setblocking(False)
-        _enlarge(connection)
+        enlarge(connection, SEND_BUFFER_SIZE)
         client = FrameClient(connection, peer)
         with self._change:
             self.clients = (*self.clients, client)
@@ -181,8 +181,9 @@ class FrameServer:
         self.path.unlink(missing_ok=True)
 
 
-def _enlarge(connection: socket.socket) -> None:
+def enlarge(connection: socket.socket, size: int) -> None:
+    """Makes room for so many bytes that wait to be read at the other end, or for as many as the host allows."""
     try:
-        connection.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, SEND_BUFFER_SIZE)
+        connection.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, size)
     except PermissionError:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_SIZE)  # what the host allows
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)

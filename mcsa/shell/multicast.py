@@ -29,6 +29,7 @@ _MEMINFO_DROPS = 8
 IPPROTO_ESP = 50  # IANA protocol numbers
 ESP_PORT = 4500  # RFC 3948 section 2: the port of UDP-encapsulated ESP
 BUFFER_SIZE = 8 << 20  # bytes: 60 ms of a full 1 Gbit/s link, even if the kernel's own overhead is left out
+_DROPPED_AT_ONCE = 64  # datagrams
 _LARGEST_DATAGRAM = 65_535
 _DESTINATION_SIZE = 20  # bytes of struct in6_pktinfo; struct in_pktinfo is shorter
 
@@ -193,8 +194,11 @@ class MulticastListener(_Closing):
             raise
 
     def receive(self) -> Heard | None:
-        """The next datagram that was sent to one of the groups; None where none waits. Unicast is dropped."""
-        while True:
+        """The next datagram that was sent to one of the groups; None where none waits. Unicast is dropped.
+
+        None also where many in a row were dropped, and more may wait: who sends them must not keep an event loop here.
+        """
+        for _ in range(_DROPPED_AT_ONCE):
             try:
                 payload, ancillary, _, source = self.socket.recvmsg(
                     _LARGEST_DATAGRAM, socket.CMSG_SPACE(_DESTINATION_SIZE)
@@ -205,6 +209,7 @@ class MulticastListener(_Closing):
                 group = self._interface.destination(kind, value)
                 if group in self.groups:
                     return Heard(payload, source[0], source[1], group)
+        return None
 
     def send(self, payload: bytes, group: str) -> None:
         """Sends one datagram to a group on this port."""

@@ -29,7 +29,8 @@ CODE = "tun"
 DEVICE = Path("/dev/net/tun")
 ADDRESS = "169.254.77.83"  # this host's on the interface: link-local (RFC 3927), so it never leaves; 77, 83 is "MS"
 ADDRESS_6 = "fe80::4d:53"
-FAR_END = "169.254.77.84"  # as whom the interface answers
+FAR_END = "169.254.77.84"  # as whom the interface answers, and whoever has no address that is known here speaks
+FAR_END_6 = "fe80::4d:54"
 QUEUE = 8_192  # packets that wait for us to read: 100 ms of the fastest application
 LONGEST_NAME = 15  # IFNAMSIZ without its zero
 
@@ -143,6 +144,7 @@ class TunInterface:
         """
         found: list[Outgoing] = []
         buffer, into, descriptor = self._buffer, self._into, self._descriptor
+        view = into[0]
         before: tuple[Alike | None, int] = (None, 0)
         payloads: list[bytes] = []
         start = 0
@@ -154,7 +156,10 @@ class TunInterface:
             segment_size = VNET_HEADER.unpack_from(buffer)[3] if buffer[1] else 0
             now = alike(buffer, VNET_HEADER_SIZE), segment_size
             if now == before and now[0] is not None:
-                payloads += split(buffer, start, end, segment_size)
+                if segment_size:
+                    payloads += split(buffer, start, end, segment_size)
+                else:
+                    payloads.append(bytes(view[start:end]))
                 continue
             before = None, 0
             try:

@@ -26,7 +26,7 @@ from mcsa.v1 import authorizer_pb2 as mcsa_dot_v1_dot_authorizer__pb2
 from mcsa.v1 import types_pb2 as mcsa_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cmcsa/v1/authorizer_log.proto\x12\x07mcsa.v1\x1a\x18mcsa/v1/authorizer.proto\x1a\x13mcsa/v1/types.proto\"\xce\x01\n\x10\x43onferenceRecord\x12\'\n\x07\x63reated\x18\x01 \x01(\x0b\x32\x16.mcsa.v1.CreateRequest\x12)\n\x06groups\x18\x02 \x03(\x0b\x32\x19.mcsa.v1.GroupDescription\x12\x0e\n\x06\x62\x61nned\x18\x03 \x03(\t\x12\x30\n\rcountersigned\x18\x04 \x03(\x0b\x32\x19.mcsa.v1.Countersignature\x12$\n\tsubgroups\x18\x05 \x03(\x0b\x32\x11.mcsa.v1.Subgroup\"I\n\x08Subgroup\x12\x13\n\x0b\x62\x61\x63kbone_id\x18\x01 \x01(\x0c\x12(\n\x05group\x18\x02 \x01(\x0b\x32\x19.mcsa.v1.GroupDescription\"k\n\x0bGroupRecord\x12*\n\x08snapshot\x18\x01 \x01(\x0b\x32\x16.mcsa.v1.GroupSnapshotH\x00\x12(\n\x07\x66lushed\x18\x02 \x01(\x0b\x32\x15.mcsa.v1.GroupFlushedH\x00\x42\x06\n\x04what\"\xad\x01\n\rGroupCounters\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\x0e\n\x06number\x18\x02 \x01(\x04\x12\x16\n\x0enext_sender_id\x18\x03 \x01(\r\x12\x15\n\rown_sender_id\x18\x04 \x01(\r\x12\x10\n\x08rekey_ms\x18\x05 \x01(\x04\x12\r\n\x05\x61gent\x18\x06 \x01(\t\x12\x17\n\x0f\x61gent_sender_id\x18\x07 \x01(\r\x12\x14\n\x0c\x66ormed_epoch\x18\x08 \x01(\x04\"\xeb\x02\n\rGroupSnapshot\x12\x0b\n\x03gkm\x18\x01 \x01(\x0c\x12(\n\x08\x63ounters\x18\x02 \x01(\x0b\x32\x16.mcsa.v1.GroupCounters\x12\x0f\n\x07members\x18\x03 \x01(\x0c\x12$\n\x07updates\x18\x04 \x03(\x0b\x32\x13.mcsa.v1.KeptUpdate\x12&\n\nadmissions\x18\x05 \x03(\x0b\x32\x12.mcsa.v1.Admission\x12*\n\x06\x62locks\x18\x06 \x03(\x0b\x32\x1a.mcsa.v1.DistributionBlock\x12(\n\tsend_only\x18\x07 \x03(\x0b\x32\x15.mcsa.v1.MemberRecord\x12;\n\x0bsource_keys\x18\x08 \x03(\x0b\x32&.mcsa.v1.GroupSnapshot.SourceKeysEntry\x1a\x31\n\x0fSourceKeysEntry\x12\x0b\n\x03key\x18\x01 \x01(\r\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\"\\\n\x11\x44istributionBlock\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x17\n\x0f\x66irst_sender_id\x18\x02 \x01(\r\x12\x12\n\nsender_ids\x18\x03 \x01(\r\x12\x0c\n\x04used\x18\x04 \x03(\r\"\xc9\x02\n\x0cGroupFlushed\x12\x0b\n\x03gkm\x18\x01 \x01(\x0c\x12(\n\x08\x63ounters\x18\x02 \x01(\x0b\x32\x16.mcsa.v1.GroupCounters\x12\x0f\n\x07removed\x18\x03 \x03(\t\x12&\n\x07\x63hanged\x18\x04 \x03(\x0b\x32\x15.mcsa.v1.MemberRecord\x12\x0e\n\x06update\x18\x05 \x01(\x0c\x12&\n\nadmissions\x18\x06 \x03(\x0b\x32\x12.mcsa.v1.Admission\x12\x0f\n\x07\x61\x64opted\x18\x07 \x03(\x0c\x12\x11\n\tforfeited\x18\x08 \x03(\t\x12*\n\x06\x62locks\x18\t \x03(\x0b\x32\x1a.mcsa.v1.DistributionBlock\x12\x17\n\x0fsend_only_ended\x18\n \x03(\t\x12(\n\tsend_only\x18\x0b \x03(\x0b\x32\x15.mcsa.v1.MemberRecord\"v\n\x0cMemberRecord\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x16\n\tsender_id\x18\x03 \x01(\rH\x00\x88\x01\x01\x12\r\n\x05users\x18\x04 \x03(\t\x12\x12\n\nsource_key\x18\x05 \x01(\x0c\x42\x0c\n\n_sender_id\"+\n\nKeptUpdate\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\x0e\n\x06sealed\x18\x02 \x01(\x0c\"e\n\tAdmission\x12\x14\n\x0crequest_hash\x18\x01 \x01(\x0c\x12\x0c\n\x04host\x18\x02 \x01(\t\x12\x11\n\tsender_id\x18\x03 \x01(\r\x12\x0f\n\x07time_ms\x18\x04 \x01(\x04\x12\x10\n\x08\x61sked_ms\x18\x05 \x01(\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cmcsa/v1/authorizer_log.proto\x12\x07mcsa.v1\x1a\x18mcsa/v1/authorizer.proto\x1a\x13mcsa/v1/types.proto\"\xf8\x01\n\x10\x43onferenceRecord\x12\'\n\x07\x63reated\x18\x01 \x01(\x0b\x32\x16.mcsa.v1.CreateRequest\x12)\n\x06groups\x18\x02 \x03(\x0b\x32\x19.mcsa.v1.GroupDescription\x12\x0e\n\x06\x62\x61nned\x18\x03 \x03(\t\x12\x30\n\rcountersigned\x18\x04 \x03(\x0b\x32\x19.mcsa.v1.Countersignature\x12$\n\tsubgroups\x18\x05 \x03(\x0b\x32\x11.mcsa.v1.Subgroup\x12(\n\x05moved\x18\x06 \x03(\x0b\x32\x19.mcsa.v1.GroupDescription\"I\n\x08Subgroup\x12\x13\n\x0b\x62\x61\x63kbone_id\x18\x01 \x01(\x0c\x12(\n\x05group\x18\x02 \x01(\x0b\x32\x19.mcsa.v1.GroupDescription\"k\n\x0bGroupRecord\x12*\n\x08snapshot\x18\x01 \x01(\x0b\x32\x16.mcsa.v1.GroupSnapshotH\x00\x12(\n\x07\x66lushed\x18\x02 \x01(\x0b\x32\x15.mcsa.v1.GroupFlushedH\x00\x42\x06\n\x04what\"\xad\x01\n\rGroupCounters\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\x0e\n\x06number\x18\x02 \x01(\x04\x12\x16\n\x0enext_sender_id\x18\x03 \x01(\r\x12\x15\n\rown_sender_id\x18\x04 \x01(\r\x12\x10\n\x08rekey_ms\x18\x05 \x01(\x04\x12\r\n\x05\x61gent\x18\x06 \x01(\t\x12\x17\n\x0f\x61gent_sender_id\x18\x07 \x01(\r\x12\x14\n\x0c\x66ormed_epoch\x18\x08 \x01(\x04\"\xeb\x02\n\rGroupSnapshot\x12\x0b\n\x03gkm\x18\x01 \x01(\x0c\x12(\n\x08\x63ounters\x18\x02 \x01(\x0b\x32\x16.mcsa.v1.GroupCounters\x12\x0f\n\x07members\x18\x03 \x01(\x0c\x12$\n\x07updates\x18\x04 \x03(\x0b\x32\x13.mcsa.v1.KeptUpdate\x12&\n\nadmissions\x18\x05 \x03(\x0b\x32\x12.mcsa.v1.Admission\x12*\n\x06\x62locks\x18\x06 \x03(\x0b\x32\x1a.mcsa.v1.DistributionBlock\x12(\n\tsend_only\x18\x07 \x03(\x0b\x32\x15.mcsa.v1.MemberRecord\x12;\n\x0bsource_keys\x18\x08 \x03(\x0b\x32&.mcsa.v1.GroupSnapshot.SourceKeysEntry\x1a\x31\n\x0fSourceKeysEntry\x12\x0b\n\x03key\x18\x01 \x01(\r\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\"\\\n\x11\x44istributionBlock\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x17\n\x0f\x66irst_sender_id\x18\x02 \x01(\r\x12\x12\n\nsender_ids\x18\x03 \x01(\r\x12\x0c\n\x04used\x18\x04 \x03(\r\"\xc9\x02\n\x0cGroupFlushed\x12\x0b\n\x03gkm\x18\x01 \x01(\x0c\x12(\n\x08\x63ounters\x18\x02 \x01(\x0b\x32\x16.mcsa.v1.GroupCounters\x12\x0f\n\x07removed\x18\x03 \x03(\t\x12&\n\x07\x63hanged\x18\x04 \x03(\x0b\x32\x15.mcsa.v1.MemberRecord\x12\x0e\n\x06update\x18\x05 \x01(\x0c\x12&\n\nadmissions\x18\x06 \x03(\x0b\x32\x12.mcsa.v1.Admission\x12\x0f\n\x07\x61\x64opted\x18\x07 \x03(\x0c\x12\x11\n\tforfeited\x18\x08 \x03(\t\x12*\n\x06\x62locks\x18\t \x03(\x0b\x32\x1a.mcsa.v1.DistributionBlock\x12\x17\n\x0fsend_only_ended\x18\n \x03(\t\x12(\n\tsend_only\x18\x0b \x03(\x0b\x32\x15.mcsa.v1.MemberRecord\"v\n\x0cMemberRecord\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x16\n\tsender_id\x18\x03 \x01(\rH\x00\x88\x01\x01\x12\r\n\x05users\x18\x04 \x03(\t\x12\x12\n\nsource_key\x18\x05 \x01(\x0c\x42\x0c\n\n_sender_id\"+\n\nKeptUpdate\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\x0e\n\x06sealed\x18\x02 \x01(\x0c\"e\n\tAdmission\x12\x14\n\x0crequest_hash\x18\x01 \x01(\x0c\x12\x0c\n\x04host\x18\x02 \x01(\t\x12\x11\n\tsender_id\x18\x03 \x01(\r\x12\x0f\n\x07time_ms\x18\x04 \x01(\x04\x12\x10\n\x08\x61sked_ms\x18\x05 \x01(\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,25 +36,25 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GROUPSNAPSHOT_SOURCEKEYSENTRY']._loaded_options = None
   _globals['_GROUPSNAPSHOT_SOURCEKEYSENTRY']._serialized_options = b'8\001'
   _globals['_CONFERENCERECORD']._serialized_start=89
-  _globals['_CONFERENCERECORD']._serialized_end=295
-  _globals['_SUBGROUP']._serialized_start=297
-  _globals['_SUBGROUP']._serialized_end=370
-  _globals['_GROUPRECORD']._serialized_start=372
-  _globals['_GROUPRECORD']._serialized_end=479
-  _globals['_GROUPCOUNTERS']._serialized_start=482
-  _globals['_GROUPCOUNTERS']._serialized_end=655
-  _globals['_GROUPSNAPSHOT']._serialized_start=658
-  _globals['_GROUPSNAPSHOT']._serialized_end=1021
-  _globals['_GROUPSNAPSHOT_SOURCEKEYSENTRY']._serialized_start=972
-  _globals['_GROUPSNAPSHOT_SOURCEKEYSENTRY']._serialized_end=1021
-  _globals['_DISTRIBUTIONBLOCK']._serialized_start=1023
-  _globals['_DISTRIBUTIONBLOCK']._serialized_end=1115
-  _globals['_GROUPFLUSHED']._serialized_start=1118
-  _globals['_GROUPFLUSHED']._serialized_end=1447
-  _globals['_MEMBERRECORD']._serialized_start=1449
-  _globals['_MEMBERRECORD']._serialized_end=1567
-  _globals['_KEPTUPDATE']._serialized_start=1569
-  _globals['_KEPTUPDATE']._serialized_end=1612
-  _globals['_ADMISSION']._serialized_start=1614
-  _globals['_ADMISSION']._serialized_end=1715
+  _globals['_CONFERENCERECORD']._serialized_end=337
+  _globals['_SUBGROUP']._serialized_start=339
+  _globals['_SUBGROUP']._serialized_end=412
+  _globals['_GROUPRECORD']._serialized_start=414
+  _globals['_GROUPRECORD']._serialized_end=521
+  _globals['_GROUPCOUNTERS']._serialized_start=524
+  _globals['_GROUPCOUNTERS']._serialized_end=697
+  _globals['_GROUPSNAPSHOT']._serialized_start=700
+  _globals['_GROUPSNAPSHOT']._serialized_end=1063
+  _globals['_GROUPSNAPSHOT_SOURCEKEYSENTRY']._serialized_start=1014
+  _globals['_GROUPSNAPSHOT_SOURCEKEYSENTRY']._serialized_end=1063
+  _globals['_DISTRIBUTIONBLOCK']._serialized_start=1065
+  _globals['_DISTRIBUTIONBLOCK']._serialized_end=1157
+  _globals['_GROUPFLUSHED']._serialized_start=1160
+  _globals['_GROUPFLUSHED']._serialized_end=1489
+  _globals['_MEMBERRECORD']._serialized_start=1491
+  _globals['_MEMBERRECORD']._serialized_end=1609
+  _globals['_KEPTUPDATE']._serialized_start=1611
+  _globals['_KEPTUPDATE']._serialized_end=1654
+  _globals['_ADMISSION']._serialized_start=1656
+  _globals['_ADMISSION']._serialized_end=1757
 # @@protoc_insertion_point(module_scope)

@@ -33,6 +33,7 @@ class ConferenceRecord(_message.Message):
     BANNED_FIELD_NUMBER: _builtins.int
     COUNTERSIGNED_FIELD_NUMBER: _builtins.int
     SUBGROUPS_FIELD_NUMBER: _builtins.int
+    MOVED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def created(self) -> _authorizer_pb2.CreateRequest:
         """The conference began."""
@@ -53,6 +54,10 @@ class ConferenceRecord(_message.Message):
     def subgroups(self) -> _containers.RepeatedCompositeFieldContainer[Global___Subgroup]:
         """Subgroups that were added to groups."""
 
+    @_builtins.property
+    def moved(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.GroupDescription]:
+        """Groups that have moved: id and address only."""
+
     def __init__(
         self,
         *,
@@ -61,10 +66,11 @@ class ConferenceRecord(_message.Message):
         banned: _abc.Iterable[_builtins.str] | None = ...,
         countersigned: _abc.Iterable[_authorizer_pb2.Countersignature] | None = ...,
         subgroups: _abc.Iterable[Global___Subgroup] | None = ...,
+        moved: _abc.Iterable[_types_pb2.GroupDescription] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created", b"created"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["banned", b"banned", "countersigned", b"countersigned", "created", b"created", "groups", b"groups", "subgroups", b"subgroups"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["banned", b"banned", "countersigned", b"countersigned", "created", b"created", "groups", b"groups", "moved", b"moved", "subgroups", b"subgroups"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1138,6 +1138,94 @@ class EvictResponse(_message.Message):
 Global___EvictResponse: _TypeAlias = EvictResponse  # noqa: Y015
 
 @_typing.final
+class MoveRequest(_message.Message):
+    """MoveRequest is sent by the Coordinator's host."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RELOCATION_FIELD_NUMBER: _builtins.int
+    ADDRESSES_IN_USE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def relocation(self) -> _types_pb2.SignedStatement:
+        """A Relocation signed by the Coordinator, label "mcsa relocation v1"."""
+
+    @_builtins.property
+    def addresses_in_use(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """As in CreateRequest."""
+
+    def __init__(
+        self,
+        *,
+        relocation: _types_pb2.SignedStatement | None = ...,
+        addresses_in_use: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["relocation", b"relocation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses_in_use", b"addresses_in_use", "relocation", b"relocation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MoveRequest: _TypeAlias = MoveRequest  # noqa: Y015
+
+@_typing.final
+class Relocation(_message.Message):
+    """Relocation is what the Coordinator signs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONFERENCE_ID_FIELD_NUMBER: _builtins.int
+    ADDRESSES_FIELD_NUMBER: _builtins.int
+    TIME_MS_FIELD_NUMBER: _builtins.int
+    conference_id: _builtins.bytes
+    """16 bytes."""
+    time_ms: _builtins.int
+    """Milliseconds since 1970."""
+    @_builtins.property
+    def addresses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The addresses that the groups are to leave, in the order of the session's groups: where they have left them already,
+        nothing is moved again.
+        """
+
+    def __init__(
+        self,
+        *,
+        conference_id: _builtins.bytes = ...,
+        addresses: _abc.Iterable[_builtins.str] | None = ...,
+        time_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "conference_id", b"conference_id", "time_ms", b"time_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Relocation: _TypeAlias = Relocation  # noqa: Y015
+
+@_typing.final
+class MoveResponse(_message.Message):
+    """MoveResponse tells what was given."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUPS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def groups(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.GroupDescription]:
+        """With their addresses now."""
+
+    def __init__(
+        self,
+        *,
+        groups: _abc.Iterable[_types_pb2.GroupDescription] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["groups", b"groups"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MoveResponse: _TypeAlias = MoveResponse  # noqa: Y015
+
+@_typing.final
 class CertificateRequest(_message.Message):
     """CertificateRequest asks for certificates."""
 

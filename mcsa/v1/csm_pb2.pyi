@@ -479,6 +479,7 @@ class ConferenceState(_message.Message):
     ABSENT_FIELD_NUMBER: _builtins.int
     RECORD_PATH_FIELD_NUMBER: _builtins.int
     SOCKETS_FIELD_NUMBER: _builtins.int
+    CLASH_FIELD_NUMBER: _builtins.int
     conference_id: _builtins.bytes
     """16 bytes."""
     title: _builtins.str
@@ -499,6 +500,8 @@ class ConferenceState(_message.Message):
     """CKGDS of the last run."""
     record_path: _builtins.str
     """Path of the record's file."""
+    clash: _builtins.str
+    """At the Coordinator's host: another session that uses an address of this one's, for people; empty where none does."""
     @_builtins.property
     def participants(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Participants that hold the key."""
@@ -537,10 +540,11 @@ class ConferenceState(_message.Message):
         absent: _abc.Iterable[_builtins.str] | None = ...,
         record_path: _builtins.str = ...,
         sockets: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        clash: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["absent", b"absent", "ckgds", b"ckgds", "conference_id", b"conference_id", "coordinator", b"coordinator", "ejected", b"ejected", "groups", b"groups", "key_epoch", b"key_epoch", "key_fingerprint", b"key_fingerprint", "participants", b"participants", "reason", b"reason", "record_path", b"record_path", "sockets", b"sockets", "state", b"state", "title", b"title", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["absent", b"absent", "ckgds", b"ckgds", "clash", b"clash", "conference_id", b"conference_id", "coordinator", b"coordinator", "ejected", b"ejected", "groups", b"groups", "key_epoch", b"key_epoch", "key_fingerprint", b"key_fingerprint", "participants", b"participants", "reason", b"reason", "record_path", b"record_path", "sockets", b"sockets", "state", b"state", "title", b"title", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -886,6 +890,52 @@ class EjectResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EjectResponse: _TypeAlias = EjectResponse  # noqa: Y015
+
+@_typing.final
+class ConferenceServiceMoveRequest(_message.Message):
+    """ConferenceServiceMoveRequest names the conference."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONFERENCE_ID_FIELD_NUMBER: _builtins.int
+    conference_id: _builtins.bytes
+    """16 bytes."""
+    def __init__(
+        self,
+        *,
+        conference_id: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conference_id", b"conference_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConferenceServiceMoveRequest: _TypeAlias = ConferenceServiceMoveRequest  # noqa: Y015
+
+@_typing.final
+class ConferenceServiceMoveResponse(_message.Message):
+    """ConferenceServiceMoveResponse tells where it is now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUPS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def groups(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.GroupDescription]:
+        """With their addresses now."""
+
+    def __init__(
+        self,
+        *,
+        groups: _abc.Iterable[_types_pb2.GroupDescription] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["groups", b"groups"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConferenceServiceMoveResponse: _TypeAlias = ConferenceServiceMoveResponse  # noqa: Y015
 
 @_typing.final
 class ConferenceServiceLeaveRequest(_message.Message):

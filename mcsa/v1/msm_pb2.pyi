@@ -415,12 +415,15 @@ class JoinGroupResponse(_message.Message):
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     ROSTER_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
     socket_path: _builtins.str
     """Path of the Unix socket (mcsa/shell/local.py tells the framing)."""
     sender_id: _builtins.int
     """The sender ID."""
     epoch: _builtins.int
     """Epoch of the group."""
+    address: _builtins.str
+    """The group's address, as the Authorizer says: another than announced, where the session has moved since."""
     @_builtins.property
     def description(self) -> _types_pb2.SignedStatement:
         """The Coordinator's signed ConferenceDescription, from the Authorizer."""
@@ -437,10 +440,11 @@ class JoinGroupResponse(_message.Message):
         description: _types_pb2.SignedStatement | None = ...,
         roster: _abc.Iterable[_types_pb2.RosterEntry] | None = ...,
         epoch: _builtins.int = ...,
+        address: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["description", b"description"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "epoch", b"epoch", "roster", b"roster", "sender_id", b"sender_id", "socket_path", b"socket_path"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "description", b"description", "epoch", b"epoch", "roster", b"roster", "sender_id", b"sender_id", "socket_path", b"socket_path"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -661,6 +665,64 @@ class EvictMemberResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EvictMemberResponse: _TypeAlias = EvictMemberResponse  # noqa: Y015
+
+@_typing.final
+class MoveSessionRequest(_message.Message):
+    """MoveSessionRequest is passed to the Authorizer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RELOCATION_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def relocation(self) -> _types_pb2.SignedStatement:
+        """As in MoveRequest."""
+
+    @_builtins.property
+    def description(self) -> _types_pb2.SignedStatement:
+        """As in CreateSessionRequest: what is announced anew."""
+
+    def __init__(
+        self,
+        *,
+        relocation: _types_pb2.SignedStatement | None = ...,
+        description: _types_pb2.SignedStatement | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "relocation", b"relocation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "relocation", b"relocation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MoveSessionRequest: _TypeAlias = MoveSessionRequest  # noqa: Y015
+
+@_typing.final
+class MoveSessionResponse(_message.Message):
+    """MoveSessionResponse tells what was given, and the text for the Coordinator to sign."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUPS_FIELD_NUMBER: _builtins.int
+    UNSIGNED_SDP_FIELD_NUMBER: _builtins.int
+    unsigned_sdp: _builtins.bytes
+    """As in CreateSessionResponse."""
+    @_builtins.property
+    def groups(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.GroupDescription]:
+        """With their addresses now."""
+
+    def __init__(
+        self,
+        *,
+        groups: _abc.Iterable[_types_pb2.GroupDescription] | None = ...,
+        unsigned_sdp: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["groups", b"groups", "unsigned_sdp", b"unsigned_sdp"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MoveSessionResponse: _TypeAlias = MoveSessionResponse  # noqa: Y015
 
 @_typing.final
 class FetchCertificateRequest(_message.Message):
@@ -988,7 +1050,9 @@ class GroupChanged(_message.Message):
     group_id: _builtins.bytes
     """16 bytes."""
     change: _builtins.str
-    """"rekeyed", "ejected", "silenced", "statement-needed", "rejoined", "forgery"."""
+    """"rekeyed", "ejected", "silenced", "statement-needed", "rejoined", "forgery"; of an announcement "clash", which another has
+    to move for, and "move-wanted".
+    """
     epoch: _builtins.int
     """Epoch after the change."""
     remark: _builtins.str

@@ -37,6 +37,7 @@ class Conference:
     access: AccessControl
     groups: list[GroupDescription]
     subgroups: list[Subgroup] = field(default_factory=list)  # beside the groups themselves
+    moving_to: list[str] = field(default_factory=list)  # addresses that are on their way into the log
     banned: list[str] = field(default_factory=list)
     _resource: Resource | None = None
     _access_list: bytes | None = None
@@ -63,10 +64,17 @@ class Conference:
             return None
         coordinator = ConferenceDescription.FromString(whole.created.description.statement).coordinator
         conference = cls.created(whole.created, coordinator, list(whole.groups))
+        conference.move(whole.moved)
         conference.subgroups.extend(whole.subgroups)
         for subject in whole.banned:
             conference.ban(subject)
         return conference
+
+    def move(self, moved: Iterable[GroupDescription]) -> None:
+        """Groups have other addresses from now on; the descriptions are those that the groups themselves have."""
+        addresses = {group.group_id: group.address for group in moved}
+        for group in self.groups:
+            group.address = addresses.get(group.group_id, group.address)
 
     def all_groups(self) -> list[GroupDescription]:
         """Subgroups, too."""

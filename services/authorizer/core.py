@@ -26,7 +26,7 @@ from mcsa.gkm import scheme_named
 from mcsa.identity import Credentials, Identity, SpiffeId
 from mcsa.keys import Random
 from mcsa.registration import verify_user_statement
-from mcsa.statements import COUNTERSIGNATURE_LABEL, EVICTION_LABEL
+from mcsa.statements import COUNTERSIGNATURE_LABEL, EVICTION_LABEL, RELOCATION_LABEL
 from mcsa.trust import Trust
 from mcsa.updates import open_old_beacon
 from mcsa.v1 import authorizer_pb2 as wire
@@ -36,10 +36,11 @@ from services.authorizer.addresses import AddressPools, check_source
 from services.authorizer.batch import Joiner
 from services.authorizer.branches import Branches
 from services.authorizer.conference import Conference, conference_log
-from services.authorizer.creating import complete_groups, open_description
+from services.authorizer.creating import complete_groups, new_addresses, open_description
 from services.authorizer.distributing import Distributing
 from services.authorizer.events import Appended, Decided, Fenced, FromHome, HomeTold, Loaded
-from services.authorizer.group import AGENT, Group
+from services.authorizer.group import Group
+from services.authorizer.group_state import AGENT
 from services.authorizer.groups import Groups
 from services.authorizer.journal import MAX_ENTRY, Gate
 from services.authorizer.rules import Resource, Rules
@@ -87,6 +88,7 @@ class AuthorizerCore:
             "renew": self._renew,
             "leave": self._leave,
             "evict": self._evict,
+            "move": self._move,
             "certificate": self._certificate,
             "countersign": self._countersign,
         }
@@ -315,6 +317,34 @@ class AuthorizerCore:
         record = ConferenceRecord(banned=[eviction.subject])
         effects += self._kept.commit(conference_log(conference.id), record, gate.wait(), now)
         return effects + gate.close(now)
+
+    def _move(self, request: Requested, now: float) -> list[Any]:
+        signed = request.message.relocation
+        try:
+            signer = self._trust.open_statement(signed, RELOCATION_LABEL, now, peers=True)
+            relocation = wire.Relocation.FromString(signed.statement)
+        except (Rejected, DecodeError) as error:
+            raise Refused("relocation", "signature", f"the relocation was not accepted: {error}") from None
+        conference = self._kept.find_conference(relocation.conference_id)
+        if abs(relocation.time_ms / 1000 - now) > CREATION_SKEW:
+            raise Refused("relocation", "time", "the relocation was signed too long ago; is the clock right?")
+        rule = self._rules.check(str(signer.id), "move", conference.resource())
+
+        def moved(_: float) -> list[Any]:
+            return [Answer(request.token, wire.MoveResponse(groups=conference.groups))]
+
+        if list(relocation.addresses) != [group.address for group in conference.groups]:
+            return moved(now)  # it has been done: the answer tells where the groups are
+        if conference.moving_to:
+            raise Refused("busy", "one-move-at-a-time", "the conference is being moved; ask again in a second")
+        addresses = new_addresses(
+            conference.groups,
+            self._settings.pools,
+            self._kept.addresses(),
+            request.message.addresses_in_use[:ADDRESSES_AVOIDED],
+        )
+        decided = Decided(str(signer.id), "move", conference.id.hex(), allowed=True, rule=rule)
+        return [decided, *self._kept.move(conference, addresses, moved, now)]
 
     def _repair(self, request: Requested, now: float) -> list[Any]:
         group = self._kept.find_group(request.message.group_id)

@@ -69,3 +69,16 @@ def complete_groups(
         addresses.add(group.address)
         groups.append(group)
     return groups
+
+
+def new_addresses(
+    groups: Iterable[GroupDescription], pools: AddressPools, taken: Iterable[str], in_use: Iterable[str]
+) -> list[str]:
+    """Other addresses for groups that move, from the same pools; `Refused` where none is left."""
+    addresses, avoided = set(taken), set(in_use)
+    found = []
+    for group in groups:
+        asked = GroupDescription(sources=group.sources)
+        found.append(pools.give(asked, group.group_id, addresses, avoided))
+        addresses.add(found[-1])
+    return found

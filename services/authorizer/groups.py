@@ -33,7 +33,8 @@ from services.authorizer.beacons import Beacons
 from services.authorizer.conference import LOG_PREFIX, Conference, conference_log, group_log
 from services.authorizer.events import EndLog, Loaded, TakeSnapshot
 from services.authorizer.given_up import STAND_BY, GivenUp
-from services.authorizer.group import AGENT, Flushed, Group
+from services.authorizer.group import Flushed, Group
+from services.authorizer.group_state import AGENT
 from services.authorizer.journal import MAX_ENTRY, Gate, Journal, Then
 from services.authorizer.setting import Setting
 from services.authorizer.snapshots import SnapshotTimes
@@ -92,8 +93,9 @@ class Groups:
         return conference
 
     def addresses(self) -> list[str]:
-        """Of all groups."""
-        return [group.address for conference in self.conferences.values() for group in conference.all_groups()]
+        """Of all groups, and those that groups are moving to."""
+        found = [group.address for conference in self.conferences.values() for group in conference.all_groups()]
+        return found + [address for conference in self.conferences.values() for address in conference.moving_to]
 
     def has(self, group: Group) -> bool:
         """It is served, or about to be, and hasn't been given up."""
@@ -287,6 +289,30 @@ class Groups:
         star = self._stars.get(group.id if backbone is None else backbone.group_id)
         others = [] if star is None else star.settle(now)
         return [effect for other in others for effect in self.flush_if_due(other, now)]
+
+    def move(self, conference: Conference, addresses: Sequence[str], then: Then, now: float) -> list[Any]:
+        """Its groups get other addresses: stored first, then each group begins anew there, and its members register
+        again. Calls `then` once all of it is stored. `Refused` where there are members that couldn't follow."""
+        groups = self.groups_of(conference)
+        if conference.subgroups or any("/authorizer/" in member.host for group in groups for member in group.members):
+            raise Refused("not-allowed", "one-domain-one-group", "groups with subgroups or subordinates don't move")
+        moved = [
+            GroupDescription(group_id=group.group_id, address=address)
+            for group, address in zip(conference.groups, addresses, strict=True)
+        ]
+        conference.moving_to = list(addresses)
+
+        def stored(later: float) -> list[Any]:
+            conference.move(moved)
+            conference.moving_to = []
+            gate = Gate(then)
+            effects = []
+            for group in groups:
+                if self.has(group):
+                    effects += self.begin_anew(group, later, then=[gate.wait()])
+            return effects + gate.close(later)
+
+        return self.commit(conference_log(conference.id), ConferenceRecord(moved=moved), stored, now)
 
     def eject(self, groups: Iterable[Group], subject: str, now: float) -> list[Group]:
         """Throws a host or a user out of groups; returns those in which that changes anything."""

@@ -9,7 +9,8 @@ What is of which domain:
     resource.domain     the conference's: that of the Authorizer it was convened at
     context.domain      that of the Authorizer that decides: the same, unless it serves its hosts for one elsewhere
 
-What is asked: "create", "join", "evict", and "sendOnly", to send to groups without being a member of them.
+What is asked: "create", "join", "evict", "move" (to other addresses), and "sendOnly", to send to groups without being a
+member of them.
 
 Where no peers are configured, users and hosts of other domains don't get as far as a rule.
 """
@@ -104,6 +105,9 @@ unless { resource.open || context.with_user || resource.acceptable_senders.conta
 
 @id("coordinator-evicts")
 permit(principal is User, action == Action::"evict", resource) when { resource.coordinator == principal };
+
+@id("coordinator-moves")
+permit(principal is User, action == Action::"move", resource) when { resource.coordinator == principal };
 """
 
 _SENTENCES = {

@@ -79,6 +79,11 @@ class Coordination:
         is_open = terms.description.policy_class == POLICY_CLASS_OPEN
         return (is_open and user.startswith(terms.own_users)) or user in self._access.acceptable_users
 
+    @property
+    def is_alone(self) -> bool:
+        """Nobody else has come yet, and nobody was called."""
+        return not self._present - {self._participant.name} and self._participant.state == life.ANNOUNCED
+
     def _wanted(self) -> set[str]:
         """Whom a call is waited for."""
         excluded = self._silent | self._gone | set(self._cheaters) | {self._participant.name}

@@ -33,6 +33,7 @@ from services.csm.events import (
     TellApplication,
     UserLoaded,
 )
+from services.csm.moving import Moving
 from services.csm.participant import LocalParticipant
 from services.csm.participants import Participants
 from services.csm.sending_only import SendingOnly
@@ -49,6 +50,7 @@ class CsmCore:
         self.setting = setting
         self.participants = Participants()
         self._entering = Entering(setting, self.participants)
+        self._moving = Moving()
         self._sending_only = SendingOnly(setting)
         self._verbs: dict[str, Callable[[ApplicationAsked, float], Effects]] = {
             "list-sessions": self._list_sessions,
@@ -61,6 +63,7 @@ class CsmCore:
             "attach": self._attach,
             "send": self._send,
             "eject": self._eject,
+            "move": self._move,
             "leave": self._leave,
             "show-record": self._show_record,
             "describe-groups": self._describe_groups,
@@ -150,13 +153,16 @@ class CsmCore:
         changed: msm_pb2.GroupChanged = event.message
         if changed.group_id in self._sending_only.groups:
             return self._sending_only.changed(changed, now)
-        effects: Effects = []
+        effects: Effects = [Count("forgeries")] if changed.change == "forgery" else []
         for participant in self.participants.of_group(changed.group_id):
             if changed.change == "ejected":
                 effects += participant.fail("thrown out by the Coordinator", now)
+            elif changed.change in ("clash", "move-wanted"):
+                move = changed.change == "move-wanted"
+                effects += self._moving.clashes(participant, changed.remark, move=move, now=now)
             elif changed.change == "statement-needed":
                 self._entering.rejoining.want(participant, [changed.group_id], now)
-            elif participant.terms.control.group_id == changed.group_id:
+            elif participant.terms.control.group_id == changed.group_id and changed.change != "forgery":
                 effects += participant.roster_changed(list(changed.roster), now)
         return effects
 
@@ -257,6 +263,16 @@ class CsmCore:
 
         refused: Callable[[Refused, float], Effects] = lambda refusal, _now: [refuse(asked, refusal)]  # noqa: E731
         return [ask_msm(self.setting.host, "evict-member", request, evicted, refused, asked.traceparent)]
+
+    def _move(self, asked: ApplicationAsked, now: float) -> Effects:
+        participant = self.participants.coordinator_of(asked.message.conference_id, "move")
+
+        def done(refusal: Refused | None, _now: float) -> Effects:
+            if refusal is not None:
+                return [refuse(asked, refusal)]
+            return [answer(asked, wire.ConferenceServiceMoveResponse(groups=participant.terms.groups))]
+
+        return self._moving.begin(participant, done, now)
 
     def _leave(self, asked: ApplicationAsked, now: float) -> Effects:
         participant = self.participants.find(asked.message.conference_id, asked.message.user)

@@ -163,11 +163,13 @@ class Entering:
         for group in participant.terms.groups:
             if group.group_id in answers:
                 participant.sockets[group.name] = answers[group.group_id].socket_path
+        moved = participant.moved({group_id: answer.address for group_id, answer in answers.items()})
         group_id = participant.terms.control.group_id
         control = answers.get(group_id)
         if control is None:
-            return []
-        return [OpenRelay(group_id, control.socket_path), *participant.roster_changed(list(control.roster), now)]
+            return moved
+        opened = OpenRelay(group_id, control.socket_path)
+        return [*moved, opened, *participant.roster_changed(list(control.roster), now)]
 
     def _leave(self, user: Credentials, joined: Iterable[bytes]) -> Effects:
         """What was joined of a join that failed as a whole."""

@@ -63,6 +63,7 @@ class LocalParticipant:
         self.access = access
         self.state = life.ANNOUNCED
         self.reason = ""
+        self.clash = ""
         self.trace: str | None = None
         self.ejected: set[str] = set()
         self.absent: set[str] = set()
@@ -163,6 +164,20 @@ class LocalParticipant:
         """Who is in the control group, as the Authorizer says."""
         users = {user for entry in roster if not entry.send_only for user in entry.users}
         return [] if self.coordination is None else self.coordination.present_changed(users, now)
+
+    def changed_clash(self, remark: str) -> Effects:
+        """Another session uses an address of this one's; "" for none any more."""
+        self.clash, before = remark, self.clash
+        return self.changed() if remark != before else []
+
+    def moved(self, addresses: Mapping[bytes, str]) -> Effects:
+        """Groups have other addresses, as the Authorizer says; "" for those of which it said nothing."""
+        elsewhere = False
+        for group in self.terms.groups:
+            address = addresses.get(group.group_id) or group.address
+            elsewhere = elsewhere or address != group.address
+            group.address = address
+        return [self.remembered(), *self.changed()] if elsewhere else []
 
     def call_anew(self, now: float) -> Effects:
         """The Coordinator calls at once: somebody was thrown out."""
@@ -317,4 +332,5 @@ class LocalParticipant:
             absent=sorted(self.absent),
             record_path=f"{self.setting.records}/{self.record_name}",
             sockets=sockets,
+            clash=self.clash,
         )

@@ -53,6 +53,7 @@ class Own:
     sdp: bytes
     at: float
     ending: bool = False
+    clashing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,8 @@ class _Finding:
 
 
 Clashed = Callable[[Own, Iterable[SessionAnnouncement], float, float], Effects]
-"""Told of an own announcement, other sessions that use an address of its, since when it is announced, and now."""
+"""Told of an own announcement, other sessions that use an address of its (none: no longer any), since when it is
+announced, and now."""
 
 
 def _nothing(_own: Own, _clashes: Iterable[SessionAnnouncement], _announced_at: float, _now: float) -> Effects:
@@ -203,8 +205,9 @@ class Announcing:
 
     def _look_at(self, sdp: bytes, response: sd_wire.AnnounceResponse, now: float) -> Effects:
         own = self._own.get(sdp)
-        if own is None or own.ending or not response.clashes:
+        if own is None or own.ending or not (response.clashes or own.clashing):
             return []
+        own.clashing = bool(response.clashes)
         return self._clashed(own, response.clashes, response.announced_ms / 1000, now)
 
     def _adopt(self, announcements: Iterable[SessionAnnouncement], now: float) -> None:

@@ -10,13 +10,14 @@ Which Authorizer may key which addresses is the host's own list (RFC 5374's GPAD
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from google.protobuf.message import Message
 
 from mcsa import subjects
+from mcsa.conference_id import conference_id_of, group_id_of
 from mcsa.distribution import open_right
 from mcsa.endpoint import Answer, Answered, Count, Failed, Publish, Published, Refuse, Request, Requested, Woken
 from mcsa.envelope import payload_hash
@@ -34,10 +35,13 @@ from mcsa.updates import group_recipient
 from mcsa.v1 import authorizer_pb2 as authorizer_wire
 from mcsa.v1 import msm_pb2 as wire
 from mcsa.v1.authorizer_pb2 import DistributionRight, GroupSecurityAssociation
+from mcsa.v1.types_pb2 import GroupDescription, SessionAnnouncement
 from services.msm.agency import Agency, RegisteringAgent
-from services.msm.announcing import Announcing, WithdrawalKey
+from services.msm.announcing import Announcing, Own, WithdrawalKey
+from services.msm.clashes import worst_clash
 from services.msm.distributing import Distributing, Renewing
 from services.msm.events import (
+    ClockSet,
     CloseGroup,
     GroupFailed,
     GroupMessage,
@@ -136,7 +140,9 @@ class MsmCore:
         settings = self.settings
         key = settings.withdrawal_key or WithdrawalKey.draw(self.random)
         recover = settings.withdrawal_key is not None
-        self._announcing = Announcing(key, settings.directory, settings.address, recover=recover)
+        self._announcing = Announcing(
+            key, settings.directory, settings.address, recover=recover, clashed=self._announcement_clashes
+        )
         self._sessions = Sessions(self.credentials, self.trust, settings.directory, self._gpad, self._announcing)
         self.trouble = ""  # with this host's network
         self._distributing = Distributing(self.credentials, self.trust)
@@ -161,6 +167,7 @@ class MsmCore:
             "end-sending": self.sending_only.end,
             "leave-group": self._leave_group,
             "evict-member": self._evict_member,
+            "move-session": self._move_session,
             "fetch-certificate": self._fetch_certificate,
             "countersign-record": self._countersign_record,
             "describe-groups": self._describe_groups,
@@ -190,9 +197,8 @@ class MsmCore:
                 return self._not_opened(event, now)
             case GroupMessage():
                 return self._group_message(event, now)
-            case UnknownEpochSeen():
-                membership = self._membership(event.group_id)
-                return [] if membership is None else membership.hint(now)
+            case UnknownEpochSeen() | ClockSet():
+                return self._noticed(event, now)
             case SequenceLow():
                 return self._sequence_low(event.group_id, now)
             case SourceForged():
@@ -272,6 +278,23 @@ class MsmCore:
             return self._pass_on(request, "create", serving, asked, answer)
 
         return self._sessions.find_in_use(create, request.traceparent)
+
+    def _move_session(self, request: Requested, now: float) -> list[Any]:
+        message = request.message
+        description = self._sessions.open_description(message.description, now)
+        conference_id = conference_id_of(description.coordinator, message.description.statement)
+        serving = self._serving(conference_id, description.authorizer)
+
+        def answer(moved: authorizer_wire.MoveResponse) -> Message:
+            created = authorizer_wire.CreateResponse(conference_id=conference_id, groups=moved.groups)
+            described = self._sessions.created(description, serving, created, self.settings.address, now)
+            return wire.MoveSessionResponse(groups=described.groups, unsigned_sdp=described.unsigned_sdp)
+
+        def move(in_use: list[str]) -> list[Any]:
+            asked = authorizer_wire.MoveRequest(relocation=message.relocation, addresses_in_use=in_use)
+            return self._pass_on(request, "move", serving, asked, answer)
+
+        return self._sessions.find_in_use(move, request.traceparent)
 
     def _evict_member(self, request: Requested, now: float) -> list[Any]:
         message = request.message
@@ -424,9 +447,22 @@ class MsmCore:
             right = self._open_right(event, membership, now) if nearby else None
         except Rejected as rejected:
             return self._not_associated(group_id, rejected, now, nearby=nearby)
+        if right is None and _has_moved(membership, gsa):
+            return self._follow_move(join, membership, gsa, now)
         if not membership.has_subgroups or (membership.socket_path and membership.group.group_id == gsa.group.group_id):
             return self._associated(group_id, gsa, now, right)
         return self._enter_subgroup(join, membership, gsa, now)
+
+    def _follow_move(self, join: _Join, membership: Membership, gsa: GroupSecurityAssociation, now: float) -> list[Any]:
+        """The Authorizer has moved the group since it was announced, or since this host joined it."""
+        before = membership.asked
+        membership.asked = GroupDescription()
+        membership.asked.CopyFrom(before)
+        membership.asked.address = gsa.group.address
+        effects = self._enter_subgroup(join, membership, gsa, now)
+        if join.association is None:  # the Authorizer may not key groups there, on this host
+            membership.asked = before
+        return effects
 
     def _enter_subgroup(
         self, join: _Join, membership: Membership, gsa: GroupSecurityAssociation, now: float
@@ -474,6 +510,7 @@ class MsmCore:
             description=membership.description,
             roster=membership.roster.values(),
             epoch=membership.epoch,
+            address=membership.asked.address,
         )
         effects.append(Answer(join.token, answer))
         if rejoined:
@@ -532,6 +569,14 @@ class MsmCore:
             effects += self._end_agency(group_id)
             self._forgeries.forget(group_id)
         return [*effects, answer]
+
+    def _noticed(self, event: UnknownEpochSeen | ClockSet, now: float) -> list[Any]:
+        """By a group's packet path."""
+        membership = self._membership(event.group_id)
+        if isinstance(event, ClockSet):
+            group = membership or self.sending_only.groups.get(event.group_id)
+            return [] if group is None else group.clock_set(now)
+        return [] if membership is None else membership.hint(now)
 
     def _sequence_low(self, group_id: bytes, now: float) -> list[Any]:
         if group_id in self.sending_only.groups:
@@ -694,6 +739,15 @@ class MsmCore:
                 out.append(effect)
         return out if membership.as_agent else out + self._relay(membership)
 
+    def _announcement_clashes(
+        self, own: Own, clashes: Iterable[SessionAnnouncement], announced_at: float, now: float
+    ) -> list[Any]:
+        """The Coordinator's CSM decides what comes of it."""
+        change, remark = worst_clash(own.sdp, clashes, announced_at)
+        message = wire.GroupChanged(group_id=group_id_of(own.conference_id, 0), change=change, remark=remark)
+        subject = subjects.subject(subjects.CSM, self.credentials.id.token, subjects.GROUP_CHANGED)
+        return [Publish(subject, message, str(self.credentials.id), None)]
+
     def _changed(self, membership: Membership, changed: Changed, now: float) -> list[Any]:
         if not membership.as_agent:
             return [self._tell(membership, changed)]
@@ -706,7 +760,7 @@ class MsmCore:
             group_id=membership.asked.group_id,
             change=changed.what,
             epoch=membership.epoch,
-            roster=membership.roster.values(),
+            roster=membership.roster.values() if forgery is None else (),  # it is as it was
             remark=changed.remark,
             update_number=membership.number,
             traceparent=changed.traceparent or "",
@@ -715,3 +769,10 @@ class MsmCore:
         )
         subject = subjects.subject(subjects.CSM, self.credentials.id.token, subjects.GROUP_CHANGED)
         return Publish(subject, message, str(self.credentials.id), changed.traceparent)
+
+
+def _has_moved(membership: Membership, gsa: GroupSecurityAssociation) -> bool:
+    """The association is of the very group that was asked for, at another address."""
+    asked = membership.asked
+    same = not membership.has_subgroups and gsa.group.group_id == asked.group_id
+    return same and gsa.group.address != asked.address

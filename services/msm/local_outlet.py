@@ -5,24 +5,49 @@ from __future__ import annotations
 import os
 import selectors
 import threading
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
+from typing import Protocol
 
 from mcsa.errors import Rejected
 from mcsa.shell.local_batches import IncomingBatch, is_outgoing_batch, parse_outgoing_batch
 from mcsa.shell.local_frames import FrameClient, FrameServer, OutgoingFrame, parse_outgoing
-from services.msm.engine import BURST, POLL_FOR, GroupEngine
+from mcsa.v1.types_pb2 import GroupDescription
+from services.msm.engine import BURST, POLL_FOR
 from services.msm.received import Received, together
+
+
+class Speaker(Protocol):
+    """What sends to the group."""
+
+    @property
+    def group(self) -> GroupDescription: ...
+
+    @property
+    def counted(self) -> Counter[str]: ...
+
+    def say(self, payloads: Sequence[bytes], source_port: int, destination_port: int) -> None:
+        """From any thread; what can't be sent is counted."""
 
 
 class LocalOutlet:
     """Serves any number of applications of this host's user. Raises `Refused` where the socket can't be had."""
 
-    def __init__(self, folder: Path, engine: GroupEngine) -> None:
-        self._engine = engine
-        group = engine.path.group
+    def __init__(
+        self,
+        folder: Path,
+        speaker: Speaker,
+        connected: Callable[[], None] | None = None,
+        pin: Callable[[], None] | None = None,
+    ) -> None:
+        """`connected` is called, by a thread of this one's, when another application is there; `pin` by it at first."""
+        self._pin = pin
+        self._speaker = speaker
+        self._connected = connected
+        group = speaker.group
         self._frames = FrameServer(folder / f"{group.group_id.hex()[:16]}.sock")
         self._stop_read, self._stop_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._closing = False
@@ -33,6 +58,11 @@ class LocalOutlet:
     def socket_path(self) -> str:
         """Where applications connect."""
         return str(self._frames.path)
+
+    @property
+    def is_used(self) -> bool:
+        """Whether an application is connected."""
+        return bool(self._frames.clients)
 
     def close(self) -> None:
         """Disconnects the applications, ends the thread. May be called twice."""
@@ -47,6 +77,8 @@ class LocalOutlet:
 
     def deliver(self, found: Sequence[Received]) -> None:
         """Gives packets to all applications. From any thread."""
+        if not self._frames.clients:
+            return
         for first, payloads in together(found):
             batch = IncomingBatch(first.sender_id, first.source_port, first.destination_port, payloads)
             self._deliver_batch(batch)
@@ -65,6 +97,8 @@ class LocalOutlet:
                     self._frames.deliver_to(client, (frame,))
 
     def _send(self) -> None:
+        if self._pin is not None:
+            self._pin()
         with selectors.DefaultSelector() as watch:
             watch.register(self._frames, selectors.EVENT_READ)
             watch.register(self._stop_read, selectors.EVENT_READ)
@@ -74,6 +108,8 @@ class LocalOutlet:
                         client = self._frames.accept()
                         if client is not None:
                             watch.register(client, selectors.EVENT_READ)
+                            if self._connected is not None:
+                                self._connected()
                     elif isinstance(key.fileobj, FrameClient):
                         self._send_from(key.fileobj, watch)
 
@@ -91,21 +127,21 @@ class LocalOutlet:
                     continue
                 batch = parse_outgoing_batch(message)
             except Rejected:
-                self._engine.path.counters["unsent.frame"] += 1
+                self._speaker.counted["unsent.frame"] += 1
                 continue
             if batch is None:
                 client.takes_batches = True
                 continue
             self._say(frames)
             frames = []
-            self._engine.say(batch.payloads, batch.source_port, batch.destination_port)
+            self._speaker.say(batch.payloads, batch.source_port, batch.destination_port)
         if client.fileno() < 0:
             _unregister(watch, client, descriptor)
         self._say(frames)
 
     def _say(self, frames: Sequence[OutgoingFrame]) -> None:
         for ports, alike in groupby(frames, _ports):
-            self._engine.say([frame.payload for frame in alike], *ports)
+            self._speaker.say([frame.payload for frame in alike], *ports)
 
 
 _ports = attrgetter("source_port", "destination_port")

@@ -17,6 +17,7 @@ from mcsa.endpoint import Endpoint
 from mcsa.errors import Refused
 from mcsa.shell.assembly import Assembly
 from mcsa.shell.bus import BusUnavailable, End, Headers
+from mcsa.shell.cores import Cores
 from mcsa.shell.limits import check_open_files
 from mcsa.shell.own_address import Network, NetworkWatch, OwnAddress
 from mcsa.shell.service import RunningService
@@ -64,6 +65,7 @@ class MsmService:
             settings.sockets,
             self.make_path,
             offload=settings.offload,
+            cores=Cores(settings.cores),
             interface=settings.interface,
             loopback=loopback,
         )

@@ -11,6 +11,9 @@ from typing import Any
 
 import pytest
 
+from bench.c_program import built
+from bench.peers import blocks_of
+
 
 def figures(*arguments: str) -> dict[str, Any]:
     command = [sys.executable, "-m", "bench", *arguments, "--json"]
@@ -19,6 +22,11 @@ def figures(*arguments: str) -> dict[str, Any]:
     [line] = done.stdout.splitlines()
     found: dict[str, Any] = json.loads(line)
     return found
+
+
+def has_srtpenc() -> bool:
+    asked = ["gst-inspect-1.0", "--exists", "srtpenc"]
+    return shutil.which(asked[0]) is not None and subprocess.run(asked, check=False).returncode == 0
 
 
 def test_packets() -> None:
@@ -34,8 +42,6 @@ def test_packets() -> None:
 
 
 def test_without_a_compiler_the_c_program_is_null(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from bench.c_program import built
-
     monkeypatch.setenv("PATH", str(tmp_path))
     with built() as program:
         assert program is None
@@ -53,3 +59,16 @@ def test_loss() -> None:
     found = figures("loss", "--seconds", "0.2")
     assert found["highest_kpps_1400"] > found["paced_kpps_1400"] > 0
     assert found["lost_1400"] >= 0
+
+
+def test_peers() -> None:
+    found = figures("peers", "--rounds", "1")
+    assert found["kpps_1400"] > 0
+    assert found["uftp_kpps_1400"] > 0 if shutil.which("uftpd") else found["uftp_kpps_1400"] is None
+    assert found["gstreamer_kpps_1300"] > 0 if has_srtpenc() else found["gstreamer_kpps_1300"] is None
+
+
+def test_the_throughput_that_uftp_says() -> None:
+    assert blocks_of("...\nTotal elapsed time: 0.775 seconds\nOverall throughput: 66025.50 KB/s\n---") == 48.3
+    with pytest.raises(ValueError, match="throughput"):
+        blocks_of("Sending ANNOUNCE 20")

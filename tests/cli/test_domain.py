@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import signal
@@ -60,6 +61,9 @@ def _converse(folder: Path, up: subprocess.Popen[str]) -> None:
     assert started.returncode == 0, started.stderr
     while "Budget" not in mcsa("sessions", "--host", "beta", folder=folder).stdout:
         assert time.monotonic() < deadline
+    watched = mcsa("sessions", "--watch", "--for", "0.5", "--json", "--host", "beta", folder=folder)
+    (seen,) = [json.loads(line) for line in watched.stdout.splitlines()]
+    assert (seen["event"], seen["session"]["title"], seen["session"]["verified"]) == ("new", "Budget", True)
     joined = mcsa("conference", "join", "Budget", "--host", "beta", *keys["bob"], folder=folder)
     assert joined.returncode == 0, joined.stderr
 

@@ -270,6 +270,23 @@ def test_a_listener_tells_group_and_source_and_drops_unicast(laboratory: Laborat
         assert hears.receive() is None
 
 
+def test_a_flood_of_unicast_does_not_keep_who_reads(laboratory: Laboratory, family: Family) -> None:
+    """A service's event loop reads; each call ends, and what was sent to a group is found behind the flood."""
+    alpha, beta, groups = laboratory["alpha"], laboratory["beta"], family.sap_groups
+    with listener(laboratory, "beta", *groups) as hears, listener(laboratory, "alpha", *groups, loop=False) as speaks:
+        kind = socket.AF_INET if family.version == 4 else socket.AF_INET6
+        with alpha.inside(), socket.socket(kind, socket.SOCK_DGRAM) as unicast:
+            for _ in range(1_000):
+                unicast.sendto(b"unicast", (family.own(beta), SAP_PORT))
+        speaks.send(b"behind it", groups[0])
+        heard, calls = None, 0
+        while heard is None:
+            heard, calls = hears.receive(), calls + 1
+            assert calls < 10_000
+        assert heard.payload == b"behind it"
+        assert calls > 10
+
+
 def test_listeners_of_both_families_share_a_port(laboratory: Laboratory) -> None:
     with listener(laboratory, "beta", SAP_GROUP) as four, listener(laboratory, "beta", *IPV6.sap_groups) as six:
         with listener(laboratory, "alpha", SAP_GROUP) as speaks:

@@ -54,13 +54,16 @@ class DirectoryNode(Node):
 @dataclass
 class _DirectoryCore:
     announced: dict[bytes, bytes] = field(default_factory=dict)
+    clashes: list[SessionAnnouncement] = field(default_factory=list)  # told to whoever announces
+    announced_ms: int = 0
 
     def handle(self, event: Any, now: float) -> list[Any]:
         assert isinstance(event, Requested)
         match event.verb:
             case "announce":
                 self.announced[hashlib.sha256(event.message.sdp).digest()] = event.message.sdp
-                return [Answer(event.token, sd_pb2.AnnounceResponse())]
+                answer = sd_pb2.AnnounceResponse(clashes=self.clashes, announced_ms=self.announced_ms)
+                return [Answer(event.token, answer)]
             case "withdraw":
                 self.announced.pop(hashlib.sha256(event.message.sdp).digest(), None)
                 return [Answer(event.token, sd_pb2.WithdrawResponse())]

@@ -371,6 +371,16 @@ def test_where_it_hears_no_beacon_it_stops_and_goes_on_when_one_comes():
     assert [change for change in scene.changes() if change in ("silenced", "resumed")] == ["silenced", "resumed"]
 
 
+def test_beacons_come_also_where_there_is_no_member_yet():
+    domain = Domain(hosts=("alpha", OUTSIDER))
+    session = domain.create(policy=QUICK, policy_class=POLICY_CLASS_OPEN)
+    assert domain.csm[OUTSIDER].send_only(session.groups[0], session.conference_id, USER).refused is None
+    domain.network.run_for(140.0)  # a new process sends beacons to everybody for two minutes
+    sending = domain.msm[OUTSIDER].core.sending_only.groups[session.groups[0].group_id]
+    assert sending.state == "sending-only"
+    assert "silenced" not in [told.change for told in domain.csm[OUTSIDER].core.told]
+
+
 def test_where_it_gets_no_key_of_a_newer_epoch_it_stops_within_the_overlap():
     scene = Scene()
     sending = scene.begin()

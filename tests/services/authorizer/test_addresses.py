@@ -10,6 +10,7 @@ from mcsa.errors import Refused
 from mcsa.policy import complete_policy
 from mcsa.v1.types_pb2 import GroupDescription, GroupPolicy
 from services.authorizer.addresses import AddressPools, check_pool, check_source, complete_sources
+from services.authorizer.creating import new_addresses
 
 ID = bytes(range(16))
 HOST, HOST6 = "198.51.100.7", "fd00::7"
@@ -128,3 +129,15 @@ def test_pools() -> None:
     ):
         with pytest.raises(ValueError, match=r"network|RFC 4607|host bits"):
             check_pool(pool, source_specific=source_specific)
+
+
+def test_groups_that_move_get_addresses_that_nobody_has() -> None:
+    groups = [
+        GroupDescription(group_id=bytes([number]) * 16, address=f"239.1.1.{number}", policy=GroupPolicy(wire="esp"))
+        for number in range(2)
+    ]
+    taken = [group.address for group in groups]
+    for in_use in ([], ["239.1.1.2", "239.1.1.3"]):
+        assert sorted(new_addresses(groups, AddressPools("239.1.1.0/30"), taken, in_use)) == ["239.1.1.2", "239.1.1.3"]
+    with pytest.raises(Refused):
+        new_addresses(groups, AddressPools("239.1.1.0/31"), taken, [])

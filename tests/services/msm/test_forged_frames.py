@@ -7,8 +7,12 @@ application hears each payload at most once, unchanged, under its sender's ID.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from functools import partial
 from ipaddress import ip_address
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -76,6 +80,29 @@ class Wire:
         for frame in frames:
             self.door.send(frame)
 
+    def send_slowly(self, frames: Iterable[bytes], *, all_arrive: bool = True) -> None:
+        """So that a busy machine loses none on the way: the queues between two hosts hold 1,000 frames."""
+        waiting = iter(frames)
+        while some := list(islice(waiting, 250)):
+            arrived = self.receiver.arrived()
+            self.send(*some)
+            if all_arrive:
+                until(partial(self._have_arrived, arrived + len(some)))
+            else:
+                time.sleep(0.002)
+
+    def _have_arrived(self, amount: int) -> bool:
+        return self.receiver.arrived() == amount
+
+    def hear(self, frame: bytes) -> tuple[int, bytes]:
+        """What the application hears of a good packet, which is sent again if it was lost on the way."""
+        self.receiver.application.settimeout(0.5)
+        for _ in range(40):
+            self.send(frame)
+            with suppress(TimeoutError):
+                return self.receiver.hear()
+        raise AssertionError("it never came")
+
     def seal(self, payload: bytes) -> bytes:
         return self.sender.seal(payload, 5004, 5004)
 
@@ -124,7 +151,7 @@ def changed(content: bytes, places: range) -> Iterator[bytes]:
 
 def test_a_changed_byte_of_any_esp_header_reaches_no_application(wire: Wire) -> None:
     packet = wire.seal(b"the only one")
-    wire.send(*map(wire.frame, changed(packet, range(ESP))))
+    wire.send_slowly(map(wire.frame, changed(packet, range(ESP))))
     wire.send(wire.frame(packet), wire.frame(wire.seal(b"the next")))
     assert [wire.receiver.hear() for _ in range(2)] == [(ALPHA, b"the only one"), (ALPHA, b"the next")]
     dropped = wire.receiver.dropped()
@@ -139,7 +166,8 @@ def test_a_changed_byte_of_any_esp_header_reaches_no_application(wire: Wire) -> 
 def test_bytes_of_ciphertext_and_icv_likewise(wire: Wire) -> None:
     packet = wire.seal(b"the only one")
     behind = range(ESP, len(packet))
-    wire.send(*map(wire.frame, changed(packet, behind)), wire.frame(packet))
+    wire.send_slowly(map(wire.frame, changed(packet, behind)))
+    wire.send(wire.frame(packet))
     assert wire.receiver.hear() == (ALPHA, b"the only one")
     assert wire.receiver.dropped() == {"integrity": len(behind) * 255}
 
@@ -148,10 +176,11 @@ def test_bytes_of_ciphertext_and_icv_likewise(wire: Wire) -> None:
 def test_with_any_changed_byte_around_it_a_packet_is_heard_once_at_most(wire: Wire, mended: bool) -> None:
     """Some of those changes leave a good packet (time to live, a stranger's hardware address): once, unchanged."""
     good = wire.frame(wire.seal(b"the only one"))
-    for frame in changed(good, range(wire.around)):
-        wire.send(wire.mend(frame) if mended else frame)
-    wire.send(good, wire.frame(wire.seal(b"the next")))
-    assert [wire.receiver.hear() for _ in range(2)] == [(ALPHA, b"the only one"), (ALPHA, b"the next")]
+    frames = changed(good, range(wire.around))
+    wire.send_slowly(map(wire.mend, frames) if mended else frames, all_arrive=False)
+    # One of those may have been good enough to be heard already.
+    assert wire.hear(good) == (ALPHA, b"the only one")
+    assert wire.hear(wire.frame(wire.seal(b"the next"))) == (ALPHA, b"the next")
     assert wire.receiver.group.counters()["opened"] == 2
     assert wire.receiver.arrived() == 2 + sum(wire.receiver.dropped().values())
     if mended:

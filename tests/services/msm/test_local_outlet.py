@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import socket
 from collections.abc import Iterator
 from contextlib import closing
@@ -12,6 +13,7 @@ import pytest
 from mcsa.laboratory.namespaces import Laboratory
 from mcsa.shell import local_frames
 from mcsa.shell.local import connect
+from mcsa.shell.local_batches import ASK_FOR_BATCHES
 from mcsa.shell.local_frames import FrameServer, OutgoingFrame, parse_incoming
 from tests.services.msm.link import PORT, WITHIN, Host, until
 
@@ -66,3 +68,20 @@ def test_applications_come_and_go_while_packets_do(hosts: tuple[Host, Host]) -> 
     for _ in range(150):
         assert alpha.hear() == (2, b"visitor")
     until(lambda: len(clients(gamma).clients) == 1)
+
+
+def test_rubbish_from_an_application_ends_nothing(hosts: tuple[Host, Host]) -> None:
+    """Whatever it says: of all sizes, half of it with the beginning of a frame or of a batch."""
+    alpha, gamma = hosts
+    draw = random.Random(7)
+    begins = [b"", bytes(2), bytes(2) + (44).to_bytes(2, "big"), bytes(4), PORT.to_bytes(2, "big") * 2, ASK_FOR_BATCHES]
+    with closing(connect(Path(alpha.group.socket_path), socket.SOCK_SEQPACKET)) as visitor:
+        visitor.settimeout(WITHIN)
+        for number in range(2_000):
+            size = draw.choice([0, 1, 4, 8, 9, 60, 1_000]) if number % 50 else 60_000
+            visitor.send(draw.choice(begins) + draw.randbytes(size) or b"x")
+        visitor.send(OutgoingFrame(PORT, PORT, b"after all that").encode())
+        while gamma.hear() != (1, b"after all that"):
+            pass
+    counted = alpha.group.counters()
+    assert counted["unsent.frame"] > 100 and counted["sent"] > 100

@@ -1,0 +1,192 @@
+"""One group whose packets the kernel's IPsec carries: its table in the kernel, and what the MSM itself sends and hears.
+
+    applications on this host ── UDP to the group's own address ── kernel: seals, opens ── network
+    CSM, applications at the local socket ── LocalOutlet ── raw socket of the group ──┘
+
+One thread owns the table: effects of the core come to it by a queue. Applications' packets don't pass through here.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import selectors
+import threading
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from mcsa.errors import Refused
+from mcsa.shell.clock import system_now
+from mcsa.shell.netlink import WAY_OUT, Expiries, Failure, KernelIpsec, refusal
+from mcsa.shell.opened_packets import OpenedPackets, join_group
+from mcsa.v1.types_pb2 import GroupDescription
+from mcsa.xfrm.operations import DeletePolicy, DeleteState, Operation, RenewState
+from mcsa.xfrm.state import KernelState
+from services.msm.drivers.interface import DriverSettings, Tell
+from services.msm.engine import POLL_FOR, GroupEngine
+from services.msm.events import SequenceLow
+from services.msm.kernel_counters import count_fragments, count_of_host, count_states
+from services.msm.kernel_hearing import KernelHearing
+from services.msm.kernel_policies import Reqids
+from services.msm.kernel_speaker import KernelSpeaker
+from services.msm.kernel_table import KernelTable
+from services.msm.largest import largest_of
+from services.msm.local_outlet import LocalOutlet
+
+_STATISTICS = [Path("/proc/thread-self/net", name) for name in ("xfrm_stat", "snmp", "snmp6")]  # kernels lack some
+
+
+class KernelGroup:
+    """See the module. Raises `Refused` where the kernel, or a socket, can't be had."""
+
+    def __init__(
+        self, settings: DriverSettings, domain: str, group: GroupDescription, reqids: Reqids, tell: Tell
+    ) -> None:
+        self._tell = tell
+        self._table = KernelTable(domain, group, settings.address, reqids)
+        self._retired: Counter[str] = Counter()  # what was counted of states that are gone
+        self._access = threading.Lock()  # to the netlink socket: the thread changes, others count
+        self._queue: deque[Any] = deque()
+        self._closing = False
+        self._largest_payload = largest_of(group, settings.address)  # before a policy forbids to ask for the route
+        with ExitStack() as opened:
+            self._ipsec = opened.enter_context(KernelIpsec())
+            self._expiries = opened.enter_context(Expiries())
+            # Opened here and kept, since they are of the network namespace in which that was done.
+            self._statistics = {file.name: opened.enter_context(file.open()) for file in _STATISTICS if file.exists()}
+            self._begin()
+            opened.callback(self._end)
+            self._outer = opened.enter_context(join_group(group, settings.address, in_udp=self._table.in_udp))
+            self._packets = opened.enter_context(OpenedPackets(group, settings.address))
+            self._packets.obey(self._table.socket_policies)
+            self._speaker = KernelSpeaker(group, self._packets)
+            self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+            opened.callback(os.close, self._wake_read)
+            opened.callback(os.close, self._wake_write)
+            self._local = LocalOutlet(settings.sockets, self._speaker, self._wake)
+            opened.callback(self._local.close)
+            self._hearing = KernelHearing(self._table, self._packets, self._outer, self._local, tell)
+            self._hearing.show()
+            self._opened = opened.pop_all()
+        self._renew_at = system_now() + self._table.renew_each
+        self._thread = threading.Thread(target=self._run, name=f"kernel {group.name}", daemon=True)
+        self._thread.start()
+
+    def _begin(self) -> None:
+        for failure in self._ipsec.carry_out(self._table.opening()):
+            if not isinstance(failure.operation, DeletePolicy):
+                raise refusal(failure)
+
+    def _end(self) -> None:
+        self._carry_out(self._table.closing())
+
+    # ---- what others use
+
+    @property
+    def socket_path(self) -> str:
+        return self._local.socket_path
+
+    @property
+    def engine(self) -> GroupEngine:
+        raise Refused("driver", "xfrm.engine", f"The kernel's IPsec relays nothing. {WAY_OUT}.")
+
+    @property
+    def largest_payload(self) -> int:
+        return self._largest_payload
+
+    def control(self, effect: Any) -> None:
+        if not self._closing:
+            self._queue.append(effect)
+            self._wake()
+
+    def counters(self) -> Mapping[str, int]:
+        """The kernel's of this group's states, and under `host.` of packets for which there were none."""
+        with self._access:
+            counted = self._retired + count_states(self._ipsec.states(), self._table.reqids)
+        counted += self._speaker.counted + count_of_host(self._statistic("xfrm_stat"))
+        return counted + count_fragments(self._statistic("snmp"), self._statistic("snmp6"))
+
+    def _statistic(self, name: str) -> str:
+        file = self._statistics.get(name)
+        if file is None:
+            return ""
+        file.seek(0)
+        return file.read()
+
+    def close(self) -> None:
+        if self._closing:
+            return
+        self._closing = True
+        self._wake()
+        self._thread.join()
+        self._opened.close()
+
+    def _wake(self) -> None:
+        os.write(self._wake_write, b"\0")
+
+    # ---- the thread
+
+    def _run(self) -> None:
+        with selectors.DefaultSelector() as watch:
+            for door in (self._packets, self._outer, self._expiries, self._wake_read):
+                watch.register(door, selectors.EVENT_READ)
+            while not self._closing:
+                watch.select(min(POLL_FOR, max(0.0, self._renew_at - system_now())))
+                self._look(system_now())
+
+    def _look(self, now: float) -> None:
+        self._take_control(now)
+        self._take_expiries(now)
+        if now >= self._renew_at:
+            self._renew_at = now + self._table.renew_each
+            self._carry_out(self._table.renewing(now))
+        self._hearing.show()
+        self._hearing.hear(now)
+
+    def _take_control(self, now: float) -> None:
+        try:
+            os.read(self._wake_read, 4096)
+        except BlockingIOError:
+            return
+        while self._queue:
+            self._carry_out(self._table.control(self._queue.popleft(), now))
+            self._packets.obey(self._table.socket_policies)
+
+    def _take_expiries(self, now: float) -> None:
+        for report in self._expiries.receive():
+            state = self._table.state_of(report.destination, report.spi)
+            if state is None:
+                continue
+            if report.is_hard:
+                self._expired([state], now)
+            else:
+                self._tell(SequenceLow(self._table.group.group_id))
+
+    def _expired(self, states: Sequence[KernelState], now: float) -> None:
+        operations, sending_lost = self._table.expired(states, now)
+        self._carry_out(operations)
+        self._packets.obey(self._table.socket_policies)
+        if sending_lost:  # the core registers anew, for a sender ID with fresh numbers
+            self._tell(SequenceLow(self._table.group.group_id))
+
+    def _carry_out(self, operations: Sequence[Operation]) -> None:
+        with self._access:
+            going = {op.state.spi for op in operations if isinstance(op, DeleteState)}
+            if going:
+                counted = (report for report in self._ipsec.states() if report.spi in going)
+                self._retired += count_states(counted, self._table.reqids)
+            failures = self._ipsec.carry_out(operations)
+        expired = []
+        for failure in failures:
+            match failure:
+                case Failure(RenewState(state), errno.ESRCH):
+                    expired.append(state)
+                case Failure(DeleteState(), errno.ESRCH):  # it has expired before
+                    pass
+                case _:
+                    self._speaker.counted[f"kernel.{errno.errorcode.get(failure.number, 'error')}"] += 1
+        if expired:
+            self._expired(expired, system_now())
