@@ -23,7 +23,7 @@ check: .venv/dev proto-check ## ruff, mypy strict, generated code up to date
 judges: ## install the programs that judge us, from Debian (needs root)
 	apt-get update -qq
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-	  tshark ffmpeg vlc-bin vlc-plugin-base minisapserver pulseaudio nftables iproute2 smcroute iperf \
+	  tshark ffmpeg vlc-bin vlc-plugin-base minisapserver pulseaudio nftables iproute2 smcroute iperf strace \
 	  gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gir1.2-gstreamer-1.0 python3-gi >/dev/null
 
 bench: .venv/dev ## measure what we publish

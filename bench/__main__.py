@@ -70,7 +70,7 @@ def main() -> None:
     """See the module."""
     known = names()
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measures what we publish.")
-    parser.add_argument("name", choices=[*known, "all"])
+    parser.add_argument("name", choices=[*known, "all"], type=lambda name: name.replace("-", "_"))
     parser.add_argument("--json", action="store_true", help="no table")
     arguments, rest = parser.parse_known_args()
     options = _options(arguments.name, rest)

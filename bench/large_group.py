@@ -118,7 +118,7 @@ def _user(number: int) -> str:
 
 def _memory(group: Group, members: int) -> dict[str, float]:
     gc.collect()
-    parts = {"bytes_per_member": group, "gkm_bytes_per_member": group._gkm, "table_bytes_per_member": group.members}
+    parts = {"bytes_per_member": group, "gkm_bytes_per_member": group.gkm, "table_bytes_per_member": group.members}
     return {name: round(size_of(part) / members, 1) for name, part in parts.items()}
 
 

@@ -18,7 +18,7 @@ from statistics import median
 from typing import NamedTuple
 
 from bench.two_hosts import Link, in_two_processes, two_hosts
-from bench.ways import PORT, without_offload
+from bench.ways import PORT
 from mcsa.esp.derive import derive_traffic_key
 from mcsa.esp.inbound import InboundAssociations
 from mcsa.esp.outbound import OutboundAssociation, batch_limit
@@ -86,7 +86,7 @@ def _heard(link: Link, key: GroupKey, packets: Sequence[bytes], senders: int, *,
         inbound = InboundAssociations(_DOMAIN, _GROUP_ID, _SUITE)
         inbound.install(_EPOCH, key)
         inbound.set_roster(dict.fromkeys(range(1, senders + 1), link.source))
-        receive_once = _receiver(link, inbound, batches=batches)
+        receive_once = _receiver(link, inbound)
         ready()
         before = _memory()
         while not inbound.counters()["opened"]:
@@ -106,15 +106,7 @@ def _heard(link: Link, key: GroupKey, packets: Sequence[bytes], senders: int, *,
     return Heard(*heard)
 
 
-def _receiver(link: Link, inbound: InboundAssociations, *, batches: bool) -> Callable[[], object]:
-    if not batches:
-        receive_from, open_packet = without_offload(link.receiving).recvfrom, inbound.open
-
-        def receive_one() -> None:
-            datagram, source = receive_from(2_048)
-            open_packet(datagram, source[0])
-
-        return receive_one
+def _receiver(link: Link, inbound: InboundAssociations) -> Callable[[], object]:
     receiver = BatchReceiver(link.receiving)
     receiver.slab.buffer[:] = bytes(len(receiver.slab.buffer))  # it is there before memory is counted
     return lambda: inbound.open_batch(receiver.slab, *receiver.receive())

@@ -99,16 +99,6 @@ def _single_esp_sender(link: Link, size: int, key: GroupKey) -> Send:
     return send
 
 
-def _single_esp_receiver(link: Link, size: int, key: GroupKey) -> Receive:
-    open_packet, receive_from = _inbound(key, link.source).open, without_offload(link.receiving).recvfrom
-
-    def receive(collect: Callable[[Iterable[bytes]], None]) -> None:
-        datagram, source = receive_from(2_048)
-        collect((open_packet(datagram, source[0]).payload,))
-
-    return receive
-
-
 def _single_plain_sender(link: Link, size: int, key: GroupKey) -> Send:
     send_to, destination = link.sending.sendto, link.destination
 
@@ -126,7 +116,7 @@ def _single_plain_receiver(link: Link, size: int, key: GroupKey) -> Receive:
 
 ESP = Way(_esp_sender, _esp_receiver)
 PLAIN = Way(_plain_sender, _plain_receiver)
-SINGLE_ESP = Way(_single_esp_sender, _single_esp_receiver)
+SINGLE_ESP = Way(_single_esp_sender, _esp_receiver)
 SINGLE_PLAIN = Way(_single_plain_sender, _single_plain_receiver)
 
 

@@ -409,11 +409,17 @@ class Membership:
 
     def clock_heard(self, asked_at: float, time_ms: int, now: float) -> list[Any]:
         """The Authorizer has said what time it is, in answer to what was asked at `asked_at`."""
-        if not self.needs_clock or not time_ms:
+        if not self.needs_clock or not time_ms or now < asked_at:  # the own clock went back meanwhile
             return []
         bound = ClockBound.by(asked_at, now, time_ms / 1000)
         self.clock = bound if self.clock is None else self.clock.refined(bound)
         return [SetClock(self.group.group_id, self.clock)]
+
+    def clock_set(self, now: float) -> list[Any]:
+        """This host's own was: the Authorizer is asked at once."""
+        if self.needs_clock:
+            self.clock, self._renew_at = None, now
+        return []
 
     def _next_renewal(self, now: float) -> float:
         between = self.group.policy.lease_s / RENEWALS

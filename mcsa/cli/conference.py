@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from mcsa.cli.moments import MOMENT_HELP, REPEAT_HELP, parse_moment, parse_repeats
-from mcsa.cli.schemes import CkgdsOffered, Gkm, Policy, asked_policy
+from mcsa.cli.schemes import CkgdsOffered, Gkm, Policy, SourceAuthentication, asked_policy
 from mcsa.cli.showing import (
     HostOption,
     JsonOption,
@@ -53,6 +53,7 @@ def start(
     audio: Annotated[int, typer.Option(help="Port of an audio group; 0 for none.")] = 0,
     wait: Annotated[float, typer.Option(help="Seconds for others to join before the conference-call.")] = 60.0,
     gkm: Gkm = "",
+    source_authentication: SourceAuthentication = "",
     policy: Policy = None,
     ckgds: CkgdsOffered = None,
     open_to_all: Annotated[bool, typer.Option("--open", help="Any verifiable user may join.")] = False,
@@ -70,7 +71,7 @@ def start(
         raise typer.BadParameter("say who may join by --accept, or --open")
     if one_sender and not audio:
         raise typer.BadParameter("--one-sender is about the audio group: give it a port by --audio")
-    group_policy = asked_policy(policy, gkm)
+    group_policy = asked_policy(policy, gkm, source_authentication)
     now, repeats = time.time(), parse_repeats(every)
     start_at = parse_moment(begins, now)
     wait = max(wait, min(start_at - now, LONGEST_WAIT))

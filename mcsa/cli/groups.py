@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
-from mcsa.cli.showing import HostOption, JsonOption, plain, run, show_json, show_table
+from mcsa.cli.showing import HostOption, JsonOption, out, plain, run, short, show_json, show_table
 from mcsa.sdk.conference import connect
-from mcsa.v1.msm_pb2 import GroupState
+from mcsa.v1.msm_pb2 import GroupState, SourceForgery
 
 _NO_LOSS = {"sent", "opened", "own", "relaying-sent", "clock-set"}  # counters that tell of no packet lost
+FORGERIES_SHOWN = 3  # of each group, the last ones
 _HELD = "held-"  # what became of packets that are counted as "unknown-epoch" already
 
 
@@ -36,6 +38,17 @@ def groups(host: HostOption = None, json: JsonOption = False) -> None:
         "dropped, by cause",
     )
     show_table(columns, map(_row, found), "this host is in no group; join a conference first")
+    for state in found:
+        for forgery in state.forgeries[-FORGERIES_SHOWN:]:
+            out.print(f"{state.group.name}: {forged(forgery)}", markup=False)
+
+
+def forged(forgery: SourceForgery) -> str:
+    """A packet that was not its sender's, for people; `--json` has it whole."""
+    at = datetime.fromtimestamp(forgery.time_ms / 1000, UTC).strftime("%H:%M:%S UTC")
+    by = f", by the relaying agent {short(forgery.relay)}" if forgery.relay else ""
+    whose = short(forgery.host) or f"sender {forgery.sender_id}"
+    return f"at {at} a member sent in the name of {whose}, from {forgery.source}{by}: {forgery.cause}"
 
 
 def _row(state: GroupState) -> tuple[object, ...]:

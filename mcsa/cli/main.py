@@ -10,7 +10,7 @@ import typer
 
 from mcsa import __version__
 from mcsa.cli import ca, conference, doctor, domain, groups, record, send_only, sessions, store
-from mcsa.cli.schemes import Ckgds, Driver, Gkm, Policy
+from mcsa.cli.schemes import Ckgds, Driver, Gkm, Policy, SourceAuthentication, with_source_authentication
 from mcsa.cli.showing import complaints, refuse
 from mcsa.errors import Refused, Rejected
 
@@ -56,6 +56,7 @@ def demo(
     json: Annotated[Path | None, typer.Option(help="Write steps and figures to this file.")] = None,
     audio: Annotated[Path | None, typer.Option(help="16-bit PCM WAV file to play.", exists=True)] = None,
     lines: Annotated[str, typer.Option(help='File of lines to say, or "-" for standard input.')] = "",
+    source_authentication: SourceAuthentication = "",
     policy: Policy = None,
     ipv6: Annotated[bool, typer.Option("--ipv6", help="Groups of IPv6.")] = False,
     driver: Driver = "relay",
@@ -72,7 +73,7 @@ def demo(
         json,
         audio,
         lines,
-        policy_texts=tuple(policy or ()),
+        policy_texts=tuple(with_source_authentication(policy, source_authentication)),
         ipv6=ipv6,
         driver=driver,
         player=player,

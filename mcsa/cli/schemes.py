@@ -8,6 +8,7 @@ import typer
 
 from mcsa import ckgds, gkm
 from mcsa.policy import complete_policy, parse_policy
+from mcsa.source_authentication import modes
 from mcsa.v1.types_pb2 import GroupPolicy
 
 
@@ -35,6 +36,13 @@ Policy = Annotated[
         autocompletion=lambda: [f"{name}=" for name in _POLICY_NAMES],
     ),
 ]
+SourceAuthentication = Annotated[
+    str,
+    typer.Option(
+        help=f"How a member can tell which member said it: {', '.join(modes())}; else the default.",
+        autocompletion=lambda: list(modes()),
+    ),
+]
 Driver = Annotated[str, typer.Option(help="What carries the packets on each host: relay; as root, tun or xfrm.")]
 Gkm = Annotated[str, typer.Option(help=GKM_HELP, autocompletion=_gkm_names)]
 Ckgds = Annotated[
@@ -49,9 +57,15 @@ CkgdsOffered = Annotated[
 ]
 
 
-def asked_policy(texts: list[str] | None, gkm_name: str) -> GroupPolicy | None:
-    """What `--policy` and `--gkm` say together; None where they say nothing. `Refused("policy")` where it can't be."""
-    policy = parse_policy(texts or ())
+def with_source_authentication(texts: list[str] | None, name: str) -> list[str]:
+    """What `--policy` and `--source-authentication` say together, the latter last."""
+    return [*(texts or ()), *([f"source_authentication={name}"] if name else ())]
+
+
+def asked_policy(texts: list[str] | None, gkm_name: str, source_authentication: str = "") -> GroupPolicy | None:
+    """What `--policy`, `--gkm` and `--source-authentication` say together; None where they say nothing.
+    `Refused("policy")` where it can't be."""
+    policy = parse_policy(with_source_authentication(texts, source_authentication))
     policy.gkm = gkm_name or policy.gkm
     complete_policy(policy)
     return policy if policy.ListFields() else None

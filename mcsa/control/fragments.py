@@ -14,7 +14,7 @@ from mcsa.v1.conference_pb2 import Fragment
 
 FRAGMENT_LABEL = "mcsa fragment v1"
 ID_SIZE = 16  # bytes of a conference's and of a process's id
-DATAGRAM_MAX = 1_350  # bytes: with ESP, UDP and IPv6 around it still below the 1,500 of Ethernet
+DATAGRAM_MAX = 1_300  # bytes: with a proof of its source, an origin, ESP, UDP and IPv6 around it below Ethernet's 1,500
 MESSAGE_MAX = 64 * 1024  # bytes of a serialised ControlMessage
 BODY_MIN = 104  # bytes beside the chain at least: a Status that makes progress (own stream and two others) fits
 FRAGMENTS_MAX = -(-MESSAGE_MAX // BODY_MIN)  # of one message

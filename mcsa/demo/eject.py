@@ -24,6 +24,7 @@ async def eject(stage: Stage, tell: Telling) -> None:
     path = stage.folder / "eject.wav"
     audio_format = AudioFormat(48_000, 1)
     write_wav(path, audio_format, tone(audio_format, PLAY_FOR))
+    await asyncio.sleep(stage.options.heard_after)  # or they would hear the end of what was played before
     listeners = [await AudioListener.begin(stage, player, "eject") for player in staying[1:]]
     playing = asyncio.create_task(AudioListener.play(stage, stage.coordinator, path))
     tell.say(f"alice plays {PLAY_FOR:g} s of sound; {victim.user}'s MSM keeps every key and ignores every instruction")

@@ -125,17 +125,19 @@ async def _sound_by_player(stage: Stage, tell: Telling, path: Path) -> None:
         listeners.append(await PlayerListener.begin(stage, player, group, audio_format))
     tell.say(f"{listeners[0].player.user} runs  {listeners[0].command}")
     coordinator = stage.coordinator
-    group = (await stage.groups(coordinator))["audio"].group
-    command = play_command(group, path)
+    command = play_command((await stage.groups(coordinator))["audio"], path)
     tell.say(f"{coordinator.user} runs  {shlex.join(command)}")
     await play(coordinator, command)
     expected = samples_of(path)
+    counted = {}
     for listener in listeners:
+        user = listener.player.user
         same = await listener.samples() == expected
+        counted[user] = dict((await stage.groups(listener.player))["audio"].packets)
         verdict = "bit for bit what alice played" if same else "NOT what alice played"
-        tell.say(f"{listener.player.user}'s {stage.options.player} recorded {len(expected)} bytes: {verdict}")
+        tell.say(f"{user}'s {stage.options.player} recorded {len(expected)} bytes: {verdict}")
         if not same:
-            said = listener.complaint()
-            raise StepError(f"{listener.player.user} did not record the sound as it was played; ffmpeg said: {said}")
-    packets = {player.user: dict((await stage.groups(player))["audio"].packets) for player in stage.players.values()}
-    stage.figures["player"] = {"name": stage.options.player, "bytes": len(expected), "packets": packets}
+            said = f"packets {counted[user]}; ffmpeg said: {listener.complaint() or 'nothing'}"
+            raise StepError(f"{user} did not record the sound as it was played; {said}")
+    counted[coordinator.user] = dict((await stage.groups(coordinator))["audio"].packets)
+    stage.figures["player"] = {"name": stage.options.player, "bytes": len(expected), "packets": counted}

@@ -13,6 +13,7 @@ from mcsa.laboratory.kind import kind
 from mcsa.policy import DEFAULTS, complete_policy, parse_policy
 from mcsa.shell.netlink import KernelIpsec
 from mcsa.shell.programs import program
+from mcsa.source_authentication import mode_named
 from mcsa.v1.types_pb2 import GroupPolicy
 from services.msm.drivers import driver_named
 from services.msm.drivers.xfrm import check_kernel
@@ -94,6 +95,14 @@ class Options:
         policy.MergeFrom(parse_policy(self.policy_texts))
         policy.gkm = self.gkm_name
         return policy
+
+    @property
+    def heard_after(self) -> float:
+        """Seconds for which what was said may be on its way, because of how its source is authenticated."""
+        policy = complete_policy(self.policy)
+        if mode_named(policy.source_authentication).promises.at_once:
+            return 0.0
+        return (policy.tesla_disclosure + 1) * policy.tesla_interval_ms / 1000
 
     @property
     def host_names(self) -> tuple[str, ...]:

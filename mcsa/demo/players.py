@@ -18,9 +18,10 @@ from mcsa.audio.wav import open_wav
 from mcsa.demo.stage import Player, Stage, until
 from mcsa.demo.telling import StepError
 from mcsa.shell.programs import program
+from mcsa.v1.msm_pb2 import GroupState
 from mcsa.v1.types_pb2 import GroupDescription
 
-PACKET_SIZE = 1_400  # bytes of RTP: ESP's overhead beside it fits into an Ethernet frame
+PACKET_SIZE = 1_400  # bytes of RTP, where the group's packets take no less
 QUIET_FOR = 1.0  # seconds without another sample after which a recording is whole
 LISTENS_WITHIN = 10.0  # seconds
 
@@ -84,20 +85,21 @@ class PlayerListener:
             await asyncio.sleep(QUIET_FOR)
         self.process.kill()
         await asyncio.to_thread(self.process.wait, 10)
-        return self.path.read_bytes()
+        return self.path.read_bytes() if self.path.exists() else b""
 
     def complaint(self) -> str:
         """What it said of itself, after its end."""
         return self.process.stderr.read().decode(errors="replace").strip()[-400:] if self.process.stderr else ""
 
 
-def play_command(group: GroupDescription, path: Path) -> list[str]:
-    """What plays a WAV file into the group, in real time."""
+def play_command(state: GroupState, path: Path) -> list[str]:
+    """What plays a WAV file into the group, in real time, in packets that fit: it has no way to ask for that itself."""
+    group, size = state.group, min(PACKET_SIZE, state.largest_payload or PACKET_SIZE)
     reading, audio_format = open_wav(path)
     reading.close()
     argv = [player_program("ffmpeg"), "-v", "error", "-re", "-i", str(path), "-c:a", "pcm_s16be", "-f", "rtp"]
     argv += ["-payload_type", str(audio_format.payload_type), "-sdp_file", str(path.with_suffix(".sent.sdp"))]
-    return [*argv, f"rtp://{group.address}:{group.port}?pkt_size={PACKET_SIZE}"]
+    return [*argv, f"rtp://{group.address}:{group.port}?pkt_size={size}"]
 
 
 async def play(player: Player, command: list[str]) -> None:

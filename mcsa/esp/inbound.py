@@ -21,7 +21,7 @@ from mcsa.esp.stretches import Stretch, stretches
 from mcsa.esp.suite import ICV_SIZE, Suite
 from mcsa.keys import GroupKey
 
-__all__ = ["CAUSES", "InboundAssociations", "Opened", "OpenedBatch", "Run", "Unproved"]
+__all__ = ["CAUSES", "InboundAssociations", "Opened", "OpenedBatch", "Run"]
 
 CAUSES = ("short", "own", "unknown-sender", "wrong-source", "unknown-epoch", "replay", "integrity", "inner")
 """Why a packet is dropped, in the order of the checks."""
@@ -43,21 +43,6 @@ class Opened(NamedTuple):
     source_port: int
     destination_port: int
     payload: bytes
-
-
-class Unproved(NamedTuple):
-    """A packet that opened, and whose source is to be authenticated before anything is believed of it."""
-
-    opened: Opened
-    association: _Association
-
-    def strike_out(self) -> bool:
-        """Its source is proved: now the window may know. False where another packet of that number was, meanwhile."""
-        window = self.association.window
-        if not window.is_fresh(self.opened.sequence):
-            return False
-        window.strike_out(self.opened.sequence)
-        return True
 
 
 class _Epoch:
@@ -135,13 +120,24 @@ class InboundAssociations:
     whole. A batch that is being opened is finished under the epochs and roster that it found for each sender.
     """
 
-    def __init__(self, domain: str, group_id: bytes, suite: Suite, window: int = DEFAULT_WINDOW) -> None:
+    def __init__(
+        self,
+        domain: str,
+        group_id: bytes,
+        suite: Suite,
+        window: int = DEFAULT_WINDOW,
+        *,
+        moves_windows: bool = True,
+    ) -> None:
+        """`moves_windows`: what opened was said by its sender. Where that is to be proved yet, since any member can
+        seal under another's SPI, no number is struck out here: see `window_of`."""
         if window < MIN_WINDOW:
             raise ValueError(f"an anti-replay window has at least {MIN_WINDOW} packets, not {window}")
         self._domain = domain
         self._group_id = group_id
         self._suite = suite
         self._window = window
+        self._moves_windows = moves_windows
         self._changes = threading.Lock()  # between those that install and drop; who opens takes no lock
         self._epochs: Mapping[int, _Epoch] = {}  # by tag
         self._newest_dropped = -1
@@ -192,6 +188,11 @@ class InboundAssociations:
         """How many packets opened, and how many were dropped by each cause, up to now."""
         return dict(self._counters)
 
+    def window_of(self, epoch: int, sender_id: int) -> ReplayWindow:
+        """The anti-replay window of a sender of whom a packet has just opened, for who has that packet's source proved:
+        `ReplayWindow.take` then, at once or later."""
+        return self._epochs[epoch_tag(epoch)].associations[sender_id].window
+
     def open(self, datagram: bytes | bytearray | memoryview, source: str) -> Opened:
         """The packet's content; `Rejected` with one of `CAUSES` otherwise. `source` is the outer source address."""
         opened = self._open_one(datagram, source)
@@ -200,37 +201,6 @@ class InboundAssociations:
             raise Rejected(opened)
         self._counters["opened"] += 1
         return opened
-
-    def open_unproved(self, packet: bytes | bytearray | memoryview, source: str) -> Unproved:
-        """As `open`, but the anti-replay window doesn't move: a member can seal what it likes under another's SPI, and
-        must not be able to burn that one's numbers. `Unproved.strike_out`, once the source is authenticated."""
-        opened = self._open_unproved(packet, source)
-        if isinstance(opened, str):
-            self._counters[opened] += 1
-            raise Rejected(opened)
-        self._counters["opened"] += 1
-        return opened
-
-    def _open_unproved(self, packet: bytes | bytearray | memoryview, source: str) -> Unproved | str:
-        """As `_open_one`, which is apart because it is the fast one."""
-        if len(packet) < _MIN_PACKET:
-            return "short"
-        spi, sequence, iv = _HEADER.unpack_from(packet)
-        found = self._find(spi, source)
-        if isinstance(found, str):
-            return found
-        if not found.window.is_fresh(sequence):
-            return "replay"
-        try:
-            plaintext = found.decrypt(found.salt + iv, memoryview(packet)[HEADER_SIZE:], packet[:ASSOCIATED_SIZE])
-        except InvalidTag:
-            return "integrity"
-        found.keep()  # one window for all that wait for their proof
-        framing = parse_framing(plaintext)
-        if framing is None:
-            return "inner"
-        payload, ports = plaintext[UDP_HEADER_SIZE : framing.payload_end], framing[-2:]
-        return Unproved(Opened(found.sender_id, found.epoch.number, sequence, *ports, payload), found)
 
     def open_batch(self, slab: Slab, length: int, segment_size: int, source: str) -> OpenedBatch:
         """What lies in the first `length` bytes of a slab: packets of `segment_size`, the last one perhaps shorter.
@@ -271,7 +241,8 @@ class InboundAssociations:
             plaintext = found.decrypt(found.salt + iv, packet[HEADER_SIZE:], packet[:ASSOCIATED_SIZE])
         except InvalidTag:
             return "integrity"
-        window.strike_out(sequence)
+        if self._moves_windows:
+            window.strike_out(sequence)
         found.keep()
         size, head, trailer, end, source_port, destination_port = found.framing
         if len(plaintext) != size or not plaintext.startswith(head) or not plaintext.endswith(trailer):
@@ -317,8 +288,9 @@ class InboundAssociations:
             opened = place + _decrypt(found, slab, layout, place, end)
             if opened > place:
                 number = sequence + place - start
-                found.window.strike_out(number)
-                found.window.strike_out_through(number + opened - place - 1)
+                if self._moves_windows:
+                    found.window.strike_out(number)
+                    found.window.strike_out_through(number + opened - place - 1)
                 found.keep()
                 take_runs(found.sender_id, found.epoch.number, number, layout, place, opened, batch)
             if opened < end:

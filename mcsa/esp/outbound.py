@@ -8,8 +8,8 @@ import weakref
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
-from itertools import count, islice
+from functools import cached_property, lru_cache
+from itertools import count, groupby, islice
 from typing import NamedTuple, NoReturn
 
 from mcsa.equal_sizes import of_one_size
@@ -80,8 +80,12 @@ class OutboundAssociation:
         self._salt = key.salt
         self._numbers = count(1)
         self._last = 0
-        self._slab = Slab()
         _associations.add(self)
+
+    @cached_property
+    def _slab(self) -> Slab:
+        """Made for who seals batches; who seals one by one needs none of its 150 KB."""
+        return Slab()
 
     @property
     def sealed(self) -> int:
@@ -117,33 +121,42 @@ class OutboundAssociation:
 
     def seal_numbered(
         self, amount: int, inside: Callable[[Sequence[int]], Sequence[tuple[bytes, int, int]]]
-    ) -> list[tuple[int, bytes]]:
+    ) -> Iterator[tuple[int, SealedBatch]]:
         """So many packets whose insides depend on their numbers: `inside` is told the sequence numbers, and gives for
-        each payload, source and destination port. Returns the packets, each after its number. Raises what it raises,
-        and `SequenceExhausted`; either way the numbers are gone."""
+        each payload, source and destination port. Batches as of `seal_batches`, each after its first number. Raises
+        what it raises, and `SequenceExhausted`; either way the numbers are gone."""
         numbers = self._take_numbers(amount)
-        packets = []
-        for sequence, (payload, source_port, destination_port) in zip(numbers, inside(numbers), strict=True):
-            before, after = frame_for(len(payload), source_port, destination_port)
-            header = _HEADER.pack(self.spi, sequence, sequence)
-            if self._checksum is not None:
-                before = before[:UDP_CHECKSUM_AT] + self._checksum.of(before, payload)
-            plaintext = b"".join((before, payload, after))
-            packets.append((sequence, header + self._encrypt(self._salt + header[8:], plaintext, header[:8])))
-        return packets
+        contents, start = inside(numbers), 0
+        if len(contents) != amount:
+            raise ValueError(f"{len(contents)} payloads for {amount} numbers")
+        for (size, source_port, destination_port), alike in groupby(contents, _shape):
+            payloads = [payload for payload, _, _ in alike]
+            limit = batch_limit(size)
+            for at in range(0, len(payloads), limit):
+                some = payloads[at : at + limit]
+                mine = numbers[start : start + len(some)]
+                yield mine[0], self._seal_equal(some, size, source_port, destination_port, mine)
+                start += len(some)
 
-    def _seal_equal(self, payloads: Sequence[bytes], size: int, source_port: int, destination_port: int) -> SealedBatch:
+    def _seal_equal(
+        self,
+        payloads: Sequence[bytes],
+        size: int,
+        source_port: int,
+        destination_port: int,
+        numbers: array[int] | None = None,
+    ) -> SealedBatch:
         """The hot way out: nothing is done packet by packet but in C.
 
         One join lays all plaintexts out, with the trailer of each and the header of the next between two payloads; a
         field of all headers is written at once; `map` calls the cipher with views that the slab made once.
         """
         amount, segment_size = len(payloads), packet_size(size)
-        if amount == 1:  # sizes of single packets are many: no views of them are kept
+        if amount == 1 and numbers is None:  # sizes of single packets are many: no views of them are kept
             return SealedBatch(memoryview(self.seal(payloads[0], source_port, destination_port)), segment_size)
         before, after = frame_for(size, source_port, destination_port)
         slab, layout = self._slab, self._slab.layout(segment_size, amount)
-        slab.write_headers(layout, self.spi, self._take_numbers(amount), self._salt)
+        slab.write_headers(layout, self.spi, numbers or self._take_numbers(amount), self._salt)
         end = amount * layout.plaintext_size - len(after)
         slab.plaintext[:UDP_HEADER_SIZE] = before
         slab.plaintext[UDP_HEADER_SIZE:end] = (after + before).join(payloads)
@@ -167,6 +180,10 @@ class OutboundAssociation:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("an outbound association is not to be copied or stored: its numbers would repeat")
+
+
+def _shape(content: tuple[bytes, int, int]) -> tuple[int, int, int]:
+    return len(content[0]), content[1], content[2]
 
 
 _associations: weakref.WeakSet[OutboundAssociation] = weakref.WeakSet()

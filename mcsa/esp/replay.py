@@ -48,6 +48,21 @@ class ReplayWindow:
             return False
         return not self._blocks[sequence >> _BLOCK_SHIFT & self._mask] >> (sequence & _BLOCK_SIZE - 1) & 1
 
+    def take(self, sequence: int) -> bool:
+        """Remembers a number, unless it isn't fresh any more: for packets that open now and are believed later."""
+        if sequence <= self.highest and not self.is_fresh(sequence):
+            return False
+        self.strike_out(sequence)
+        return True
+
+    def take_all(self, first: int, last: int) -> bool:
+        """The same of all these numbers, where they are above all that were taken; else takes none."""
+        if first <= self.highest:
+            return False
+        self.strike_out(first)
+        self.strike_out_through(last)
+        return True
+
     def strike_out(self, sequence: int) -> None:
         """Remembers a number that `is_fresh` allowed and whose packet opened."""
         block = sequence >> _BLOCK_SHIFT

@@ -12,6 +12,7 @@ import struct
 from collections.abc import Iterable
 from typing import NamedTuple, Self
 
+from mcsa.addresses import canonical
 from mcsa.errors import Refused
 from mcsa.esp.checksum import inner_checksum
 from mcsa.esp.inner import UDP_CHECKSUM_AT
@@ -98,7 +99,7 @@ class OpenedPackets:
                 datagram = datagram[(datagram[0] & 0xF) * 4 :]
             if len(datagram) >= _HEADER.size:
                 source_port, destination_port, _, _ = _HEADER.unpack_from(datagram)
-                return Opened(source[0], source_port, destination_port, datagram[_HEADER.size :])
+                return Opened(canonical(source[0]), source_port, destination_port, datagram[_HEADER.size :])
 
     def send(self, payload: bytes, source_port: int, destination_port: int) -> None:
         """One datagram to the group, sealed by the kernel. `OSError`: EPERM where nothing may be sent now."""
@@ -161,7 +162,7 @@ class OuterSocket:
             packet, source = self._joined.socket.recvfrom(_LARGEST_DATAGRAM)
         except OSError:
             return None
-        return Encapsulated(source[0], packet[(packet[0] & 0xF) * 4 :] if self._has_header else packet)
+        return Encapsulated(canonical(source[0]), packet[(packet[0] & 0xF) * 4 :] if self._has_header else packet)
 
     def close(self) -> None:
         """Leaves the group. May be called twice."""

@@ -29,7 +29,8 @@ CODE = "tun"
 DEVICE = Path("/dev/net/tun")
 ADDRESS = "169.254.77.83"  # this host's on the interface: link-local (RFC 3927), so it never leaves; 77, 83 is "MS"
 ADDRESS_6 = "fe80::4d:53"
-FAR_END = "169.254.77.84"  # as whom the interface answers
+FAR_END = "169.254.77.84"  # as whom the interface answers, and whoever has no address that is known here speaks
+FAR_END_6 = "fe80::4d:54"
 QUEUE = 8_192  # packets that wait for us to read: 100 ms of the fastest application
 LONGEST_NAME = 15  # IFNAMSIZ without its zero
 

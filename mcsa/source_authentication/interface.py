@@ -64,12 +64,13 @@ class Block:
     is_notice: bool = False
 
 
-@dataclass(slots=True)
-class Claim:
+class Claim(NamedTuple):
     """A packet that opened under the group key, and says that it is this origin's. `token` is whoever's asks."""
 
     origin: Origin
-    content: Content  # with what authenticates it still in front of the payload
+    source_port: int
+    destination_port: int
+    payload: bytes  # what authenticates it, and what was said
     token: Any = None
 
 
@@ -129,9 +130,9 @@ class Setting:
         return encode_parts(LABEL, mode, self.domain, self.group_id, origin.epoch, origin.sender_id)
 
 
-def counted(sequence: int, content: Content) -> bytes:
+def counted(sequence: int, source_port: int, destination_port: int) -> bytes:
     """8 bytes: sequence number and ports."""
-    return _COUNTED.pack(sequence, content.source_port, content.destination_port)
+    return _COUNTED.pack(sequence, source_port, destination_port)
 
 
 class Sender(Protocol):
@@ -166,6 +167,18 @@ class Receiver(Protocol):
         """The source is gone: forgets what waits."""
 
 
+class Prover(Protocol):
+    """What a receiver half is beside, in modes that can tell `at_once`: the same without a word about others."""
+
+    def prove(self, origin: Origin, source_port: int, destination_port: int, raw: bytes) -> bytes | str:
+        """What was said, where it is proved to be this origin's; the cause where it isn't."""
+
+    def prove_all(
+        self, first: Origin, source_port: int, destination_port: int, raws: Sequence[bytes]
+    ) -> Sequence[bytes | str]:
+        """The same of several at once."""
+
+
 @dataclass(frozen=True, slots=True)
 class Promises:
     """What a mode is, in the paper's words and in an application's."""
@@ -174,7 +187,7 @@ class Promises:
     explicit_signatures: bool  # the paper's "explicit digital signature"; else its "less explicit" mechanism
     transferable: bool  # a third party can be shown who said it; nobody promises to keep the proof
     delay: str  # that it adds, for people
-    at_once: bool = True  # a receiver can tell of each packet as it comes
+    at_once: bool = True  # a receiver half can tell of each packet as it comes: it is a `Prover`
 
 
 class Mode(Protocol):

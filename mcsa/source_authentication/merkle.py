@@ -9,36 +9,31 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 from hashlib import sha256
-from typing import NamedTuple
 
 MOST_LEAVES = 64
 DIGEST_SIZE = 32
 LEAF, _NODE = b"\x00", b"\x01"
 
 
-class Step(NamedTuple):
-    """From a node to its parent."""
-
-    level: int
-    place: int  # of the node in its level
-    sibling: int  # 0 or 1 siblings are hashed with it
-    on_the_right: bool  # the node itself is
-
-
 @cache
-def way_up(place: int, leaves: int) -> tuple[Step, ...]:
-    """From a leaf to below the root."""
-    steps, level = [], 0
+def way_up(place: int, leaves: int) -> tuple[bool, ...]:
+    """From a leaf to below the root, for each level: whether the node there has a sibling to be hashed with."""
+    way = []
     while leaves > 1:
-        steps.append(Step(level, place, int(place ^ 1 < leaves), bool(place & 1)))
-        place, leaves, level = place >> 1, leaves + 1 >> 1, level + 1
-    return tuple(steps)
+        way.append(place ^ 1 < leaves)
+        place, leaves = place >> 1, leaves + 1 >> 1
+    return tuple(way)
 
 
 @cache
 def siblings_of(place: int, leaves: int) -> int:
     """How many digests prove a leaf."""
-    return sum(step.sibling for step in way_up(place, leaves))
+    return sum(way_up(place, leaves))
+
+
+def depth_of(leaves: int) -> int:
+    """Levels above the leaves."""
+    return (leaves - 1).bit_length()
 
 
 def hash_pair(left: bytes, right: bytes) -> bytes:
@@ -56,62 +51,60 @@ def build(leaves: Sequence[bytes]) -> list[list[bytes]]:
 
 
 def proofs(levels: Sequence[Sequence[bytes]]) -> list[bytes]:
-    """For each leaf its siblings, from below upwards."""
-    leaves = len(levels[0])
-    return [
-        b"".join([levels[step.level][step.place ^ 1] for step in way_up(place, leaves) if step.sibling])
-        for place in range(leaves)
-    ]
-
-
-class KnownTree:
-    """What is proved of one tree whose root is."""
-
-    __slots__ = ("_known", "leaves")
-
-    def __init__(self, leaves: int) -> None:
-        self.leaves = leaves
-        self._known: dict[tuple[int, int], bytes] = {}
-
-    @classmethod
-    def depth_of(cls, leaves: int) -> int:
-        """Levels above the leaves."""
-        return (leaves - 1).bit_length()
-
-    def prove_root(self, root: bytes) -> None:
-        """The signature over it is good."""
-        self._known[self.depth_of(self.leaves), 0] = root
-
-    def proves(self, place: int, leaf: bytes, siblings: bytes) -> bool:
-        """Whether this leaf is in the tree, by its siblings up to where something is known; what they show is known
-        from then on, so that the other leaves of a block cost two hashes each."""
-        known = self._known
-        if (found := known.get((0, place))) is not None:
-            return found == leaf
-        node, start, shown = leaf, 0, [(0, place, leaf)]
-        for level, at, sibling, on_the_right in way_up(place, self.leaves):
-            if sibling:
-                other = siblings[start : start + DIGEST_SIZE]
-                start += DIGEST_SIZE
-                shown.append((level, at ^ 1, other))
-                node = sha256(_NODE + other + node if on_the_right else _NODE + node + other).digest()
-            parent = level + 1, at >> 1
-            if (found := known.get(parent)) is not None:
-                if found != node:
-                    return False
-                break
-            shown.append((*parent, node))
-        for level, at, digest in shown:
-            known[level, at] = digest
-        return True
+    """For each leaf its siblings, from below upwards: a node's own sibling, and then what proves its parent."""
+    found = [b""]
+    for level in levels[-2::-1]:
+        last = len(level) - 1
+        above = found
+        found = [level[place ^ 1] + above[place >> 1] for place in range(last + last % 2)]
+        if not last % 2:  # without a sibling
+            found.append(above[last >> 1])
+    return found
 
 
 def root_of(place: int, leaves: int, leaf: bytes, siblings: bytes) -> bytes:
     """The root that a leaf and its siblings lead to."""
     node, at = leaf, 0
-    for _, _, sibling, on_the_right in way_up(place, leaves):
-        if sibling:
+    for has_sibling in way_up(place, leaves):
+        if has_sibling:
             other = siblings[at : at + DIGEST_SIZE]
             at += DIGEST_SIZE
-            node = hash_pair(other, node) if on_the_right else hash_pair(node, other)
+            node = hash_pair(other, node) if place & 1 else hash_pair(node, other)
+        place >>= 1
     return node
+
+
+class KnownTree:
+    """What is proved of one tree whose root is.
+
+    Nodes are numbered as in a heap: 1 is the root, and below n are 2n and 2n + 1.
+    """
+
+    __slots__ = ("_first_leaf", "_known", "leaves")
+
+    def __init__(self, leaves: int, root: bytes) -> None:
+        """The signature over the root is good."""
+        self.leaves = leaves
+        self._first_leaf = 1 << depth_of(leaves)
+        self._known = {1: root}
+
+    def proves(self, place: int, leaf: bytes, siblings: bytes, at: int = 0) -> bool:
+        """Whether this leaf is in the tree, by its siblings (which begin at that byte) up to where something is known;
+        what they show is known from then on, so that the other leaves of a block cost two hashes each."""
+        known, number = self._known, self._first_leaf + place
+        if (found := known.get(number)) is not None:
+            return found == leaf
+        node, shown = leaf, {number: leaf}
+        for has_sibling in way_up(place, self.leaves):
+            if has_sibling:
+                shown[number ^ 1] = other = siblings[at : at + DIGEST_SIZE]
+                at += DIGEST_SIZE
+                node = sha256(_NODE + other + node if number & 1 else _NODE + node + other).digest()
+            number >>= 1
+            if (found := known.get(number)) is not None:
+                if found != node:
+                    return False
+                break
+            shown[number] = node
+        known.update(shown)
+        return True

@@ -5,26 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mcsa.esp.relayed import Origin
-from mcsa.source_authentication.immediate import Immediate
-from mcsa.source_authentication.interface import Block, Claim, Promises, Setting, Verdict
+from mcsa.source_authentication.at_once import AtOnce, SentAtOnce
+from mcsa.source_authentication.interface import Block, Promises, Setting
 from mcsa.source_authentication.source_key import SourceKey, SourcePublicKey
 from mcsa.v1.types_pb2 import GroupPolicy
 
 
-class _Sender(Immediate):
+class _Sender(SentAtOnce):
     def authenticate(self, block: Block, origins: Sequence[Origin]) -> list[bytes]:
         return [content.payload for content in block.contents]
 
 
-class _Receiver:
-    def receive(self, claim: Claim, now: float) -> list[Verdict]:
-        return [Verdict(claim, claim.content.payload)]
-
-    def woken(self, now: float) -> list[Verdict]:
-        return []
-
-    def close(self) -> None:
-        return None
+class _Receiver(AtOnce):
+    def prove(self, origin: Origin, source_port: int, destination_port: int, raw: bytes) -> bytes | str:
+        return raw
 
 
 class _None:

@@ -11,15 +11,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mcsa.esp.relayed import Origin
-from mcsa.source_authentication.immediate import Immediate
-from mcsa.source_authentication.interface import Block, Claim, Promises, Setting, Verdict, counted
+from mcsa.source_authentication.at_once import AtOnce, SentAtOnce
+from mcsa.source_authentication.interface import Block, Promises, Setting, counted
 from mcsa.source_authentication.source_key import SIGNATURE_SIZE, SourceKey, SourcePublicKey
 from mcsa.v1.types_pb2 import GroupPolicy
 
 NAME = "signature"
 
 
-class _Sender(Immediate):
+class _Sender(SentAtOnce):
     def __init__(self, setting: Setting, key: SourceKey) -> None:
         self._setting = setting
         self._key = key
@@ -27,31 +27,23 @@ class _Sender(Immediate):
     def authenticate(self, block: Block, origins: Sequence[Origin]) -> list[bytes]:
         begin = self._setting.bind(NAME, origins[0])
         return [
-            self._key.sign(begin + counted(origin.sequence, content) + content.payload) + content.payload
+            self._key.sign(begin + counted(origin.sequence, *content[:2]) + content.payload) + content.payload
             for origin, content in zip(origins, block.contents, strict=True)
         ]
 
 
-class _Receiver:
+class _Receiver(AtOnce):
     def __init__(self, setting: Setting, key: SourcePublicKey) -> None:
         self._setting = setting
         self._key = key
 
-    def receive(self, claim: Claim, now: float) -> list[Verdict]:
-        raw = claim.content.payload
+    def prove(self, origin: Origin, source_port: int, destination_port: int, raw: bytes) -> bytes | str:
         if len(raw) < SIGNATURE_SIZE:
-            return [Verdict(claim, cause="source-malformed")]
+            return "source-malformed"
         signature, payload = raw[:SIGNATURE_SIZE], raw[SIGNATURE_SIZE:]
-        said = self._setting.bind(NAME, claim.origin) + counted(claim.origin.sequence, claim.content) + payload
-        if not self._key.verifies(signature, said):
-            return [Verdict(claim, cause="source-signature")]
-        return [Verdict(claim, payload)]
-
-    def woken(self, now: float) -> list[Verdict]:
-        return []
-
-    def close(self) -> None:
-        return None
+        packet = counted(origin.sequence, source_port, destination_port)
+        said = self._setting.bind(NAME, origin) + packet + payload
+        return payload if self._key.verifies(signature, said) else "source-signature"
 
 
 class _Signature:

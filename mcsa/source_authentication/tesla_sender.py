@@ -13,10 +13,10 @@ from mcsa.source_authentication.tesla_wire import (
     CONTENT,
     DISCLOSURE,
     NAME,
-    NO_PORTS,
+    NOTICE,
     Bootstrap,
+    MacKey,
     Timed,
-    mac_of,
 )
 
 BOOTSTRAP_EACH = 1.0  # seconds, while something is said
@@ -76,7 +76,7 @@ class TeslaSender:
         blocks = self._bootstrap(now)
         if due > self._disclosed:
             self._disclosed = due
-            blocks.append(Block([NO_PORTS], _At(self._interval, DISCLOSURE), is_notice=True))
+            blocks.append(Block([NOTICE], _At(self._interval, DISCLOSURE), is_notice=True))
         self._schedule(now)
         return blocks
 
@@ -96,7 +96,7 @@ class TeslaSender:
             return []
         self._announced += 1
         self._announce_at = now + (BOOTSTRAP_SOON if self._announced < BOOTSTRAPS_SOON else BOOTSTRAP_EACH)
-        return [Block([NO_PORTS], _At(self._interval, DISCLOSURE, self._chains[-1]), is_notice=True)]
+        return [Block([NOTICE], _At(self._interval, DISCLOSURE, self._chains[-1]), is_notice=True)]
 
     def _schedule(self, now: float) -> None:
         if self._disclosed >= self._used + DISCLOSURES - 1:
@@ -116,14 +116,14 @@ class TeslaSender:
             return [self._sign(at.chain, origin) for origin in origins]
         key, disclosed = self._key_of(at.interval), self._key_of(at.interval - self._lag)
         begin = self._setting.bind(NAME, origins[0])
+        mac = MacKey(key, begin).mac
         authenticated = []
         for origin, content in zip(origins, block.contents, strict=True):
-            timed = Timed(at.kind, at.interval, b"", disclosed, content.payload)
-            mac = mac_of(key, begin, origin.sequence, content, timed)
-            authenticated.append(timed._replace(mac=mac).encode())
+            proof = mac(at.kind, at.interval, origin.sequence, content[:2], content.payload)
+            authenticated.append(Timed(at.kind, at.interval, proof, disclosed, content.payload).encode())
         return authenticated
 
     def _sign(self, chain: KeyChain, origin: Origin) -> bytes:
         bootstrap = Bootstrap(chain.first, chain.length, chain.commitment)
-        signature = self._key.sign(bootstrap.signed(self._setting, origin, NO_PORTS))
+        signature = self._key.sign(bootstrap.signed(self._setting, origin, NOTICE[:2]))
         return bootstrap._replace(signature=signature).encode()

@@ -19,7 +19,8 @@ from mcsa.source_authentication.source_key import SIGNATURE_SIZE
 
 NAME = "tesla"
 CONTENT, BOOTSTRAP, DISCLOSURE = 0, 1, 2
-NO_PORTS = Content(0, 0, b"")  # of the mode's own packets
+NOTICE = Content(0, 0, b"")  # what the mode has to say itself
+Ports = tuple[int, int]
 MAC_SIZE = 16  # bytes of the HMAC: 128 bits, as the ICV has
 _PROVED = struct.Struct(f">BQ{MAC_SIZE}s{KEY_SIZE}s")
 _BOOTSTRAP = struct.Struct(f">BQI{KEY_SIZE}s{SIGNATURE_SIZE}s")
@@ -52,11 +53,11 @@ class Bootstrap(NamedTuple):
         """As above."""
         return _BOOTSTRAP.pack(BOOTSTRAP, *self)
 
-    def signed(self, setting: Setting, origin: Origin, content: Content) -> bytes:
+    def signed(self, setting: Setting, origin: Origin, ports: Ports) -> bytes:
         """What the source's signature is over: this very packet of it, and the policy's interval and d."""
         policy = setting.policy
         schedule = policy.tesla_interval_ms, policy.tesla_disclosure
-        begin, packet = setting.bind(NAME, origin), counted(origin.sequence, content)
+        begin, packet = setting.bind(NAME, origin), counted(origin.sequence, *ports)
         return encode_parts(begin, "bootstrap", packet, *schedule, self.first, self.length, self.commitment)
 
 
@@ -72,7 +73,20 @@ def parse(raw: bytes) -> Timed | Bootstrap:
     return Timed(kind, interval, mac, disclosed, raw[_PROVED.size :])
 
 
-def mac_of(key: bytes, begin: bytes, sequence: int, content: Content, timed: Timed) -> bytes:
-    """The MAC of a packet, under the chain's key of its interval; `begin` as `Setting.bind` gives it."""
-    said = (begin, counted(sequence, content), struct.pack(">BQ", timed.kind, timed.interval), timed.payload)
-    return hmac.digest(mac_key(key), b"".join(said), "sha256")[:MAC_SIZE]
+_TIMED = struct.Struct(">BQ")
+
+
+class MacKey:
+    """What a source's packets of one epoch and one interval are authenticated with, by the chain's key of it."""
+
+    __slots__ = ("_begin", "_key")
+
+    def __init__(self, key: bytes, begin: bytes) -> None:
+        """`begin` as `Setting.bind` gives it."""
+        self._key = mac_key(key)
+        self._begin = begin
+
+    def mac(self, kind: int, interval: int, sequence: int, ports: Ports, payload: bytes) -> bytes:
+        """16 bytes."""
+        said = self._begin, counted(sequence, *ports), _TIMED.pack(kind, interval), payload
+        return hmac.digest(self._key, b"".join(said), "sha256")[:MAC_SIZE]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Container
+from collections.abc import Collection, Container
 from dataclasses import dataclass
 
 from mcsa.addresses import check_group, is_canonical, is_source_specific, parse_address
@@ -17,6 +17,21 @@ def check_source(address: str) -> None:
     if not is_canonical(address):
         sentence = f"the host's own address is malformed, or not written as others will see it: '{address[:60]}'"
         raise Refused("address", "source-address", sentence)
+
+
+def check_unclaimed(address: str, host: str, claimants: Collection[str]) -> None:
+    """`Refused` where another host of the group has said that it sends from this address.
+
+    Nobody can check what a host says of itself. But where applications have nothing else to go by (`tun`, `xfrm`), they
+    are told by the address who sent, so there must not be two.
+    """
+    others = sorted(claimant for claimant in claimants if claimant != host)
+    if others:
+        sentence = (
+            f"{others[0]} has said that it sends from {address}, and two hosts of a group can't: if that isn't true, "
+            "evict it; if it has gone, wait for its lease to end"
+        )
+        raise Refused("address", "claimed", sentence)
 
 
 @dataclass(frozen=True, slots=True)

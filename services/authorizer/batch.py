@@ -91,6 +91,7 @@ class Batch:
     dismissed: list[Joiner | SendOnlyJoiner] = field(default_factory=list)  # left or were thrown out while they waited
     send_only: dict[str, SendOnlyJoiner] = field(default_factory=dict)  # by host
     send_only_ending: set[str] = field(default_factory=set)  # hosts
+    claims: dict[str, str] = field(default_factory=dict)  # addresses that hosts are about to send from
     leaving: set[str] = field(default_factory=set)  # hosts
     users_leaving: dict[str, set[str]] = field(default_factory=dict)  # by host
     ejected: set[str] = field(default_factory=set)  # of these hosts, those that somebody is thrown off
@@ -187,6 +188,7 @@ class Batch:
             later.due(now)
             later.ejected = self.ejected & (later.leaving | later.users_leaving.keys())
             later.ejecting = bool(later.ejected)
+            later.claims = dict(self.claims)
             later.then, self.then = self.then, []
         return later
 

@@ -39,7 +39,8 @@ from services.authorizer.conference import Conference, conference_log
 from services.authorizer.creating import complete_groups, new_addresses, open_description
 from services.authorizer.distributing import Distributing
 from services.authorizer.events import Appended, Decided, Fenced, FromHome, HomeTold, Loaded
-from services.authorizer.group import AGENT, Group
+from services.authorizer.group import Group
+from services.authorizer.group_state import AGENT
 from services.authorizer.groups import Groups
 from services.authorizer.journal import MAX_ENTRY, Gate
 from services.authorizer.rules import Resource, Rules

@@ -33,7 +33,8 @@ from services.authorizer.beacons import Beacons
 from services.authorizer.conference import LOG_PREFIX, Conference, conference_log, group_log
 from services.authorizer.events import EndLog, Loaded, TakeSnapshot
 from services.authorizer.given_up import STAND_BY, GivenUp
-from services.authorizer.group import AGENT, Flushed, Group
+from services.authorizer.group import Flushed, Group
+from services.authorizer.group_state import AGENT
 from services.authorizer.journal import MAX_ENTRY, Gate, Journal, Then
 from services.authorizer.setting import Setting
 from services.authorizer.snapshots import SnapshotTimes

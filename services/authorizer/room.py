@@ -13,7 +13,7 @@ GKM).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from mcsa.errors import Refused
 from mcsa.gkm import Scheme
@@ -47,6 +47,7 @@ class Roster:
 
     def __init__(self) -> None:
         self._entries: dict[int, RosterEntry] = {}
+        self._at: dict[str, set[int]] = {}  # by address
         self.size = 0  # bytes
 
     def __len__(self) -> int:
@@ -64,14 +65,27 @@ class Roster:
 
     def put(self, entry: RosterEntry) -> None:
         """Adds a sender, or takes it for what was known under this sender ID."""
-        old = self._entries.get(entry.sender_id)
-        self.size += entry.ByteSize() - (0 if old is None else old.ByteSize())
+        self._forget(self._entries.get(entry.sender_id))
+        self.size += entry.ByteSize()
         self._entries[entry.sender_id] = entry
+        self._at.setdefault(entry.address, set()).add(entry.sender_id)
 
     def drop(self, sender_id: int) -> None:
         """Takes a sender off, where there is one."""
-        entry = self._entries.pop(sender_id, None)
-        self.size -= 0 if entry is None else entry.ByteSize()
+        self._forget(self._entries.pop(sender_id, None))
+
+    def _forget(self, entry: RosterEntry | None) -> None:
+        if entry is None:
+            return
+        self.size -= entry.ByteSize()
+        there = self._at[entry.address]
+        there.discard(entry.sender_id)
+        if not there:
+            del self._at[entry.address]
+
+    def senders_at(self, address: str) -> Collection[int]:
+        """Whose packets come from there."""
+        return self._at.get(address, ())
 
 
 def check_members(scheme: Scheme, members: int) -> None:

@@ -15,7 +15,8 @@ from mcsa.errors import Refused
 from mcsa.esp.spi import SENDER_ID_LIMIT
 from mcsa.gkm import scheme_named
 from mcsa.v1.types_pb2 import GroupDescription, RosterEntry
-from services.authorizer.group import AGENT, Group
+from services.authorizer.group import Group
+from services.authorizer.group_state import AGENT
 
 MOST = 255  # subgroups beside the backbone
 SENDER_IDS = SENDER_ID_LIMIT // (MOST + 1)  # of each

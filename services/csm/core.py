@@ -153,7 +153,7 @@ class CsmCore:
         changed: msm_pb2.GroupChanged = event.message
         if changed.group_id in self._sending_only.groups:
             return self._sending_only.changed(changed, now)
-        effects: Effects = []
+        effects: Effects = [Count("forgeries")] if changed.change == "forgery" else []
         for participant in self.participants.of_group(changed.group_id):
             if changed.change == "ejected":
                 effects += participant.fail("thrown out by the Coordinator", now)
@@ -162,7 +162,7 @@ class CsmCore:
                 effects += self._moving.clashes(participant, changed.remark, move=move, now=now)
             elif changed.change == "statement-needed":
                 self._entering.rejoining.want(participant, [changed.group_id], now)
-            elif participant.terms.control.group_id == changed.group_id:
+            elif participant.terms.control.group_id == changed.group_id and changed.change != "forgery":
                 effects += participant.roster_changed(list(changed.roster), now)
         return effects
 

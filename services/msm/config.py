@@ -64,6 +64,8 @@ class MsmSettings(ServiceSettings):
     """Name of the TUN interface, where the driver is "tun"."""
     loopback: list[LoopbackSettings] = Field(default_factory=list)
     """Groups that are also on UDP ports of loopback. None unless said."""
+    cores: list[int] = Field(default_factory=list)
+    """Processor cores that the threads of the packet path are pinned to, in turn. None unless said."""
     offload: bool = True
     """Datagrams in batches by UDP_SEGMENT and UDP_GRO, where the kernel has them."""
     hpke_suite: str = "x25519"

@@ -41,6 +41,7 @@ from services.msm.announcing import Announcing, Own, WithdrawalKey
 from services.msm.clashes import worst_clash
 from services.msm.distributing import Distributing, Renewing
 from services.msm.events import (
+    ClockSet,
     CloseGroup,
     GroupFailed,
     GroupMessage,
@@ -193,9 +194,8 @@ class MsmCore:
                 return self._not_opened(event, now)
             case GroupMessage():
                 return self._group_message(event, now)
-            case UnknownEpochSeen():
-                membership = self._membership(event.group_id)
-                return [] if membership is None else membership.hint(now)
+            case UnknownEpochSeen() | ClockSet():
+                return self._noticed(event, now)
             case SequenceLow():
                 return self._sequence_low(event.group_id, now)
             case SourceForged():
@@ -566,6 +566,14 @@ class MsmCore:
             self._forgeries.forget(group_id)
         return [*effects, answer]
 
+    def _noticed(self, event: UnknownEpochSeen | ClockSet, now: float) -> list[Any]:
+        """By a group's packet path."""
+        membership = self._membership(event.group_id)
+        if isinstance(event, ClockSet):
+            group = membership or self.sending_only.groups.get(event.group_id)
+            return [] if group is None else group.clock_set(now)
+        return [] if membership is None else membership.hint(now)
+
     def _sequence_low(self, group_id: bytes, now: float) -> list[Any]:
         if group_id in self.sending_only.groups:
             return self.sending_only.sequence_low(group_id)
@@ -735,7 +743,7 @@ class MsmCore:
             group_id=membership.asked.group_id,
             change=changed.what,
             epoch=membership.epoch,
-            roster=membership.roster.values(),
+            roster=membership.roster.values() if forgery is None else (),  # it is as it was
             remark=changed.remark,
             update_number=membership.number,
             traceparent=changed.traceparent or "",

@@ -23,6 +23,7 @@ from mcsa.shell.clock import system_now, wall_clock_offset
 from mcsa.shell.marking import Marking
 from mcsa.updates import PORT as UPDATE_PORT
 from mcsa.v1.types_pb2 import GroupDescription
+from services.msm.events import ClockSet
 from services.msm.path import GroupPath, Outgoing
 from services.msm.received import Received, ReceivedRun
 from services.msm.relaying import Relayed
@@ -36,10 +37,13 @@ Outlet = Callable[[Sequence[Received]], None]
 
 
 class GroupEngine:
-    """See the module. `tell` takes events for the core, from any thread."""
+    """See the module. `tell` takes events for the core, from any thread. The receive thread calls `pin` first."""
 
-    def __init__(self, path: GroupPath, wire: Wire, tell: Callable[[Any], None]) -> None:
+    def __init__(
+        self, path: GroupPath, wire: Wire, tell: Callable[[Any], None], pin: Callable[[], None] | None = None
+    ) -> None:
         self.path = path
+        self._pin = pin
         path.own_address = wire.address
         self._wire = wire
         self._tell = tell
@@ -102,6 +106,8 @@ class GroupEngine:
     # ---- network to applications
 
     def _receive(self) -> None:
+        if self._pin is not None:
+            self._pin()
         with selectors.DefaultSelector() as watch:
             watch.register(self._wire, selectors.EVENT_READ)
             watch.register(self._wake_read, selectors.EVENT_READ)
@@ -127,6 +133,7 @@ class GroupEngine:
         self._clock_offset = offset
         if before is not None and abs(offset - before) > CLOCK_SET:
             self.path.forget_clock()
+            self._tell(ClockSet(self.path.group.group_id))
 
     def _poll_for(self) -> float:
         if not self.path.authenticates_sources:
@@ -179,7 +186,8 @@ class GroupEngine:
 
     def deliver(self, found: Sequence[Received]) -> None:
         """Gives packets to this host's applications. From any thread."""
-        if self.path.authenticates_sources:  # a relaying agent carries on also what isn't proved yet
+        # a relaying agent carries on also what isn't proved yet
+        if self.path.authenticates_sources and not isinstance(found, ReceivedRun):
             found = [packet for packet in found if packet.is_heard]
         for outlet in self.outlets:
             outlet(found)

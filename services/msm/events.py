@@ -19,6 +19,7 @@ from mcsa.path_control import (
 from mcsa.v1.types_pb2 import GroupDescription
 
 __all__ = [
+    "ClockSet",
     "CloseGroup",
     "Distribute",
     "DropEpoch",
@@ -129,6 +130,13 @@ class GroupMessage:
 @dataclass(frozen=True, slots=True)
 class UnknownEpochSeen:
     """A known sender uses an epoch that we don't have: a hint that an update was missed."""
+
+    group_id: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ClockSet:
+    """This host's clock was set: what was known of the Authorizer's by it is worth nothing (`tesla`)."""
 
     group_id: bytes
 

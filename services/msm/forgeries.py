@@ -15,13 +15,14 @@ from mcsa.v1.msm_pb2 import SourceForgery
 from services.msm.events import SourceForged
 
 KEPT = 16  # of each group
+KEPT_BYTES = 128 << 10  # of all groups together: an answer with all of them has to fit into an envelope
 
 
 class Forgeries:
-    """The last ones of each group, by the id of the group that was asked for."""
+    """The last ones, each with the id of the group that was asked for. The oldest goes for the newest."""
 
     def __init__(self) -> None:
-        self._kept: dict[bytes, deque[SourceForgery]] = {}
+        self._kept: deque[tuple[bytes, SourceForgery]] = deque()
 
     def take(self, event: SourceForged, membership: Membership, now: float) -> SourceForgery:
         """One more, with what the roster says of those it names."""
@@ -37,16 +38,21 @@ class Forgeries:
             packet=event.packet,
             time_ms=round(now * 1000),
         )
-        self._kept.setdefault(membership.asked.group_id, deque(maxlen=KEPT)).append(forgery)
+        asked_id = membership.asked.group_id
+        self._kept.append((asked_id, forgery))
+        if len(self.of(asked_id)) > KEPT:
+            self._kept.remove((asked_id, self.of(asked_id)[0]))
+        while sum(each.ByteSize() for _, each in self._kept) > KEPT_BYTES:
+            self._kept.popleft()
         return forgery
 
     def of(self, asked_id: bytes) -> Sequence[SourceForgery]:
         """The oldest first."""
-        return list(self._kept.get(asked_id, ()))
+        return [forgery for group_id, forgery in self._kept if group_id == asked_id]
 
     def forget(self, asked_id: bytes) -> None:
         """This host has left."""
-        self._kept.pop(asked_id, None)
+        self._kept = deque(each for each in self._kept if each[0] != asked_id)
 
 
 def remark(forgery: SourceForgery) -> str:

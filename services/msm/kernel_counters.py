@@ -6,14 +6,14 @@ from collections import Counter
 from collections.abc import Iterable
 
 from mcsa.xfrm.state import StateReport
-from services.msm.kernel_table import Reqids
+from services.msm.kernel_policies import Reqids
 
 HOST = "host."
 """What comes before names that are of the whole network namespace: the kernel can't say of which group those were."""
 
 _OF_HOST = {  # Documentation/networking/xfrm_proc.rst: what it says there
     "XfrmInNoStates": "unknown-spi",
-    "XfrmInTmplMismatch": "plaintext",  # or opened by a state of another group, or by this host's own
+    "XfrmInTmplMismatch": "refused",  # plaintext; or opened by this host's own state, as what comes back to it is
     "XfrmInStateMismatch": "source",  # opened, and from another address than its sender's
     "XfrmInStateProtoError": "integrity",
     "XfrmInStateSeqError": "replay",
@@ -33,6 +33,15 @@ def count_states(reports: Iterable[StateReport], reqids: Reqids) -> Counter[str]
         elif report.reqid == reqids.sending:
             counted["sent"] += report.packets
     return +counted
+
+
+def count_fragments(ipv4: str, ipv6: str) -> Counter[str]:
+    """That this host made of packets that were too long, to whomever: of the texts of /proc/net/snmp (a line of names,
+    a line of numbers) and /proc/net/snmp6 (a name and a number on each line)."""
+    lines = [line.split() for line in ipv4.splitlines() if line.startswith("Ip:")]
+    made = dict(zip(*lines, strict=True)) if len(lines) == 2 else {}
+    made |= dict(line.split() for line in ipv6.splitlines() if line.startswith("Ip6FragCreates"))
+    return +Counter({f"{HOST}fragments": int(made.get("FragCreates", 0)) + int(made.get("Ip6FragCreates", 0))})
 
 
 def count_of_host(statistics: str) -> Counter[str]:

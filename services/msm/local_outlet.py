@@ -36,8 +36,15 @@ class Speaker(Protocol):
 class LocalOutlet:
     """Serves any number of applications of this host's user. Raises `Refused` where the socket can't be had."""
 
-    def __init__(self, folder: Path, speaker: Speaker, connected: Callable[[], None] | None = None) -> None:
-        """`connected` is called, by a thread of this one's, when another application is there."""
+    def __init__(
+        self,
+        folder: Path,
+        speaker: Speaker,
+        connected: Callable[[], None] | None = None,
+        pin: Callable[[], None] | None = None,
+    ) -> None:
+        """`connected` is called, by a thread of this one's, when another application is there; `pin` by it at first."""
+        self._pin = pin
         self._speaker = speaker
         self._connected = connected
         group = speaker.group
@@ -90,6 +97,8 @@ class LocalOutlet:
                     self._frames.deliver_to(client, (frame,))
 
     def _send(self) -> None:
+        if self._pin is not None:
+            self._pin()
         with selectors.DefaultSelector() as watch:
             watch.register(self._frames, selectors.EVENT_READ)
             watch.register(self._stop_read, selectors.EVENT_READ)

@@ -7,8 +7,9 @@ control side changes what both use by replacing it, never by changing it in plac
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from mcsa.errors import Rejected
@@ -38,7 +39,7 @@ from services.msm.events import (
     SwitchSending,
     UnknownEpochSeen,
 )
-from services.msm.heard import Heard
+from services.msm.heard import Heard, PacketsOf
 from services.msm.received import Received, ReceivedRun
 from services.msm.relayed import RelayedPackets
 from services.msm.said import Batch, Said, Told
@@ -61,10 +62,15 @@ class _Held:
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """Packets to send; `heard` is what the others hear by them: a relaying agent's host relays that too."""
+    """Packets to send."""
 
     packets: SealedBatch
-    heard: list[Received]
+    told: Callable[[], list[Received]]
+
+    @property
+    def heard(self) -> list[Received]:
+        """What the others hear by them: a relaying agent's host relays that too."""
+        return self.told()
 
 
 class GroupPath:
@@ -83,7 +89,9 @@ class GroupPath:
         self._domain = domain
         self._suite = suite_named(group.policy.suite)
         self._keys: dict[int, GroupKey] = {}
-        self._inbound = InboundAssociations(domain, group.group_id, self._suite, group.policy.replay_window)
+        self._mode = mode_named(group.policy.source_authentication)
+        window, proved = group.policy.replay_window, not self._mode.promises.authenticates
+        self._inbound = InboundAssociations(domain, group.group_id, self._suite, window, moves_windows=proved)
         self._relayed = RelayedPackets(group.policy.replay_window)
         self._roster = SetRoster(group.group_id, {}, None, None)
         self._held: deque[_Held] = deque()
@@ -92,7 +100,6 @@ class GroupPath:
         self.counters: Counter[str] = Counter()
         self._sending = Sending(self.counters)
         self._relaying = Sending(self.counters, "relaying")
-        self._mode = mode_named(group.policy.source_authentication)
         self._clock = Clock()
         self._said: Said | None = None  # where sources are authenticated, and there is a key of our own
         self._heard: Heard | None = None  # likewise, and there is a roster
@@ -113,8 +120,8 @@ class GroupPath:
             case SetRoster():
                 self._roster = effect
                 own = [sender_id for sender_id in (effect.own, effect.own_relay) if sender_id is not None]
-                self._inbound.set_roster(effect.addresses, own)
                 self._set_sources(effect)
+                self._inbound.set_roster(effect.addresses, own)
                 return self._retry(now)
             case SetSource():
                 if self._said is None:
@@ -208,7 +215,8 @@ class GroupPath:
         for payload in payloads:
             sealed = self.seal_and_hear(payload, *ports)
             if sealed is not None:
-                yield Outgoing(SealedBatch(memoryview(sealed[0]), len(sealed[0])), [sealed[1]])
+                packet, heard = sealed
+                yield Outgoing(SealedBatch(memoryview(packet), len(packet)), partial(list, (heard,)))
 
     def wake_at(self) -> float | None:
         """When `woken` is wanted, by who seals."""
@@ -259,23 +267,22 @@ class GroupPath:
             return self._hint(now)
 
     def _open(self, datagram: bytes | memoryview, source: str, now: float) -> list[Any]:
-        if self._heard is not None:
-            return self._heard.open(datagram, source, now)
-        return self._deliver(_run_of(self._inbound.open(datagram, source)))
+        run = _run_of(self._inbound.open(datagram, source))
+        return (
+            self._deliver(run) if self._heard is None else self._heard.take(run, source, now, lambda _: bytes(datagram))
+        )
 
     def open_batch(self, slab: Slab, length: int, segment_size: int, source: str, now: float) -> list[Any]:
         """The same for what UDP_GRO handed over in one piece; many packets that are alike are one `ReceivedRun`."""
-        if self.authenticates_sources:
-            segment_size = segment_size if segment_size > 0 else max(length, 1)  # as `InboundAssociations.open_batch`
-            starts = range(0, length or 1, segment_size)
-            packets = (slab.view[start : min(start + segment_size, length)] for start in starts)
-            return [item for packet in packets for item in self.open(packet, source, now)]
         batch = self._inbound.open_batch(slab, length, segment_size, source)
         for cause in batch.rejected:
             self.counters[cause] += 1
         for packet in batch.early:
             self.hold(packet, source, now)
         found = self._hint(now) if batch.early else []
+        if self._heard is not None:
+            packets = PacketsOf(slab.view[:length], segment_size)
+            return found + [item for run in batch.runs for item in self._heard.take(run, source, now, packets.of(run))]
         for run in batch.runs:
             found += self._deliver(run)
         return found
@@ -351,9 +358,13 @@ def _run_of(opened: Opened) -> Run:
     return Run(sender_id, epoch, sequence, source_port, destination_port, [payload])
 
 
-def _outgoing(batches: Sequence[Batch]) -> Iterator[Outgoing]:
+def _outgoing(batches: Iterable[Batch]) -> Iterator[Outgoing]:
     for batch in batches:
-        yield Outgoing(batch.packets, [_heard_of(told) for told in batch.told])
+        yield Outgoing(batch.packets, partial(_all_heard, batch))
+
+
+def _all_heard(batch: Batch) -> list[Received]:
+    return [_heard_of(told) for told in batch.told]
 
 
 def _heard_of(told: Told) -> Received:

@@ -37,7 +37,7 @@ class Received(NamedTuple):
 
 
 class ReceivedRun(Sequence[Received]):
-    """Packets of one sender with one inner header, that came together and by no agent; the source is not authenticated.
+    """Packets of one sender with one inner header, that came together and by no agent; nor with proofs to carry on.
 
     A `Received` is made only for who looks at one: at full speed making them costs as much as half the decryption.
     """

@@ -8,15 +8,15 @@ The proof covers the packet's own sequence number, so the association gives the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from itertools import groupby
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from mcsa.esp.inner import MAX_PAYLOAD
-from mcsa.esp.outbound import MAX_DATAGRAM, MAX_SEGMENTS, SealedBatch
+from mcsa.esp.outbound import SealedBatch
 from mcsa.esp.relayed import ORIGIN_SIZE, Origin
 from mcsa.source_authentication import Block, Content, Mode, Sender, Setting, SourceKey
-from services.msm.sending import Numbered, Sending
+from services.msm.sending import Sending
 
 
 class Told(NamedTuple):
@@ -28,11 +28,24 @@ class Told(NamedTuple):
     is_notice: bool  # the mode's own, which no application said
 
 
-class Batch(NamedTuple):
-    """Packets to send, and what was said by them."""
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Packets to send; hold until the next. What was said by them is put together only where somebody asks."""
 
     packets: SealedBatch
-    told: list[Told]
+    first: Origin
+    contents: Sequence[Content]
+    authenticated: Sequence[bytes]
+    is_notice: bool
+
+    @property
+    def told(self) -> list[Told]:
+        """In the same order."""
+        sender_id, epoch, first = self.first
+        return [
+            Told(Origin(sender_id, epoch, number), content, raw, self.is_notice)
+            for number, (content, raw) in enumerate(zip(self.contents, self.authenticated, strict=True), first)
+        ]
 
 
 class _Source(NamedTuple):
@@ -58,59 +71,41 @@ class Said:
         """From now on this is who speaks."""
         self._source = _Source(sender_id, self._mode.sender(self._setting, key))
 
-    def say(self, payloads: Sequence[bytes], source_port: int, destination_port: int, now: float) -> list[Batch]:
-        """What is to be sent now, of this or of what was said before."""
+    def say(self, payloads: Sequence[bytes], source_port: int, destination_port: int, now: float) -> Iterator[Batch]:
+        """What is to be sent now, of this or of what was said before; send each before asking for the next."""
         source = self._source
         cause = "source" if source is None else source.half.unready(now)
         if source is None or cause:
             self._count(f"unsent.{cause}", len(payloads))
-            return []
+            return
         fitting = [payload for payload in payloads if len(payload) <= self._longest]
         if len(fitting) < len(payloads):
             self._count("unsent.too-long", len(payloads) - len(fitting))
         contents = [Content(source_port, destination_port, payload) for payload in fitting]
-        return self._seal(source, source.half.take(contents, now) if contents else [])
+        yield from self._seal(source, source.half.take(contents, now) if contents else [])
 
     def wake_at(self) -> float | None:
         """When `woken` is wanted."""
         return None if self._source is None else self._source.half.wake_at()
 
-    def woken(self, now: float) -> list[Batch]:
-        """What is to be sent because of the time."""
-        source = self._source
-        return [] if source is None else self._seal(source, source.half.woken(now))
+    def woken(self, now: float) -> Iterator[Batch]:
+        """What is to be sent because of the time, likewise."""
+        if self._source is not None:
+            yield from self._seal(self._source, self._source.half.woken(now))
 
-    def _seal(self, source: _Source, blocks: Iterable[Block]) -> list[Batch]:
-        return [batch for block in blocks for batch in self._seal_block(source, block)]
+    def _seal(self, source: _Source, blocks: Iterable[Block]) -> Iterator[Batch]:
+        for block in blocks:
+            yield from self._seal_block(source, block)
 
-    def _seal_block(self, source: _Source, block: Block) -> list[Batch]:
+    def _seal_block(self, source: _Source, block: Block) -> Iterator[Batch]:
         contents, authenticated = block.contents, list[bytes]()
 
         def inside(origins: Sequence[Origin]) -> list[tuple[bytes, int, int]]:
             authenticated.extend(source.half.authenticate(block, origins))
-            return [
-                (raw, content.source_port, content.destination_port) for raw, content in zip(authenticated, contents)
-            ]
+            return [(raw, content[0], content[1]) for raw, content in zip(authenticated, contents)]
 
-        packets = self._sending.seal_numbered(len(contents), source.sender_id, inside)
-        told = [
-            Told(Origin(packet.sender_id, packet.epoch, packet.sequence), content, raw, block.is_notice)
-            for packet, content, raw in zip(packets, contents, authenticated)
-        ]
-        return list(_batches(packets, told))
-
-
-def _batches(packets: Sequence[Numbered], told: Sequence[Told]) -> Iterable[Batch]:
-    """As few as their sizes allow."""
-    start = 0
-    for size, equal in groupby(packets, _size):
-        alike = [packet.packet for packet in equal]
-        limit = max(1, min(MAX_SEGMENTS, MAX_DATAGRAM // size))
-        for at in range(0, len(alike), limit):
-            some = alike[at : at + limit]
-            yield Batch(SealedBatch(memoryview(b"".join(some)), size), list(told[start : start + len(some)]))
-            start += len(some)
-
-
-def _size(packet: Numbered) -> int:
-    return len(packet.packet)
+        start = 0
+        for first, packets in self._sending.seal_numbered(len(contents), source.sender_id, inside):
+            end = start + len(packets.view) // packets.segment_size
+            yield Batch(packets, first, contents[start:end], authenticated[start:end], block.is_notice)
+            start = end

@@ -77,25 +77,23 @@ class Sending:
 
     def seal_numbered(
         self, amount: int, sender_id: int, inside: Callable[[Sequence[Origin]], Sequence[tuple[bytes, int, int]]]
-    ) -> list[Numbered]:
+    ) -> Iterator[tuple[Origin, SealedBatch]]:
         """What has to know its numbers (`OutboundAssociation.seal_numbered`), if that is who is sending; else nothing:
-        a source's key is its sender ID's alone."""
+        a source's key is its sender ID's alone. Each batch comes after its first packet's numbers."""
         current = self._ready(amount)
         if current is None:
-            return []
+            return
         if current.sender_id != sender_id:
             self._count("unsent.source", amount)
-            return []
-        name = current.sender_id, current.epoch
+            return
+        name, seal = (current.sender_id, current.epoch), current.association.seal_numbered
         try:
-            packets = current.association.seal_numbered(
-                amount, lambda numbers: inside([Origin(*name, number) for number in numbers])
-            )
+            for first, batch in seal(amount, lambda numbers: inside([Origin(*name, number) for number in numbers])):
+                yield Origin(*name, first), batch
         except SequenceExhausted:
             self._count("unsent.exhausted", amount)
-            return []
+            return
         self._count("sent", amount)
-        return [Numbered(packet, *name, sequence) for sequence, packet in packets]
 
     def runs_low(self) -> bool:
         """True once for each association whose sequence numbers run out."""

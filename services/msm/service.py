@@ -14,6 +14,7 @@ from mcsa.endpoint import Endpoint
 from mcsa.errors import Refused
 from mcsa.shell.assembly import Assembly
 from mcsa.shell.bus import BusUnavailable, End, Headers
+from mcsa.shell.cores import Cores
 from mcsa.shell.limits import check_open_files
 from mcsa.shell.service import RunningService
 from mcsa.v1.types_pb2 import GroupDescription
@@ -55,6 +56,7 @@ class MsmService:
             settings.sockets,
             self.make_path,
             offload=settings.offload,
+            cores=Cores(settings.cores),
             interface=settings.interface,
             loopback=loopback,
         )

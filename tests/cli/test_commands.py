@@ -13,6 +13,7 @@ import pytest
 
 from mcsa import __version__, ckgds, gkm
 from mcsa.key_files import load_credentials, save_anchors
+from mcsa.source_authentication import modes
 from tests.record.parts import whole
 from tests.record.test_domains import held
 from tests.world import World
@@ -64,6 +65,7 @@ def test_help_names_every_plug_in_that_there_is(command: tuple[str, ...], tmp_pa
     told = mcsa(*command, "--help", folder=tmp_path).stdout
     assert f"protocol: {', '.join(gkm.schemes())};" in told
     assert f": {', '.join(ckgds.schemes())}" in told
+    assert f"said it: {', '.join(modes())}; else" in told
 
 
 def test_wrong_usage_is_2_and_a_refusal_is_1_with_the_way_out(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from mcsa.cli.groups import dropped
+from mcsa.cli.groups import dropped, forged
+from mcsa.v1.msm_pb2 import SourceForgery
 
 
 def test_what_was_lost_is_told_the_most_frequent_first() -> None:
@@ -19,3 +20,11 @@ def test_a_packet_that_waited_for_its_epoch_is_lost_once_or_not_at_all() -> None
     counters = {"opened": 2, "unknown-epoch": 5, "held-then-opened": 2, "held-too-long": 1, "held-then-rejected": 1}
     assert dropped(counters) == "3 unknown-epoch"
     assert dropped({"opened": 2, "unknown-epoch": 2, "held-then-opened": 2}) == "none"
+
+
+def test_a_packet_that_was_not_its_senders_is_told_in_a_sentence() -> None:
+    host = "spiffe://example.org/host/alpha"
+    found = SourceForgery(sender_id=3, host=host, cause="source-mac", source="10.0.0.2", time_ms=1_800_000_000_000)
+    assert forged(found) == "at 08:00:00 UTC a member sent in the name of alpha, from 10.0.0.2: source-mac"
+    relayed = SourceForgery(sender_id=3, cause="source-mac", source="10.0.0.2", relay="spiffe://example.org/host/gamma")
+    assert "sender 3, from 10.0.0.2, by the relaying agent gamma: " in forged(relayed)

@@ -80,6 +80,7 @@ def test_a_step_that_goes_wrong_is_told_and_gives_exit_code_1(tmp_path: Path) ->
     [
         (("--gkm", "rot13"), "there is no"),
         (("--ckgds", "rot13"), "there is no"),
+        (("--source-authentication", "rot13"), "is none of none, signature, tesla, tree"),
         (("--lines", "/no/such/file"), "there is no"),
         (("--audio", "README.md"), "isn't a PCM WAV file"),
         (("--driver", "carrier-pigeon"), "there is no driver"),

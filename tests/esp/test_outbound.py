@@ -157,8 +157,8 @@ def test_what_has_to_know_its_number_is_told_it_first() -> None:
         told.append(list(numbers))
         return [(f"I am {number}".encode(), number, 7) for number in numbers]
 
-    for sequence, packet in association.seal_numbered(3, inside):
-        opened = receiver.open(packet, SOURCE)
+    for sequence, batch in association.seal_numbered(3, inside):
+        opened = receiver.open(batch.view, SOURCE)
         assert (opened.sequence, opened.source_port) == (sequence, sequence)
         assert opened.payload == f"I am {sequence}".encode()
     assert told == [[2, 3, 4]]
@@ -168,12 +168,36 @@ def test_what_has_to_know_its_number_is_told_it_first() -> None:
 def test_numbers_that_nothing_was_made_of_are_not_given_again() -> None:
     association = outbound()
     with pytest.raises(ZeroDivisionError):
-        association.seal_numbered(2, lambda numbers: [(b"", 1 // 0, 0)])
-    with pytest.raises(ValueError, match="zip"):
-        association.seal_numbered(2, lambda numbers: [(b"", 1, 2)])
+        list(association.seal_numbered(2, lambda numbers: [(b"", 1 // 0, 0)]))
+    with pytest.raises(ValueError, match="1 payloads for 2 numbers"):
+        list(association.seal_numbered(2, lambda numbers: [(b"", 1, 2)]))
     assert association.seal(b"", 1, 2)[4:8] == (5).to_bytes(4, "big")
 
 
 def test_no_numbers_are_left_for_a_block() -> None:
     with pytest.raises(SequenceExhausted):
-        at(LAST_SEQUENCE).seal_numbered(2, lambda numbers: [(b"", 1, 2)] * 2)
+        list(at(LAST_SEQUENCE).seal_numbered(2, lambda numbers: [(b"", 1, 2)] * 2))
+
+
+def test_numbered_packets_of_one_shape_are_sealed_together() -> None:
+    association, receiver = outbound(), inbound()
+    payloads = [(bytes([number]) * (10 if number < 70 else 20), 5, 6 + number // 69) for number in range(75)]
+    found: list[tuple[int, bytes]] = []
+    batches = list[tuple[int, int]]()
+    for first, batch in association.seal_numbered(75, lambda numbers: payloads):
+        count = len(batch.view) // batch.segment_size
+        batches.append((first, count))
+        for place in range(count):
+            packet = bytes(batch.view[place * batch.segment_size : (place + 1) * batch.segment_size])
+            opened = receiver.open(packet, SOURCE)
+            found.append((opened.sequence, opened.payload))
+    assert found == [(number + 1, payload) for number, (payload, _, _) in enumerate(payloads)]
+    assert batches == [(1, 64), (65, 5), (70, 1), (71, 5)]
+
+
+def test_who_seals_one_by_one_keeps_no_buffer() -> None:
+    association = outbound()
+    association.seal(b"x", 1, 2)
+    assert "_slab" not in vars(association)
+    [batch] = association.seal_batches([b"x", b"y"], 1, 2)
+    assert vars(association)["_slab"].view.obj is batch.view.obj

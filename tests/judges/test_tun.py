@@ -16,6 +16,7 @@ from mcsa.audio.format import AudioFormat
 from mcsa.audio.wav import tone, write_wav
 from mcsa.demo.players import play_command, session_text
 from mcsa.laboratory.namespaces import Host, Laboratory
+from mcsa.v1.msm_pb2 import GroupState
 from mcsa.v1.types_pb2 import GroupDescription
 from tests.judges import lacking, require_program
 from tests.services.msm.link import until
@@ -73,7 +74,7 @@ def test_ffmpeg_talks_to_ffmpeg_bit_for_bit(
     listening = [ffmpeg, "-v", "error", "-protocol_whitelist", "file,udp,rtp", "-i", str(tmp_path / "x.sdp")]
     recorder = started(gamma.host, [*listening, "-f", "s16le", "-flush_packets", "1", str(tmp_path / "out.raw")])
     await_socket(gamma.host, recorder)
-    alpha.host.run(play_command(group, tmp_path / "in.wav"))
+    alpha.host.run(play_command(GroupState(group=group), tmp_path / "in.wav"))
     assert list(growing(tmp_path / "out.raw"))
     recorder.kill()
     recorder.communicate()
@@ -96,7 +97,7 @@ def test_rtpbin_reports_no_loss_and_no_reordering(
     listener = started(gamma.host, argv)
     assert listener.stdout is not None
     assert listener.stdout.readline() == "listening\n", listener.communicate()
-    alpha.host.run(play_command(group, tmp_path / "in.wav"))
+    alpha.host.run(play_command(GroupState(group=group), tmp_path / "in.wav"))
     said, complaint = listener.communicate(timeout=30)
     told = json.loads(said)
     assert told["arrived"] == told["num-pushed"] > 400, complaint

@@ -94,10 +94,11 @@ class Member:
             except BaseException:
                 self.driver.close()
                 raise
-        laboratory.await_membership(self.host, group.address)
+        laboratory.await_membership(self.host, group.address, *group.sources[:1])
         self._local = connect(Path(self.at_work.socket_path), socket.SOCK_SEQPACKET)
         self._local.settimeout(WITHIN)
-        self.application = Application(self.host, self.address, group.address) if driver == "xfrm" else None
+        ordinary = driver == "xfrm" and not group.sources  # an application of a source-specific group knows its sources
+        self.application = Application(self.host, self.address, group.address) if ordinary else None
         self.is_closed = False
 
     def control(self, *effects: Any) -> None:

@@ -1,4 +1,4 @@
-"""A pytest plug-in: each check on a line of its own, with the time that it took, as a table at the end."""
+"""A pytest plug-in: a table at the end, each check on a line with the time that it took and what it printed."""
 
 from __future__ import annotations
 
@@ -13,4 +13,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for outcome, says in _SAYS.items():
         for report in terminalreporter.stats.get(outcome, []):
             name = report.nodeid.rpartition("::")[2].removeprefix("test_").replace("_", " ")
-            terminalreporter.write_line(f"{says:8}{report.duration:7.1f} s  {name}")
+            measured = f": {' '.join(report.capstdout.split())}" if report.capstdout else ""
+            terminalreporter.write_line(f"{says:8}{report.duration:7.1f} s  {name}{measured}")

@@ -164,3 +164,17 @@ def test_the_control_group_is_not_the_applications(make_group: MakeGroup, wire: 
         alpha.control(ResumeSending(GROUP_ID))
         alpha.say_frame(b"again")
         assert beta.hear_frame().payload == b"again"
+
+
+@both_wires
+def test_a_source_specific_group_hears_its_source(make_group: MakeGroup, wire: str) -> None:
+    with make_group(wire=wire) as group:
+        group.description.address = "232.77.1.2" if wire == "udp" else "232.77.1.3"
+        group.description.sources.append(group.laboratory["alpha"].address)
+        alpha, beta = group.member("alpha"), group.member("beta")
+        alpha.say_frame(b"the only source")
+        assert beta.hear_frame().payload == b"the only source"
+        with group.wire_of("gamma") as send:
+            send(group.association(3).seal(b"a member, and no source", PORT, PORT))
+        alpha.say_frame(b"after")
+        assert beta.hear_frame().payload == b"after"

@@ -129,6 +129,38 @@ def test_a_state_that_is_renewed_lives_on_with_its_numbers(make_group: MakeGroup
             assert (report.packets, report.sent) == (6, 6)
 
 
+def test_what_somebody_flushed_is_put_back_but_for_the_state_that_sends(make_group: MakeGroup) -> None:
+    with make_group() as group:
+        alpha, beta = group.member("alpha"), group.member("beta")
+        policies = alpha.host.run(["ip", "xfrm", "policy", "count"])
+        for what in ("state", "policy"):
+            alpha.host.run(["ip", "xfrm", what, "flush"])
+        alpha.at_work._renew_at = 0.0  # type: ignore[attr-defined]
+        alpha.at_work._wake()  # type: ignore[attr-defined]
+        eventually(lambda: SequenceLow(GROUP_ID) in alpha.told)  # it registers anew, for fresh numbers
+        assert alpha.host.run(["ip", "xfrm", "policy", "count"]) == policies
+        assert alpha.application is not None
+        with pytest.raises(PermissionError):
+            alpha.say(b"under numbers that were used before")
+        eventually(lambda: len(_states(alpha)) == 3)
+        beta.say(b"heard again")
+        assert alpha.hear() == b"heard again"
+
+
+def test_a_state_that_expires_while_it_sends_is_told_and_never_comes_back(make_group: MakeGroup) -> None:
+    with make_group() as group:
+        alpha = group.member("alpha")
+        table = alpha.at_work._table  # type: ignore[attr-defined]
+        with alpha.host.inside(), KernelIpsec() as ipsec:
+            assert not ipsec.carry_out([RenewState(replace(table.sending, lives_for=1))])
+        eventually(lambda: SequenceLow(GROUP_ID) in alpha.told)
+        with pytest.raises(PermissionError):
+            alpha.say(b"under no state")
+        assert len(_states(alpha)) == 3
+        with pytest.raises(ValueError, match="once"):
+            table.control(SwitchSending(GROUP_ID, EPOCH, alpha.number), time.time())
+
+
 def test_sequence_numbers_that_run_out_are_told_in_time(make_group: MakeGroup, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("services.msm.kernel_table.NEARLY_EXHAUSTED_AT", 5)
     with make_group() as group:

@@ -100,6 +100,11 @@ def test_who_may_not_is_told_which_capability_it_takes() -> None:
     assert "CAP_NET_ADMIN: give it to the MSM" in done.stdout, done.stderr
 
 
+def test_ports_on_loopback_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="take `loopback` out"):
+        driver_named("xfrm")(DriverSettings("10.0.0.1", tmp_path, loopback={"audio": (15_004, 15_006)}))
+
+
 def test_loopback_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Refused, match="loopback"):
         driver_named("xfrm")(DriverSettings("127.64.1.2", tmp_path))

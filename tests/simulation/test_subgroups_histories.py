@@ -14,7 +14,8 @@ from mcsa.v1.authorizer_pb2 import Eviction
 from mcsa.v1.msm_pb2 import EvictMemberRequest, LeaveGroupRequest
 from mcsa.v1.types_pb2 import GroupPolicy
 from services.authorizer import events as authorizer_events
-from services.authorizer.group import AGENT, Group
+from services.authorizer.group import Group
+from services.authorizer.group_state import AGENT
 from services.msm import events as msm_events
 from tests.simulation.domain import Domain
 from tests.simulation.history import Broken, History

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from mcsa.esp.relayed import Origin
 from mcsa.policy import complete_policy
@@ -77,7 +77,7 @@ class Source:
             for origin, content, inside in zip(
                 origins, block.contents, self.sender.authenticate(block, origins), strict=True
             ):
-                claims.append(Claim(origin, content._replace(payload=inside)))
+                claims.append(Claim(origin, content.source_port, content.destination_port, inside))
         return claims
 
     def speak(self, payloads: Sequence[bytes], seconds: float = 0.5) -> list[tuple[float, Claim]]:
@@ -112,10 +112,10 @@ def proved(verdicts: Sequence[Verdict]) -> list[bytes]:
 def changed(claim: Claim, **fields: int) -> Claim:
     """A claim of the same contents with another origin or other ports."""
     origin = claim.origin._replace(**{name: value for name, value in fields.items() if name in Origin._fields})
-    ports = {name: value for name, value in fields.items() if name in Content._fields}
-    return replace(claim, origin=origin, content=claim.content._replace(**ports))  # type: ignore[arg-type]
+    ports = {name: value for name, value in fields.items() if name in Claim._fields}
+    return claim._replace(origin=origin, **ports)  # type: ignore[arg-type]
 
 
 def with_payload(claim: Claim, payload: bytes) -> Claim:
     """Other bytes in the same place."""
-    return replace(claim, content=claim.content._replace(payload=payload))
+    return claim._replace(payload=payload)

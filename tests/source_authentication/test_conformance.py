@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mcsa.control.fragments import DATAGRAM_MAX
 from mcsa.errors import Refused
 from mcsa.source_authentication import CAUSES, Mode, SourceKey, SourcePublicKey, mode_named, modes
+from mcsa.source_authentication.tree import ROOM
 from tests.source_authentication.parts import (
     START,
     Source,
@@ -54,7 +56,7 @@ def test_a_packet_is_no_longer_than_the_mode_says(mode: Mode):
     source, sizes = Source(mode, setting), []
     for count in (1, 2, 3, 5, 33, 64, 100):
         words = [b"x" * 100] * count
-        sizes += [len(claim.content.payload) for _, claim in source.speak(words, seconds=0.01)]
+        sizes += [len(claim.payload) for _, claim in source.speak(words, seconds=0.01)]
     assert max(sizes) == max(100 + mode.overhead(setting.policy), 114 if mode.name == "tesla" else 0)
 
 
@@ -82,7 +84,7 @@ def test_no_changed_byte_changes_what_is_believed(mode: Mode):
     words = [b"attack at dawn", b"hold the line", b"wait"]
     sent = source.speak(words, seconds=0.03)
     for number, (at, claim) in enumerate(sent):
-        raw = claim.content.payload
+        raw = claim.payload
         noticed = 0
         for place in range(len(raw)):
             bits = bytearray(raw)
@@ -154,6 +156,13 @@ def test_a_claim_is_decided_once(mode: Mode):
     source = Source(mode, setting_of(mode))
     verdicts = hear(source.receiver(), source.speak(WORDS[1:50]))
     assert len({id(verdict.claim) for verdict in verdicts}) == len(verdicts)
+
+
+@ALL
+def test_a_control_message_fits_into_a_packet_with_its_proof(mode: Mode):
+    source = Source(mode, setting_of(mode))
+    claims = source.say([bytes(DATAGRAM_MAX)] * 70, START) + source.woken(START + 1)
+    assert max(len(claim.payload) for claim in claims) <= ROOM
 
 
 @ALL

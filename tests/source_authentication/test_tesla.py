@@ -31,11 +31,11 @@ Sent = list[tuple[float, Claim]]
 
 
 def kind(claim: Claim) -> int:
-    return claim.content.payload[0]
+    return claim.payload[0]
 
 
 def timed(claim: Claim) -> Timed:
-    packet = parse(claim.content.payload)
+    packet = parse(claim.payload)
     assert isinstance(packet, Timed)
     return packet
 
@@ -172,7 +172,7 @@ def test_key_tests_are_bounded_however_many_are_forged():
 def test_a_chain_that_is_too_long_for_a_key_test_is_malformed():
     source = Source(TESLA, setting_of(TESLA))
     claim = source.say([b"x"], START)[0]
-    long = parse(claim.content.payload)
+    long = parse(claim.payload)
     assert isinstance(long, Bootstrap)
     forged = with_payload(claim, long._replace(length=LENGTH + 1).encode())
     assert [verdict.cause for verdict in source.receiver().receive(forged, START)] == ["source-malformed"]
@@ -193,7 +193,7 @@ def test_a_talk_of_many_chains_is_heard_through():
     source = Source(TESLA, setting_of(TESLA))
     words = [f"word {number}".encode() for number in range(1_500)]
     sent = source.speak(words, seconds=300.0)
-    firsts = {parse(claim.content.payload).first for _, claim in sent if kind(claim) == BOOTSTRAP}  # type: ignore[union-attr]
+    firsts = {parse(claim.payload).first for _, claim in sent if kind(claim) == BOOTSTRAP}  # type: ignore[union-attr]
     assert len(firsts) >= 3
     receiver, heard = source.receiver(), list[bytes]()
     for at, claim in sent:
@@ -279,7 +279,7 @@ def test_a_forged_packet_with_the_mac_of_the_sources_own_does_not_take_its_place
     sent: Sent = []
     for at, claim in source.speak([b"one", b"two"]):
         if kind(claim) == CONTENT:
-            raw = claim.content.payload
+            raw = claim.payload
             forged = {
                 "payload": with_payload(claim, raw[:-1] + b"?"),
                 "ports": changed(claim, destination_port=7),

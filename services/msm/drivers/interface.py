@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from mcsa.errors import Refused
 from mcsa.plug_ins import plug_ins
+from mcsa.shell.cores import Cores
 from mcsa.v1.types_pb2 import GroupDescription
 from services.msm.engine import GroupEngine
 from services.msm.path import GroupPath
@@ -31,6 +32,7 @@ class DriverSettings:
     sockets: Path  # folder of the local sockets
     make_path: Callable[[str, GroupDescription], GroupPath] = GroupPath
     offload: bool = True
+    cores: Cores = field(default_factory=Cores)  # that the threads of the packet path are pinned to
     interface: str = "mcsa0"  # name of the TUN interface
     loopback: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # by group name: see `loopback.py`
 

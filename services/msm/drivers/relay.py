@@ -36,9 +36,9 @@ class RelayedGroup:
                 group, settings.address, offload=settings.offload, transparent=transparent, send_only=send_only
             )
             opened.callback(wire.close)
-            self.engine = GroupEngine(settings.make_path(domain, group), wire, tell)
+            self.engine = GroupEngine(settings.make_path(domain, group), wire, tell, settings.cores.pin)
             opened.callback(self.engine.close)
-            self._local = LocalOutlet(settings.sockets, self.engine)
+            self._local = LocalOutlet(settings.sockets, self.engine, pin=settings.cores.pin)
             opened.callback(self._local.close)
             outlets: list[Outlet] = [self._local.deliver]
             if outlet is not None:

@@ -29,7 +29,7 @@ from mcsa.esp.ip import UDP_HEADER_SIZE, headers_size
 from mcsa.esp.outbound import largest_payload
 from mcsa.shell.marking import Marking
 from mcsa.shell.nftables import GroupFirewall
-from mcsa.shell.tun import ADDRESS, ADDRESS_6, Outgoing, TunInterface, physical_mtu
+from mcsa.shell.tun import ADDRESS, ADDRESS_6, FAR_END, FAR_END_6, Outgoing, TunInterface, physical_mtu
 from mcsa.v1.types_pb2 import GroupDescription
 from services.msm.drivers.interface import DriverSettings, Tell
 from services.msm.drivers.relay import RelayedGroup
@@ -94,10 +94,8 @@ class TunnelledGroup:
             """To the applications that joined, as what it was when its sender sent it."""
             marking = engine.marking
             for first, payloads in together(found):
-                source = engine.path.address_of(first)
-                if source is None:  # who was taken off the roster meanwhile
-                    engine.path.counters["undelivered.source"] += len(payloads)
-                    continue
+                # Unknown is, at a relaying agent, where a sender of another subgroup is.
+                source = engine.path.address_of(first) or (FAR_END_6 if ":" in self.address else FAR_END)
                 ports = first.source_port, first.destination_port
                 self._interface.write(_packed(source), self.destination, *ports, payloads, *marking)
 
@@ -165,6 +163,7 @@ class TunDriver:
             os.close(end)
 
     def _read(self) -> None:
+        self._settings.cores.pin()
         with selectors.DefaultSelector() as watch:
             watch.register(self._interface, selectors.EVENT_READ)
             watch.register(self._stop_read, selectors.EVENT_READ)

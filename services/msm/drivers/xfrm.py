@@ -19,7 +19,7 @@ from mcsa.xfrm.operations import AddState, DeleteReported, DeleteState
 from mcsa.xfrm.state import KernelState
 from services.msm.drivers.interface import DriverSettings, Tell
 from services.msm.kernel_group import KernelGroup
-from services.msm.kernel_table import Reqids
+from services.msm.kernel_policies import Reqids
 
 REQIDS = range(
     0x4D430000, 0x4D440000
@@ -35,6 +35,9 @@ class XfrmDriver:
         if ip_address(settings.address).is_loopback:
             sentence = "The kernel's IPsec has one table for all of a machine's loopback addresses."
             raise Refused("driver", "xfrm.loopback", f"{sentence} {WAY_OUT}.")
+        if settings.loopback:
+            sentence = "Under xfrm applications use the groups' own addresses: take `loopback` out of msm.toml."
+            raise Refused("driver", "xfrm.loopback-ports", sentence)
         self._settings = settings
         self._last_reqid = REQIDS[0]
         self._lock = _only_one()
@@ -89,7 +92,8 @@ def _only_one() -> socket.socket:
         lock.bind(_LOCK)
     except OSError:
         lock.close()
-        sentence = "Another MSM programs the kernel's IPsec of this network namespace already: stop it first."
+        sentence = "Another MSM programs the kernel's IPsec of this network namespace already: stop it first. "
+        "See which: ss -xap | grep mcsa-xfrm"
         raise Refused("driver", "xfrm.one", sentence) from None
     return lock
 

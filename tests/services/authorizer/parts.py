@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Address
+from zlib import crc32
+
 from mcsa.gkm import scheme_named
 from mcsa.policy import DEFAULTS
 from mcsa.sealing import SealingKey
@@ -23,6 +26,11 @@ def setting(world: World, gkm: str) -> Setting:
 
 def host(number: int) -> str:
     return f"spiffe://example.org/host/host-{number:07}"
+
+
+def address_of(host: str) -> str:
+    """Each host's own, by its name."""
+    return str(IPv4Address(0x0A000000 + crc32(host.encode()) % 0x1000000))
 
 
 def fill(group: Group, members: int) -> None:

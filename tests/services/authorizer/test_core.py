@@ -28,6 +28,7 @@ from services.authorizer import core
 from services.authorizer.core import AuthorizerCore, Settings
 from services.authorizer.events import Append, Appended, DropSender, EndLog
 from services.authorizer.rules import Resource, Rules
+from tests.services.authorizer.parts import address_of
 from tests.world import NOW, World, seeded
 
 
@@ -109,7 +110,7 @@ class Desk:
             hpke_suite=key.suite,
             user_statement=sign_user_statement(self.world.user(user), statement.SerializeToString()),
             sender=True,
-            address="198.51.100.7",
+            address=address_of(host),
             gkm_contribution=self.joining.contribution,
         )
 
@@ -424,3 +425,16 @@ def test_source_authentication_where_members_tell_the_roster(desk: Desk, gkm: st
 def test_a_source_policy_that_can_not_be(desk: Desk, field: str, value: int):
     policy = GroupPolicy(source_authentication="tesla", **{field: value})  # type: ignore[arg-type]
     assert refused(desk.create, policy=policy).rule == f"group-policy.{field}"
+
+
+def test_two_hosts_of_a_group_can_not_send_from_one_address(desk: Desk, group_id: bytes):
+    """Where applications know each other by address, the second could pass for the first."""
+    desk.ask("register", desk.request(group_id), desk.world.host("beta"))
+    claimed = desk.request(group_id, "bob", "gamma")
+    claimed.address = address_of("beta")
+    refusal = refused(desk.ask, "register", claimed, desk.world.host("gamma"))
+    assert (refusal.code, refusal.rule) == ("address", "claimed")
+    assert f"{desk.world.host('beta').id} has said that it sends from" in refusal.sentence
+    claimed.sender = False  # who sends nothing is taken for nobody
+    desk.ask("register", claimed, desk.world.host("gamma"))
+    desk.ask("register", desk.request(group_id), desk.world.host("beta"), NOW + 1)  # its own, again

@@ -18,11 +18,12 @@ from mcsa.trust import Trust
 from mcsa.updates import group_recipient
 from mcsa.v1 import authorizer_pb2 as wire
 from mcsa.v1.types_pb2 import GroupPolicy
-from services.authorizer import group as group_module
+from services.authorizer import group_answers
 from services.authorizer.admissions import REPORTS_FOR
 from services.authorizer.blocks import SENDER_IDS
 from services.authorizer.core import AuthorizerCore, Settings
 from services.authorizer.events import Append, Appended, Decided
+from tests.services.authorizer.parts import address_of
 from tests.services.authorizer.test_core import Desk, refused
 from tests.world import NOW, World, seeded
 
@@ -109,7 +110,7 @@ def test_who_registers_may_distribute_and_is_told_how(desk: Reported):
     )
     assert right.sender_ids == SENDER_IDS
     assert right.access_list == access_list_hash(desk.gsa.access_list)
-    assert right.authority_public_key == desk.group._gkm.public_key
+    assert right.authority_public_key == desk.group.gkm.public_key
     listed = wire.AccessList.FromString(desk.gsa.access_list)
     assert list(listed.access.acceptable_users) == [str(desk.world.user("bob").id)]
     assert listed.coordinator == str(desk.world.user("alice").id)
@@ -123,7 +124,7 @@ def test_a_report_makes_a_member_and_the_key_stays(desk: Reported):
     assert (desk.group.epoch, desk.group.number) == (epoch, number + 1)
     member = desk.group.members.get(desk.host("beta"))
     assert (member.sender_id, member.users) == (block.first_sender_id, {str(desk.world.user("bob").id)})
-    assert desk.group.roster[block.first_sender_id].address == "198.51.100.7"
+    assert desk.group.roster[block.first_sender_id].address == address_of("beta")
     decided = [effect for effect in desk.effects if isinstance(effect, Decided)][-1]
     assert decided.allowed and decided.action == f"join at {desk.host('alpha')}"
 
@@ -427,7 +428,7 @@ def test_no_rights_where_the_operator_gives_none_or_the_list_is_too_long(world: 
     """None is what a service with rules of its own gives (`service.py`)."""
     for settings in (Settings(distributors=()), Settings(distributors=("*/host/beta",))):
         assert not Reported(world, settings=settings).gsa.HasField("distribution_right")
-    monkeypatch.setattr(group_module, "ACCESS_LIST_SIZE", 10)
+    monkeypatch.setattr(group_answers, "ACCESS_LIST_SIZE", 10)
     assert not Reported(world).gsa.HasField("distribution_right")
 
 

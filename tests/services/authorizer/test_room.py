@@ -20,6 +20,7 @@ from services.authorizer.batch import Joiner
 from services.authorizer.group import Flushed, Group
 from services.authorizer.members import Member, Members
 from services.authorizer.setting import Setting
+from tests.services.authorizer.parts import address_of
 from tests.world import NOW, World, seeded
 
 OVERHEAD = 2_000  # bytes of an envelope around what it carries: names, certificate, signature
@@ -51,7 +52,7 @@ def joiner(
         hpke_public_key=SEALING_KEY,
         hpke_suite="x25519",
         sender=sender,
-        address="198.51.100.7",
+        address=address_of(name),
         gkm_contribution=own,
         another_user=f"spiffe://{of}/host/{name}" in group.members and not sender,
     )

@@ -23,6 +23,7 @@ from services.authorizer.config import AuthorizerSettings
 from services.authorizer.core import AuthorizerCore, Settings
 from services.authorizer.group import Group
 from services.authorizer.rules import Resource, Rules
+from tests.services.authorizer.parts import address_of
 from tests.services.authorizer.test_core import Desk, refused
 from tests.world import NOW, World, seeded
 
@@ -44,7 +45,7 @@ class SendOnlyDesk(Desk):
             hpke_public_key=registration.hpke_public_key,
             hpke_suite=registration.hpke_suite,
             user_statement=registration.user_statement,
-            address="198.51.100.9",
+            address=address_of(host),
             asked_ms=round(NOW * 1000),
         )
 
@@ -100,7 +101,7 @@ def test_it_is_in_the_roster_as_no_member_and_replaces_no_key(desk: SendOnlyDesk
     epoch, key, number = group.epoch, group.key, group.number
     association = desk.send_only(group)
     entry = group.roster[association.sender_id]
-    assert entry.send_only and entry.host == str(desk.world.host("echo").id) and entry.address == "198.51.100.9"
+    assert entry.send_only and entry.host == str(desk.world.host("echo").id) and entry.address == address_of("echo")
     assert str(desk.world.host("echo").id) not in group.members
     assert (group.epoch, group.key, group.number) == (epoch, key, number + 1)
 
@@ -170,7 +171,7 @@ def test_to_a_source_specific_group_only_its_sources_send(desk: SendOnlyDesk):
     group.description.sources.extend(["198.51.100.8"])
     request = desk.sender_request(group.id)
     assert refused(desk.ask, "register-sender", request, desk.world.host("echo")).rule == "sources"
-    group.description.sources.append("198.51.100.9")
+    group.description.sources.append(request.address)
     assert desk.send_only(group).sender_id == 2
 
 

@@ -10,74 +10,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mcsa.errors import Refused
-from mcsa.esp.derive import TrafficKey
 from mcsa.esp.spi import epoch_tag, spi_for
-from mcsa.esp.suite import suite_named
 from mcsa.keys import GroupKey
-from mcsa.path_control import DropEpoch, InstallEpoch, PauseSending, ResumeSending, SendUnder, SetRoster, SwitchSending
+from mcsa.path_control import DropEpoch, InstallEpoch, PauseSending, ResumeSending, SetRoster, SwitchSending
 from mcsa.policy import complete_policy
 from mcsa.updates import PORT as UPDATE_PORT
 from mcsa.v1.types_pb2 import GroupDescription, GroupPolicy
-from mcsa.xfrm.operations import AddState, DeletePolicy, DeleteReported, DeleteState, Operation, RenewState, SetPolicy
-from mcsa.xfrm.policy import KernelPolicy, Template
-from mcsa.xfrm.state import KernelState
-from services.msm.kernel_table import KernelTable, Reqids
+from mcsa.xfrm.operations import RenewState, SetPolicy
+from mcsa.xfrm.policy import Template
+from services.msm.kernel_table import KernelTable
+from tests.services.msm.kernel_model import REQIDS, Kernel
 
 GROUP_ID, EPOCH, NOW = bytes(16), 1_800_000_000_000, 1_700_000_000.0
 OWN, OWN_ADDRESS, AUTHORIZER = 1, "10.0.0.1", 9
-REQIDS = Reqids(100, 101)
 ROSTER = {OWN: OWN_ADDRESS, 2: "10.0.0.2", 3: "10.0.0.3", AUTHORIZER: "10.0.0.9"}
-
-
-class Kernel:
-    """States by destination and SPI, policies by direction and selector, as include/uapi/linux/xfrm.h has them."""
-
-    def __init__(self) -> None:
-        self.states: dict[tuple[object, int], KernelState] = {}
-        self.policies: dict[tuple[str, object], KernelPolicy] = {}
-        self.sent_with: set[int] = set()
-
-    def carry_out(self, operations: list[Operation]) -> None:
-        for operation in operations:
-            match operation:
-                case AddState(state):
-                    assert (state.destination, state.spi) not in self.states, "the kernel says EEXIST"
-                    if state.reqid == REQIDS.sending:
-                        assert state.spi not in self.sent_with, "numbers of a key begin again"
-                        self.sent_with.add(state.spi)
-                    self.states[state.destination, state.spi] = state
-                case RenewState(state):
-                    assert (state.destination, state.spi) in self.states, "the kernel says ESRCH"
-                case DeleteState(state):
-                    del self.states[state.destination, state.spi]
-                case SetPolicy(policy):
-                    self.policies[policy.direction, policy.selector] = policy
-                case DeletePolicy(policy):
-                    self.policies.pop((policy.direction, policy.selector), None)
-                case DeleteReported():
-                    raise AssertionError("a table knows what it has")
-            self.check()
-
-    def check(self) -> None:
-        """What holds after each single operation, since packets pass meanwhile."""
-        [outward] = [p for p in self.policies.values() if p.direction == "out" and not p.selector.destination_port]
-        if not outward.blocks:
-            assert outward.template is not None
-            named = [s for s in self.states.values() if s.spi == outward.template.spi]
-            assert [state.reqid for state in named] == [REQIDS.sending]
-        for state in self.states.values():
-            assert (state.reqid == REQIDS.sending) == (state.spi & 0xFFFFF == OWN)
-            assert (state.replay_window > 0) == (state.reqid == REQIDS.receiving)
-
-    @property
-    def sends_under(self) -> int | None:
-        [policy] = [p for p in self.policies.values() if p.direction == "out" and not p.selector.destination_port]
-        assert policy.template is not None
-        return None if policy.blocks else policy.template.spi
-
-    @property
-    def hears(self) -> set[tuple[int, str]]:
-        return {(s.spi, str(s.source)) for s in self.states.values() if s.reqid == REQIDS.receiving}
 
 
 def described(**policy: Any) -> GroupDescription:
@@ -220,11 +166,14 @@ def test_states_live_on_only_if_they_are_renewed() -> None:
     lives = {state.reqid: state.lives_for for state in kernel.states.values()}
     assert lives == {REQIDS.sending: 30, REQIDS.receiving: 600}
     assert table.renew_each == 10
+    assert opened(beacon_silence_ms=600_000)[0].renew_each == 10
     renewed = table.renewing(NOW + 25)
     kernel.carry_out(renewed)
+    assert [op.policy for op in renewed if isinstance(op, SetPolicy)] == list(kernel.policies.values())
     longer = {op.state.reqid: op.state.lives_for for op in renewed if isinstance(op, RenewState)}
     assert longer == {REQIDS.sending: 55, REQIDS.receiving: 625}  # since they were made, as the kernel counts
-    assert len(renewed) == 4
+    assert len(longer) == 2
+    assert len([op for op in renewed if isinstance(op, RenewState)]) == 4
 
 
 def test_what_expired_while_the_msm_slept_comes_back_but_for_the_one_that_sends() -> None:
@@ -247,13 +196,13 @@ def test_the_senders_at_one_address_are_told_apart_as_far_as_can_be() -> None:
         GROUP_ID, {2: "10.0.0.2", 5: "10.0.0.5", 6: "10.0.0.5", AUTHORIZER: "10.0.0.2"}, OWN, AUTHORIZER
     )
     table.control(together, NOW)
-    assert table.sender_at("10.0.0.2") == 2
-    assert table.is_authorizer("10.0.0.2")
-    assert table.sender_at("10.0.0.5") == 6  # the later one
-    assert not table.is_authorizer("10.0.0.5")
-    assert table.sender_at("10.0.0.77") is None
+    assert table.senders.sender_at("10.0.0.2") == 2
+    assert table.senders.is_authorizer("10.0.0.2")
+    assert table.senders.sender_at("10.0.0.5") == 6  # the later one
+    assert not table.senders.is_authorizer("10.0.0.5")
+    assert table.senders.sender_at("10.0.0.77") is None
     table.control(SetRoster(GROUP_ID, {}, OWN, None), NOW)
-    assert not table.is_authorizer("10.0.0.2")
+    assert not table.senders.is_authorizer("10.0.0.2")
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 3), st.sets(st.sampled_from([2, 3, AUTHORIZER])))))
@@ -313,20 +262,6 @@ def test_a_state_has_the_key_of_its_sender_and_epoch_alone() -> None:
         kernel.carry_out(table.control(effect, NOW))
     assert len({state.key.reveal() for state in kernel.states.values()}) == len(kernel.states) == 7
     assert ip_address(OWN_ADDRESS) == table.sending.source if table.sending else False
-
-
-def test_a_host_that_is_no_member_sends_under_the_key_that_it_is_given_and_opens_nothing() -> None:
-    table, kernel = opened()
-    suite = suite_named(table.group.policy.suite)
-    for number in range(4):
-        spi = spi_for(EPOCH + number, OWN)
-        given = TrafficKey(bytes(suite.keymat_size), suite, spi)
-        kernel.carry_out(table.control(SendUnder(GROUP_ID, EPOCH + number, OWN, given), NOW))
-        assert kernel.sends_under == spi
-    assert not kernel.hears
-    assert {state.spi for state in kernel.states.values()} == {spi_for(EPOCH + n, OWN) for n in (2, 3)}
-    with pytest.raises(ValueError, match="once"):
-        table.control(SendUnder(GROUP_ID, EPOCH, OWN, given), NOW)
 
 
 def test_the_control_group_is_the_msms_own_sockets_and_nobody_elses() -> None:

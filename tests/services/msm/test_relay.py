@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from mcsa.esp.inner import MAX_PAYLOAD
 from mcsa.keys import GroupKey
 from mcsa.laboratory.namespaces import Laboratory
 from mcsa.policy import complete_policy
+from mcsa.shell.cores import Cores
 from mcsa.shell.local import connect
 from mcsa.shell.local_batches import BatchedApplication
 from mcsa.shell.local_frames import LARGEST_FRAME, OutgoingFrame, parse_incoming
@@ -220,3 +222,21 @@ def test_what_fits_goes_in_one_piece_and_what_does_not_is_counted_and_cut_by_nob
         assert alpha.relay.counters()["unsent.too-large"] == 1
     finally:
         laboratory["alpha"].run(["ip", "link", "set", "dev", interface, "mtu", "1500"])
+
+
+def test_threads_of_a_group_stay_on_the_cores_asked_for(laboratory: Laboratory, tmp_path: Path) -> None:
+    host, core = laboratory["alpha"], max(os.sched_getaffinity(0))
+    with host.inside():
+        settings = DriverSettings(host.address, tmp_path / "sockets", cores=Cores([core]))
+        relay = RelayDriver(settings).open(DOMAIN, _described(laboratory.plan.group(62)), [].append)
+    try:
+        threads = [thread for thread in threading.enumerate() if thread.name in ("receive audio", "send audio")]
+        until = time.monotonic() + 5.0
+        while (found := _cores_of(threads)) != [{core}] * 2:
+            assert time.monotonic() < until, found
+    finally:
+        relay.close()
+
+
+def _cores_of(threads: list[threading.Thread]) -> list[set[int]]:
+    return [os.sched_getaffinity(thread.native_id or 0) for thread in threads]

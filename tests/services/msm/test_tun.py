@@ -22,12 +22,14 @@ from mcsa.shell.local import connect
 from mcsa.shell.local_frames import LARGEST_FRAME, OutgoingFrame, parse_incoming
 from mcsa.shell.nftables import remove_leftovers, table_name
 from mcsa.shell.programs import run_program
+from mcsa.shell.tun import FAR_END
 from mcsa.updates import PORT as UPDATE_PORT
 from mcsa.v1.types_pb2 import GroupDescription, GroupPolicy
 from services.msm.drivers import DriverSettings, driver_named
 from services.msm.drivers import tun as tun_driver
 from services.msm.drivers.tun import TunDriver, TunnelledGroup
 from services.msm.events import GroupMessage, InstallEpoch, SetRoster, SwitchSending
+from services.msm.received import Received
 
 DOMAIN, EPOCH, KEY = "example.org", 1_800_000_000_000, GroupKey(bytes(32))
 INTERFACE = "mcsa7"
@@ -45,16 +47,23 @@ class Side:
         self.told: list[Any] = []
         self._exits = ExitStack()
         with self.host.inside():
-            self.driver = TunDriver(DriverSettings(self.host.address, folder / name, interface=INTERFACE, **settings))
-        self._exits.callback(self._inside, self.driver.close)
+            self.driver = TunDriver(DriverSettings(self.address(name), folder / name, interface=INTERFACE, **settings))
+        self._exits.callback(self.inside, self.driver.close)
 
-    def _inside(self, do: Callable[[], Any]) -> Any:
+    def address(self, name: str) -> str:
+        """Of a host, as rosters have it."""
+        return self.laboratory[name].address
+
+    def group(self, number: int) -> str:
+        return self.laboratory.plan.group(number)
+
+    def inside(self, do: Callable[[], Any]) -> Any:
         with self.host.inside():
             return do()
 
     def open(self, number: int, name: str = "audio", **policy: Any) -> TunnelledGroup:
         """The group with this number, keyed, and on the bridge."""
-        group_id, address = bytes([number]) * 16, self.laboratory.plan.group(number)
+        group_id, address = bytes([number]) * 16, self.group(number)
         description = GroupDescription(
             group_id=group_id,
             name=name,
@@ -63,10 +72,10 @@ class Side:
             ttl=8,
             policy=complete_policy(GroupPolicy(**policy)),
         )
-        opened: TunnelledGroup = self._inside(lambda: self.driver.open(DOMAIN, description, self.told.append))
-        self._exits.callback(self._inside, opened.close)
+        opened: TunnelledGroup = self.inside(lambda: self.driver.open(DOMAIN, description, self.told.append))
+        self._exits.callback(self.inside, opened.close)
         self.laboratory.await_membership(self.host, address)
-        addresses = {sender: self.laboratory[name].address for name, sender in HOSTS.items()}
+        addresses = {sender: self.address(name) for name, sender in HOSTS.items()}
         opened.control(InstallEpoch(group_id, EPOCH, KEY))
         opened.control(SetRoster(group_id, addresses, self.number, 9))
         opened.control(SwitchSending(group_id, EPOCH, self.number))
@@ -201,6 +210,55 @@ def test_local_sockets_serve_beside_it(two: tuple[Side, Side], laboratory: Labor
         alpha.application().sendto(b"by the interface", (laboratory.plan.group(81), 5004))
         frame = parse_incoming(other.recv(LARGEST_FRAME))
         assert (frame.sender_id, frame.payload) == (1, b"by the interface")
+
+
+class Side6(Side):
+    """The same over IPv6."""
+
+    def address(self, name: str) -> str:
+        return self.laboratory[name].address6
+
+    def group(self, number: int) -> str:
+        return self.laboratory.plan.group6(number)
+
+
+@pytest.mark.parametrize("wire", ["udp", "esp"])
+def test_ipv6_all_the_same(laboratory: Laboratory, tmp_path: Path, wire: str) -> None:
+    with ExitStack() as exits:
+        made = [Side6(laboratory, name, tmp_path) for name in HOSTS]
+        for side in made:
+            exits.callback(side.close)
+        opened = [side.open(88, wire=wire) for side in made]
+        alpha, gamma = made
+        group, doors = alpha.group(88), []
+        for side in made:
+            with side.host.inside():
+                door = exits.enter_context(socket.socket(socket.AF_INET6, socket.SOCK_DGRAM))
+                door.settimeout(2)
+                if side is gamma:
+                    door.bind(("", 5004))  # and joins where the kernel thinks best
+                    request = socket.inet_pton(socket.AF_INET6, group) + struct.pack("=i", 0)
+                    door.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, request)
+                doors.append(door)
+        speaking, listening = doors
+        listening.setsockopt(socket.IPPROTO_IPV6, 66, 1)  # IPV6_RECVTCLASS
+        speaking.setsockopt(socket.IPPROTO_IPV6, 67, 0xB8)  # IPV6_TCLASS
+        speaking.connect((group, 5004))
+        said = [os.urandom(20 + 3 * (number // 20 % 7)) for number in range(100)]
+        for payload in said:
+            speaking.send(payload)
+        port = speaking.getsockname()[1]
+        for payload in said:
+            got, ancillary, _, source = listening.recvmsg(2_000, 100)
+            assert (got, source[:2]) == (payload, (alpha.host.address6, port))
+            assert [int.from_bytes(value, "little") for _, _, value in ancillary] == [0xB8]
+        assert opened[1].counters()["opened"] == len(said)
+        speaking.setsockopt(socket.IPPROTO_IPV6, 23, PMTUDISC_DO)  # IPV6_MTU_DISCOVER
+        fits = alpha.inside(lambda: opened[0].largest_payload)
+        with pytest.raises(OSError, match="too long"):
+            speaking.send(bytes(fits + 1))
+        speaking.send(bytes(fits))
+        assert listening.recv(2_000) == bytes(fits)
 
 
 # ---- plaintext
@@ -388,3 +446,14 @@ def test_a_group_with_relaying_agents_leaves_room_for_the_origin(
     with pytest.raises(OSError, match="too long"):
         speaking.sendto(bytes(1_415), (laboratory.plan.group(85), 5004))
     speaking.sendto(bytes(1_414), (laboratory.plan.group(85), 5004))
+
+
+def test_who_is_heard_through_this_hosts_own_relaying_has_the_far_ends_address(
+    two: tuple[Side, Side], laboratory: Laboratory
+) -> None:
+    """A relaying agent hears other subgroups' senders on the backbone, whose roster says where they are."""
+    _, gamma = two
+    opened = gamma.open(85, gkm="iolus")
+    listening = gamma.application(85)
+    opened.engine.deliver([Received(77, 6000, 5004, b"from elsewhere", EPOCH, 1)])
+    assert listening.recvfrom(100) == (b"from elsewhere", (FAR_END, 6000))
