@@ -27,6 +27,7 @@ __all__ = [
     "GroupMessage",
     "GroupOpened",
     "InstallEpoch",
+    "NetworkChanged",
     "OpenGroup",
     "OpenSending",
     "PauseSending",
@@ -158,3 +159,11 @@ class SourceForged:
     relay: int | None  # the sender ID of the relaying agent that it came by, as that SPI says
     source: str  # outer address
     packet: bytes  # as received
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkChanged:
+    """The host's own address is this now, without scope; `trouble` is empty, or what is wrong and what mends it."""
+
+    address: str
+    trouble: str

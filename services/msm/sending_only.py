@@ -281,6 +281,12 @@ class SendingOnly:
         """Our numbers in this epoch run out: another sender ID has fresh ones."""
         return self._follow(self.groups[group_id], [Changed("statement-needed", "sequence numbers run out")], 0.0)
 
+    def moved(self, address: str) -> list[Any]:
+        """This host's address is another now, and the rosters name it."""
+        self._address = address
+        changed = [Changed("statement-needed", "this host has another address now")]
+        return [effect for sending in self.groups.values() for effect in self._follow(sending, changed, 0.0)]
+
     def woken(self, now: float) -> list[Any]:
         """What is due."""
         return [effect for sending in self.groups.values() for effect in self._follow(sending, sending.woken(now), now)]
