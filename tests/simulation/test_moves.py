@@ -119,6 +119,7 @@ def test_a_running_conference_does_not_move_by_itself(domain: ConferenceDomain) 
     clash_with(domain, before[0], seconds_before=100.0)
     domain.network.run_for(3 * ASKED_AGAIN_EACH)
     assert addresses(alice) == before
+    assert not domain.csms["alpha"].endpoint.counters["moves.done"]
     assert alice.state.clash == f"{before[0]} is also used by 'a film' from 192.0.2.9"
     directory_of(domain).clashes = []
     domain.network.run_for(ASKED_AGAIN_EACH + 1)
