@@ -32,7 +32,8 @@ _STA_UNSYNC = 0x40  # linux/timex.h
 
 
 def read_facts(interface: str, broker: str, querier: float = 0.0) -> Facts:
-    """Everything, a querier if that is to be listened for so many seconds; `interface` may be empty for the one that other programs' multicast, or the default, leaves by."""
+    """Everything; a querier where that is to be listened for so many seconds. `interface` may be empty for the one that
+    other programs' multicast, or the default, leaves by."""
     addresses = interface_addresses()
     route = _route()
     chosen = interface or (route if route in addresses else next((name for name in addresses if name != "lo"), ""))

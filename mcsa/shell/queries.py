@@ -8,7 +8,6 @@ import time
 
 _QUERY = 0x11  # RFC 3376 section 4: an IGMP query of any version
 _SO_BINDTODEVICE = 25  # asm-generic/socket.h
-LONGEST_SILENCE = 130.0  # seconds: RFC 3376 section 8.2's interval of 125, and some
 
 
 def query_heard(interface: str, within: float) -> bool | None:
