@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 from typing import Any
 
 from google.protobuf.message import Message
@@ -25,6 +26,7 @@ from mcsa.v1.types_pb2 import POLICY_CLASS_CLOSED, AccessControl, ConferenceDesc
 from services.authorizer.core import AuthorizerCore, Settings
 from services.authorizer.events import Append, Appended
 
+_FIRST_ADDRESS = IPv4Address("198.18.0.1")  # RFC 2544
 LIFETIME = 55.0  # seconds of requests: less than the longest allowed, whatever the clock does meanwhile
 
 
@@ -34,6 +36,7 @@ class Seat:
 
     host: Credentials
     user: Credentials
+    address: str  # two hosts of a group can't have the same
 
 
 class Domain:
@@ -43,7 +46,10 @@ class Domain:
         self.now = time.time()
         self.authority = CertificationAuthority.create("bench.example", self.now)
         self.authorizer = self.authority.issue("authorizer", "main", self.now)
-        self.seats = [Seat(self._issue("host", number), self._issue("user", number)) for number in range(seats)]
+        self.seats = [self._seat(number) for number in range(seats)]
+
+    def _seat(self, number: int) -> Seat:
+        return Seat(self._issue("host", number), self._issue("user", number), str(_FIRST_ADDRESS + number))
 
     def _issue(self, kind: str, number: int) -> Credentials:
         return self.authority.issue(kind, f"{kind}-{number}", self.now)
@@ -72,7 +78,7 @@ class Domain:
             title=f"bench {os.urandom(4).hex()}",
             coordinator=str(coordinator.id),
             policy_class=POLICY_CLASS_CLOSED,
-            groups=[GroupDescription(name="control", port=5004)],
+            groups=[GroupDescription(name="control", media="application", format="mcsa", port=5004)],
             authorizer=str(self.authorizer.id),
             nonce=os.urandom(16),
         )
@@ -104,7 +110,7 @@ class Domain:
             hpke_suite=key.suite,
             user_statement=sign_user_statement(seat.user, statement.SerializeToString()),
             sender=True,
-            address="198.51.100.7",
+            address=seat.address,
             gkm_contribution=scheme_named(DEFAULTS.gkm).begin(os.urandom).contribution,
         )
         return self._arrival("register", seat.host, request)
