@@ -26,17 +26,19 @@ from mcsa.v1.types_pb2 import POLICY_CLASS_CLOSED, AccessControl, ConferenceDesc
 from services.authorizer.core import AuthorizerCore, Settings
 from services.authorizer.events import Append, Appended
 
-_FIRST_ADDRESS = IPv4Address("198.18.0.1")  # RFC 2544
 LIFETIME = 55.0  # seconds of requests: less than the longest allowed, whatever the clock does meanwhile
+
+
+FIRST_ADDRESS = IPv4Address("198.18.0.1")  # of the range for benchmarks (RFC 2544)
 
 
 @dataclass(frozen=True, slots=True)
 class Seat:
-    """A host and the user it speaks for."""
+    """A host, the user it speaks for, and its address."""
 
     host: Credentials
     user: Credentials
-    address: str  # two hosts of a group can't have the same
+    address: str
 
 
 class Domain:
@@ -49,7 +51,8 @@ class Domain:
         self.seats = [self._seat(number) for number in range(seats)]
 
     def _seat(self, number: int) -> Seat:
-        return Seat(self._issue("host", number), self._issue("user", number), str(_FIRST_ADDRESS + number))
+        address = str(FIRST_ADDRESS + number)  # no two hosts may claim the same
+        return Seat(self._issue("host", number), self._issue("user", number), address)
 
     def _issue(self, kind: str, number: int) -> Credentials:
         return self.authority.issue(kind, f"{kind}-{number}", self.now)

@@ -52,13 +52,16 @@ PACES = (25, 50, 75, 100)  # thousands a second, for a mode in which being late 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """How much it measures."""
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="the median counts (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="of sending, each time (default: %(default)s)")
 
 
-def run(rounds: int = ROUNDS) -> dict[str, Any]:
+def run(rounds: int = ROUNDS, seconds: float = SECONDS) -> dict[str, Any]:
     """All figures, each by mode, with the kind of network they were had on."""
     names = sorted(modes())
     with two_hosts() as link:
-        got = [{(name, size): _rates(link, name, size) for name in names for size in SIZES} for _ in range(rounds)]
+        got = [
+            {(name, size): _rates(link, name, size, seconds) for name in names for size in SIZES} for _ in range(rounds)
+        ]
         kind = link.kind
 
     def middle(name: str, size: int, which: int) -> float:
@@ -100,13 +103,13 @@ def _policy(name: str) -> GroupPolicy:
     return complete_policy(GroupPolicy(source_authentication=name))
 
 
-def _rates(link: Link, name: str, size: int) -> tuple[float, float, float]:
+def _rates(link: Link, name: str, size: int, seconds: float) -> tuple[float, float, float]:
     """Of the pace at which most is proved."""
     paces: tuple[float, ...] = (float("inf"),) if mode_named(name).promises.at_once else PACES
-    return max((_rates_at(link, name, size, pace) for pace in paces), key=itemgetter(1))
+    return max((_rates_at(link, name, size, seconds, pace) for pace in paces), key=itemgetter(1))
 
 
-def _rates_at(link: Link, name: str, size: int, pace: float) -> tuple[float, float, float]:
+def _rates_at(link: Link, name: str, size: int, seconds: float, pace: float) -> tuple[float, float, float]:
     """Thousands of packets a second: sent, and proved; microseconds of processor for each that was proved."""
     group_key, source_key = GroupKey(os.urandom(32)), SourceKey()
 
@@ -123,13 +126,13 @@ def _rates_at(link: Link, name: str, size: int, pace: float) -> tuple[float, flo
         return made
 
     sent, heard = in_two_processes(
-        lambda: _send_for_a_while(link, path(SENDER_ID), size, pace),
+        lambda: _send_for_a_while(link, path(SENDER_ID), size, seconds, pace),
         lambda ready: _receive_all(link, path(None), ready),
     )
     return sent, *heard
 
 
-def _send_for_a_while(link: Link, path: GroupPath, size: int, pace: float) -> float:
+def _send_for_a_while(link: Link, path: GroupPath, size: int, seconds: float, pace: float) -> float:
     path.carry_out(SwitchSending(GROUP_ID, EPOCH, SENDER_ID), time.time())
     sender, payloads = BatchSender(link.sending, link.destination), [bytes(size)] * min(64, batch_limit(size))
 
@@ -145,7 +148,7 @@ def _send_for_a_while(link: Link, path: GroupPath, size: int, pace: float) -> fl
             sender.send(batch.view, batch.segment_size)
 
     started_at, rounds = time.perf_counter(), 0
-    while time.perf_counter() < started_at + SECONDS:
+    while time.perf_counter() < started_at + seconds:
         say()
         rounds += 1
         ahead = rounds * len(payloads) / pace / 1_000 - (time.perf_counter() - started_at)

@@ -48,6 +48,7 @@ REPAIR_EACH = 1.0  # seconds: at most one repair per group (design, section 6)
 REPAIR_JITTER = 0.2  # seconds
 ADOPTED_AFTER = 5.0  # seconds after which a member that a distributor welcomed asks the Authorizer about itself
 RENEWALS = 3  # in the time of a lease: two may be lost
+ASK_AGAIN_AFTER = 5.0  # seconds after which a registration that is needed is asked for again
 RENEWAL_JITTER = 0.2  # of the time between them
 REACH = 32  # updates that may be on their way at once; what is further ahead is left to beacons and repair
 EARLY_BYTES = 2 << 20  # of updates kept until the one before them comes
@@ -129,6 +130,8 @@ class Membership:
         self._heard_at = 0.0
         self._beacon_ms = 0
         self._renew_at: float | None = None
+        self._stale_why = ""
+        self._ask_again_at: float | None = None
         self._addresses: dict[int, str] = {}  # the roster's that are near; replaced, never changed in place
         self._relays: frozenset[int] = frozenset()
         self._distant: frozenset[int] = frozenset()
@@ -409,11 +412,17 @@ class Membership:
 
     def clock_heard(self, asked_at: float, time_ms: int, now: float) -> list[Any]:
         """The Authorizer has said what time it is, in answer to what was asked at `asked_at`."""
-        if not self.needs_clock or not time_ms:
+        if not self.needs_clock or not time_ms or now < asked_at:  # the own clock went back meanwhile
             return []
         bound = ClockBound.by(asked_at, now, time_ms / 1000)
         self.clock = bound if self.clock is None else self.clock.refined(bound)
         return [SetClock(self.group.group_id, self.clock)]
+
+    def clock_set(self, now: float) -> list[Any]:
+        """This host's own was: the Authorizer is asked at once."""
+        if self.needs_clock:
+            self.clock, self._renew_at = None, now
+        return []
 
     def _next_renewal(self, now: float) -> float:
         between = self.group.policy.lease_s / RENEWALS
@@ -423,8 +432,15 @@ class Membership:
     def _stale(self, why: str) -> list[Any]:
         if self.state in ("stale", "ejected"):
             return []
-        self.state = "stale"
+        self.state, self._stale_why, self._ask_again_at = "stale", why, None
         return [PauseSending(self.group.group_id), Changed("statement-needed", why)]
+
+    def _ask_again(self, now: float) -> list[Any]:
+        """The CSM may not have heard it: what takes the network away from a host may take the bus, too."""
+        if self.state != "stale" or self.as_agent or now < (self._ask_again_at or now):
+            return []
+        first, self._ask_again_at = self._ask_again_at is None, now + ASK_AGAIN_AFTER
+        return [] if first else [Changed("statement-needed", self._stale_why)]
 
     def _apply(self, update: GroupUpdate, now: float) -> list[Any]:
         if self.sender_id in update.removed or (self.users and self.users <= set(update.departed_users)):
@@ -494,7 +510,7 @@ class Membership:
 
     def woken(self, now: float) -> list[Any]:
         """Switches, drops, repairs and silences that are due."""
-        effects: list[Any] = []
+        effects = self._ask_again(now)
         effects += self._switch(now)
         due = [drop for drop in self._drops if now >= drop[0]]
         self._drops = [drop for drop in self._drops if now < drop[0]]
@@ -526,6 +542,7 @@ class Membership:
         times += [switch[0] for switch in self._switches]
         times += [self._repair_at] if self._repair_at is not None else []
         times += [self._silent_at()] if self.state == "member" else []
+        times += [self._ask_again_at or 0.0] if self.state == "stale" and not self.as_agent else []
         times += [self._renew_at] if self._renew_at is not None and self.state in ("member", "silenced") else []
         return min(times, default=None)
 

@@ -117,11 +117,17 @@ class SendOnlyGroup:
 
     def clock_heard(self, asked_at: float, time_ms: int, now: float) -> list[Any]:
         """As `Membership.clock_heard`."""
-        if not self.needs_clock or not time_ms:
+        if not self.needs_clock or not time_ms or now < asked_at:
             return []
         bound = ClockBound.by(asked_at, now, time_ms / 1000)
         self.clock = bound if self.clock is None else self.clock.refined(bound)
         return [SetClock(self.group.group_id, self.clock)]
+
+    def clock_set(self, now: float) -> list[Any]:
+        """As `Membership.clock_set`."""
+        if self.needs_clock:
+            self.clock, self._renew_at = None, now
+        return []
 
     @property
     def needs_clock(self) -> bool:

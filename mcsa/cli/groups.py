@@ -38,6 +38,8 @@ def groups(host: HostOption = None, json: JsonOption = False) -> None:
         "dropped, by cause",
     )
     show_table(columns, map(_row, found), "this host is in no group; join a conference first")
+    for trouble in sorted({state.network for state in found} - {""}):
+        out.print(f"network: {trouble}", markup=False)
     for state in found:
         for forgery in state.forgeries[-FORGERIES_SHOWN:]:
             out.print(f"{state.group.name}: {forged(forgery)}", markup=False)

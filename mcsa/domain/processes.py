@@ -147,7 +147,8 @@ class DomainProcesses:
         for name in self.host_names:
             host = self.laboratory[name]
             if "msm" in self._kinds:
-                self._add("msm", host, files.msm_config(name, bus, self._address(host), **self._msm_options))
+                options = {"address": self._address(host), **self._msm_options}
+                self._add("msm", host, files.msm_config(name, bus, **options))
             if "csm" in self._kinds:
                 self._add("csm", host, files.csm_config(name, bus))
         until = time.monotonic() + READY_WITHIN

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
@@ -40,6 +40,12 @@ class Faults:
     def cut_off(self, host: Host) -> None:
         """The bridge forwards nothing from or to this host."""
         self._on_bridge(f'iifname "{host.name}" drop', f'oifname "{host.name}" drop')
+
+    def cut_in_two(self, half: Collection[Host]) -> None:
+        """The bridge forwards nothing between these hosts and all others; on both sides it goes on."""
+        names = ", ".join(f'"{host.name}"' for host in half)
+        self._on_bridge(f"iifname {{ {names} }} oifname != {{ {names} }} drop")
+        self._on_bridge(f"iifname != {{ {names} }} oifname {{ {names} }} drop")
 
     def lose(self, host: Host, percent: int, *, only_udp: bool = False) -> None:
         """This host loses so many of a hundred arriving packets, at random; TCP too, unless `only_udp`.

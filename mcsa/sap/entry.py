@@ -36,14 +36,15 @@ class Entry:
     commitment: str | None = field(init=False)
     addresses: frozenset[str] = field(init=False)
     ends_at: int = field(init=False)
+    key: Key = field(init=False)
 
     def __post_init__(self) -> None:
         self.commitment = self.sdp.attribute(WITHDRAWAL)
         self.addresses = frozenset(self.sdp.addresses())
         self.ends_at = self.sdp.end
+        self.key = self._key()
 
-    @property
-    def key(self) -> Key:
+    def _key(self) -> Key:
         """The session, and who says so: o= without its version names it (RFC 8866, section 5.2).
 
         Of one that can't be modified (it has a commitment, or authentication data that nobody here can check) each text

@@ -76,8 +76,8 @@ class Room(Generic[Key]):
         while self._shares.get(source) and self._taken[source] + wanted > self._per_source:
             yield self._drop(source)
         while self._shares and self.taken + wanted > self._size:
-            greediest, most = max(self._once.items(), key=lambda pair: pair[1])
-            yield self._drop(greediest if most else max(self._taken, key=self._taken.__getitem__))
+            greediest = max(self._once, key=self._once.__getitem__)
+            yield self._drop(greediest if self._once[greediest] else max(self._taken, key=self._taken.__getitem__))
 
     def _drop(self, source: str) -> Key:
         share = self._shares[source]

@@ -888,6 +888,7 @@ class GroupState(_message.Message):
     LARGEST_PAYLOAD_FIELD_NUMBER: _builtins.int
     FORGERIES_FIELD_NUMBER: _builtins.int
     SOURCE_OVERHEAD_FIELD_NUMBER: _builtins.int
+    NETWORK_FIELD_NUMBER: _builtins.int
     epoch: _builtins.int
     """Epoch used for sending."""
     sender_id: _builtins.int
@@ -904,6 +905,8 @@ class GroupState(_message.Message):
     """
     source_overhead: _builtins.int
     """Bytes that source authentication adds to a payload, at most."""
+    network: _builtins.str
+    """What is wrong with this host's network, and what mends it; empty where nothing is."""
     @_builtins.property
     def group(self) -> _types_pb2.GroupDescription:
         """The group."""
@@ -938,10 +941,11 @@ class GroupState(_message.Message):
         largest_payload: _builtins.int = ...,
         forgeries: _abc.Iterable[Global___SourceForgery] | None = ...,
         source_overhead: _builtins.int = ...,
+        network: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["group", b"group"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "epochs", b"epochs", "forgeries", b"forgeries", "group", b"group", "largest_payload", b"largest_payload", "packets", b"packets", "roster", b"roster", "sender_id", b"sender_id", "source_overhead", b"source_overhead", "state", b"state", "switched_ms", b"switched_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "epochs", b"epochs", "forgeries", b"forgeries", "group", b"group", "largest_payload", b"largest_payload", "network", b"network", "packets", b"packets", "roster", b"roster", "sender_id", b"sender_id", "source_overhead", b"source_overhead", "state", b"state", "switched_ms", b"switched_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -45,7 +45,7 @@ class Agency:
         assert leaf.backbone is not None
         self._leaf = leaf
         self.leaf_id = leaf.group.group_id
-        self._address = address
+        self.address = address
         self.backbone = Membership(
             leaf.backbone,
             leaf.authorizer,
@@ -76,7 +76,7 @@ class Agency:
             hpke_public_key=key.public,
             hpke_suite=key.suite,
             sender=True,
-            address=self._address,
+            address=self.address,
             gkm_contribution=joining.contribution,
             last_beacon=membership.last_beacon,
             relay=True,

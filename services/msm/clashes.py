@@ -28,10 +28,12 @@ def worst_clash(own: bytes, clashes: Iterable[SessionAnnouncement], announced_at
             theirs = parse_sdp(clash.sdp)
         except Rejected:
             continue
-        change = MOVES if _we_move(ours, theirs, announced_at, clash.first_heard_ms / 1000) else STAYS
         shared = ", ".join(sorted(ours.addresses() & theirs.addresses()))
+        if not shared:  # the directory's word, of addresses that were left meanwhile
+            continue
+        change = MOVES if _we_move(ours, theirs, announced_at, clash.first_heard_ms / 1000) else STAYS
         if not found[1] or change == MOVES:
-            found = change, f"{shared or 'an address'} is also used by '{theirs.title[:60]}' from {clash.source}"
+            found = change, f"{shared} is also used by '{theirs.title[:60]}' from {clash.source}"
         if change == MOVES:
             break
     return found

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from pydantic import BaseModel, Field, ValidationInfo, field_validator
 
-from mcsa.addresses import parse_address
 from mcsa.shell.settings import ServiceSettings
 
 
@@ -51,7 +50,8 @@ class MsmSettings(ServiceSettings):
 
     address: str
     """This host's own address on the interface that carries the multicast, IPv4 or IPv6; a link-local one with its
-    interface (`fe80::1%eth0`)."""
+    interface (`fe80::1%eth0`). Or that interface's name (`eth0`, `eth0 ipv6`): then its address, also when it
+    gets another one."""
     directory: str
     """SPIFFE ID of the session directory."""
     accepts: list[AcceptedSettings]
@@ -70,12 +70,6 @@ class MsmSettings(ServiceSettings):
     """Datagrams in batches by UDP_SEGMENT and UDP_GRO, where the kernel has them."""
     hpke_suite: str = "x25519"
     """Of registrations, where the group says nothing: "x25519" or "x-wing"."""
-
-    @field_validator("address")
-    @classmethod
-    def _check_address(cls, address: str) -> str:
-        parse_address(address)
-        return address
 
     @field_validator("accepts")
     @classmethod

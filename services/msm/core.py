@@ -11,7 +11,7 @@ Which Authorizer may key which addresses is the host's own list (RFC 5374's GPAD
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from google.protobuf.message import Message
@@ -41,10 +41,12 @@ from services.msm.announcing import Announcing, Own, WithdrawalKey
 from services.msm.clashes import worst_clash
 from services.msm.distributing import Distributing, Renewing
 from services.msm.events import (
+    ClockSet,
     CloseGroup,
     GroupFailed,
     GroupMessage,
     GroupOpened,
+    NetworkChanged,
     OpenGroup,
     SequenceLow,
     SourceForged,
@@ -142,6 +144,7 @@ class MsmCore:
             key, settings.directory, settings.address, recover=recover, clashed=self._announcement_clashes
         )
         self._sessions = Sessions(self.credentials, self.trust, settings.directory, self._gpad, self._announcing)
+        self.trouble = ""  # with this host's network
         self._distributing = Distributing(self.credentials, self.trust)
         self._forgeries = Forgeries()
         self.sending_only = SendingOnly(
@@ -174,7 +177,8 @@ class MsmCore:
 
     def handle(self, event: Any, now: float) -> list[Any]:
         """See `mcsa.endpoint.Core`."""
-        effects = self._decide(event, now)
+        changed = isinstance(event, NetworkChanged)
+        effects = self._network_changed(event, now) if changed else self._decide(event, now)
         return effects + self._distributing.settle(self.memberships, now)
 
     def _decide(self, event: Any, now: float) -> list[Any]:
@@ -193,9 +197,8 @@ class MsmCore:
                 return self._not_opened(event, now)
             case GroupMessage():
                 return self._group_message(event, now)
-            case UnknownEpochSeen():
-                membership = self._membership(event.group_id)
-                return [] if membership is None else membership.hint(now)
+            case UnknownEpochSeen() | ClockSet():
+                return self._noticed(event, now)
             case SequenceLow():
                 return self._sequence_low(event.group_id, now)
             case SourceForged():
@@ -348,6 +351,7 @@ class MsmCore:
             epochs=membership.epochs,
             switched_ms=round(membership.switched_at * 1000),
             largest_payload=self.largest_payload(membership.group.group_id),
+            network=self.trouble,
             forgeries=self._forgeries.of(asked_id),
             source_overhead=mode_named(policy.source_authentication).overhead(policy),
         )
@@ -566,10 +570,31 @@ class MsmCore:
             self._forgeries.forget(group_id)
         return [*effects, answer]
 
+    def _noticed(self, event: UnknownEpochSeen | ClockSet, now: float) -> list[Any]:
+        """By a group's packet path."""
+        membership = self._membership(event.group_id)
+        if isinstance(event, ClockSet):
+            group = membership or self.sending_only.groups.get(event.group_id)
+            return [] if group is None else group.clock_set(now)
+        return [] if membership is None else membership.hint(now)
+
     def _sequence_low(self, group_id: bytes, now: float) -> list[Any]:
         if group_id in self.sending_only.groups:
             return self.sending_only.sequence_low(group_id)
         return self._register_anew(group_id, "sequence numbers run out", now)
+
+    def _network_changed(self, event: NetworkChanged, now: float) -> list[Any]:
+        """Rosters name addresses: with another one this host is nobody until it has registered again."""
+        self.trouble = event.trouble
+        if event.address == self.settings.address:
+            return []
+        self.settings = replace(self.settings, address=event.address)
+        for agency in self._agencies.values():
+            agency.address = event.address
+        effects = self.sending_only.moved(event.address)
+        for membership in self._all_memberships():
+            effects += self._follow(membership, membership.lost("this host has another address now"), now)
+        return effects
 
     def _register_anew(self, group_id: bytes, why: str, now: float) -> list[Any]:
         membership = self._membership(group_id)

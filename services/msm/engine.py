@@ -15,6 +15,7 @@ import selectors
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from mcsa.errors import Refused
@@ -23,6 +24,7 @@ from mcsa.shell.clock import system_now, wall_clock_offset
 from mcsa.shell.marking import Marking
 from mcsa.updates import PORT as UPDATE_PORT
 from mcsa.v1.types_pb2 import GroupDescription
+from services.msm.events import ClockSet
 from services.msm.path import GroupPath, Outgoing
 from services.msm.received import Received, ReceivedRun
 from services.msm.relaying import Relayed
@@ -33,6 +35,14 @@ POLL_FOR = 1.0  # seconds
 CLOCK_SET = 0.01  # seconds; a wall clock that changes by more at once was set
 
 Outlet = Callable[[Sequence[Received]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Rewire:
+    """For the receive thread: another wire in place of this one."""
+
+    open: Callable[[], Wire]
+    failed: Callable[[Refused], None]
 
 
 class GroupEngine:
@@ -90,6 +100,11 @@ class GroupEngine:
         self._queue.append(effect)
         os.write(self._wake_write, b"\0")
 
+    def rewire(self, open_: Callable[[], Wire], failed: Callable[[Refused], None]) -> None:
+        """Leaves the group and joins it anew, with what `open_` gives: the network has changed. Keys, numbers and
+        applications stay. Where it can't be opened, `failed` is told, and nothing passes until the next time."""
+        self.control(_Rewire(open_, failed))
+
     def close(self) -> None:
         """Leaves the group, ends the thread. May be called twice."""
         if self._closing:
@@ -112,7 +127,7 @@ class GroupEngine:
             watch.register(self._wake_read, selectors.EVENT_READ)
             while not self._closing:
                 watch.select(self._poll_for())
-                self._take_control()
+                self._take_control(watch)
                 self._mind_clock()
                 self._read_burst()
                 self._send_what_is_due()
@@ -132,6 +147,7 @@ class GroupEngine:
         self._clock_offset = offset
         if before is not None and abs(offset - before) > CLOCK_SET:
             self.path.forget_clock()
+            self._tell(ClockSet(self.path.group.group_id))
 
     def _poll_for(self) -> float:
         if not self.path.authenticates_sources:
@@ -147,13 +163,30 @@ class GroupEngine:
         with self._sealing:
             self._send_out(self.path.woken(now), self._marking)
 
-    def _take_control(self) -> None:
+    def _take_control(self, watch: selectors.BaseSelector) -> None:
         try:
             os.read(self._wake_read, 4096)
         except BlockingIOError:
             return
         while self._queue:
-            self._pass_up(self.path.carry_out(self._queue.popleft(), system_now()))
+            effect = self._queue.popleft()
+            if isinstance(effect, _Rewire):
+                self._replace_wire(effect, watch)
+            else:
+                self._pass_up(self.path.carry_out(effect, system_now()))
+
+    def _replace_wire(self, effect: _Rewire, watch: selectors.BaseSelector) -> None:
+        with self._sealing:
+            if self._wire.fileno() >= 0:  # an earlier time may have ended without one
+                watch.unregister(self._wire)
+                self._wire.close()  # first: the group's port is one socket's
+            try:
+                self._wire = effect.open()
+            except Refused as refused:  # what is said meanwhile is counted as unsent, by the closed one
+                effect.failed(refused)
+                return
+            self.path.own_address = self._wire.address
+            watch.register(self._wire, selectors.EVENT_READ)
 
     def _read_burst(self) -> None:
         now = system_now()

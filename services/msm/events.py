@@ -19,6 +19,7 @@ from mcsa.path_control import (
 from mcsa.v1.types_pb2 import GroupDescription
 
 __all__ = [
+    "ClockSet",
     "CloseGroup",
     "Distribute",
     "DropEpoch",
@@ -26,6 +27,7 @@ __all__ = [
     "GroupMessage",
     "GroupOpened",
     "InstallEpoch",
+    "NetworkChanged",
     "OpenGroup",
     "OpenSending",
     "PauseSending",
@@ -134,6 +136,13 @@ class UnknownEpochSeen:
 
 
 @dataclass(frozen=True, slots=True)
+class ClockSet:
+    """This host's clock was set: what was known of the Authorizer's by it is worth nothing (`tesla`)."""
+
+    group_id: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class SequenceLow:
     """Our sequence numbers in the current epoch run out: register anew, for a sender ID with fresh ones."""
 
@@ -150,3 +159,11 @@ class SourceForged:
     relay: int | None  # the sender ID of the relaying agent that it came by, as that SPI says
     source: str  # outer address
     packet: bytes  # as received
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkChanged:
+    """The host's own address is this now, without scope; `trouble` is empty, or what is wrong and what mends it."""
+
+    address: str
+    trouble: str

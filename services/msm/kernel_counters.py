@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from mcsa.xfrm.state import StateReport
-from services.msm.kernel_table import Reqids
+from services.msm.kernel_policies import Reqids
 
 HOST = "host."
 """What comes before names that are of the whole network namespace: the kernel can't say of which group those were."""

@@ -19,26 +19,23 @@ from pathlib import Path
 from typing import Any
 
 from mcsa.errors import Refused
-from mcsa.esp.spi import split_spi
 from mcsa.shell.clock import system_now
 from mcsa.shell.netlink import WAY_OUT, Expiries, Failure, KernelIpsec, refusal
-from mcsa.shell.opened_packets import Encapsulated, Opened, OpenedPackets, join_group
-from mcsa.updates import PORT as UPDATE_PORT
+from mcsa.shell.opened_packets import OpenedPackets, join_group
 from mcsa.v1.types_pb2 import GroupDescription
-from mcsa.xfrm.filters import esp_filter, udp_filter
 from mcsa.xfrm.operations import DeletePolicy, DeleteState, Operation, RenewState
-from mcsa.xfrm.state import ESP_PORT, KernelState
+from mcsa.xfrm.state import KernelState
 from services.msm.drivers.interface import DriverSettings, Tell
-from services.msm.engine import BURST, POLL_FOR, GroupEngine
-from services.msm.events import GroupMessage, SequenceLow, UnknownEpochSeen
+from services.msm.engine import POLL_FOR, GroupEngine
+from services.msm.events import SequenceLow
 from services.msm.kernel_counters import count_fragments, count_of_host, count_states
+from services.msm.kernel_hearing import KernelHearing
+from services.msm.kernel_policies import Reqids
 from services.msm.kernel_speaker import KernelSpeaker
-from services.msm.kernel_table import KernelTable, Reqids
+from services.msm.kernel_table import KernelTable
 from services.msm.largest import largest_of
 from services.msm.local_outlet import LocalOutlet
-from services.msm.received import Received
 
-HINT_EACH = 0.1  # seconds: the core repairs once a second at most
 _STATISTICS = [Path("/proc/thread-self/net", name) for name in ("xfrm_stat", "snmp", "snmp6")]  # kernels lack some
 
 
@@ -53,8 +50,6 @@ class KernelGroup:
         self._retired: Counter[str] = Counter()  # what was counted of states that are gone
         self._access = threading.Lock()  # to the netlink socket: the thread changes, others count
         self._queue: deque[Any] = deque()
-        self._hinted_at = 0.0
-        self._shown: object = None
         self._closing = False
         self._largest_payload = largest_of(group, settings.address)  # before a policy forbids to ask for the route
         with ExitStack() as opened:
@@ -73,7 +68,8 @@ class KernelGroup:
             opened.callback(os.close, self._wake_write)
             self._local = LocalOutlet(settings.sockets, self._speaker, self._wake)
             opened.callback(self._local.close)
-            self._show()
+            self._hearing = KernelHearing(self._table, self._packets, self._outer, self._local, tell)
+            self._hearing.show()
             self._opened = opened.pop_all()
         self._renew_at = system_now() + self._table.renew_each
         self._thread = threading.Thread(target=self._run, name=f"kernel {group.name}", daemon=True)
@@ -147,8 +143,8 @@ class KernelGroup:
         if now >= self._renew_at:
             self._renew_at = now + self._table.renew_each
             self._carry_out(self._table.renewing(now))
-        self._show()
-        self._hear(now)
+        self._hearing.show()
+        self._hearing.hear(now)
 
     def _take_control(self, now: float) -> None:
         try:
@@ -194,47 +190,3 @@ class KernelGroup:
                     self._speaker.counted[f"kernel.{errno.errorcode.get(failure.number, 'error')}"] += 1
         if expired:
             self._expired(expired, system_now())
-
-    # ---- what the kernel shows
-
-    def _show(self) -> None:
-        """The sockets show what is of interest now."""
-        everything, tags = self._local.is_used, self._table.tags
-        if (everything, tags) == self._shown:
-            return
-        self._shown = (everything, tags)
-        version, in_udp = self._packets.version, self._table.in_udp
-        self._packets.show(udp_filter(version, tags, everything=everything, in_udp=in_udp))
-        if not in_udp:
-            self._outer.show(esp_filter(version, tags))
-
-    def _hear(self, now: float) -> None:
-        for _ in range(BURST):
-            opened = self._packets.receive()
-            if opened is None:
-                break
-            self._take(opened, now)
-        for _ in range(BURST):
-            sealed = self._outer.receive()
-            if sealed is None:
-                break
-            self._hint(sealed, now)
-
-    def _take(self, opened: Opened, now: float) -> None:
-        if opened.destination_port == ESP_PORT and self._table.in_udp:
-            self._hint(Encapsulated(opened.source, opened.payload), now)
-        elif opened.destination_port == UPDATE_PORT:
-            if self._table.is_authorizer(opened.source):
-                self._tell(GroupMessage(self._table.group.group_id, opened.payload))
-        elif (sender_id := self._table.sender_at(opened.source)) is not None:
-            ports = opened.source_port, opened.destination_port
-            self._local.deliver([Received(sender_id, *ports, opened.payload, epoch=0, sequence=0)])
-
-    def _hint(self, sealed: Encapsulated, now: float) -> None:
-        """A packet for whose epoch there is no state: an update may have been missed."""
-        if len(sealed.packet) < 4 or now < self._hinted_at + HINT_EACH:
-            return
-        tag, sender_id = split_spi(int.from_bytes(sealed.packet[:4], "big"))
-        if tag not in self._table.tags and str(self._table.address_of(sender_id)) == sealed.source:
-            self._hinted_at = now
-            self._tell(UnknownEpochSeen(self._table.group.group_id))

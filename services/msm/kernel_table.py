@@ -1,15 +1,8 @@
 """What the kernel's IPsec has to have for one group: states and policies, and the steps from one wish to the next.
 
 Pure. Each effect of the core on the group (`mcsa.path_control`) becomes operations for the kernel, in the order in
-which they have to be carried out: what is received under is there before anybody sends under it, and goes last.
-
-    in   UDP to the group             needs ESP, by a state of this group that receives       demand
-    in   UDP to the group, port 4500  passes as it is, where ESP is in UDP: it is the ESP     first of the two
-    out  UDP to the group             needs ESP, by the one state that sends; or is blocked
-    out  UDP to the update port       is blocked: there members believe the Authorizer speaks
-
-In the control group, which is the CSM's, the first and the third are blocked for everybody; the MSM's own socket has
-policies of its own (`socket_policies`).
+which they have to be carried out: what is received under is there before anybody sends under it, and goes last. The
+policies are in `kernel_policies.py`.
 
 A state that receives is for one sender and one epoch; it names the sender's address as the roster has it, also in its
 selector, against which the kernel checks what it opened. All of them have one reqid and the state that sends has
@@ -19,7 +12,7 @@ expire unless `renewing` is carried out in time, so that nothing is sent any mor
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -31,25 +24,18 @@ from mcsa.esp.suite import suite_named
 from mcsa.gkm.interface import scheme_named
 from mcsa.keys import GroupKey
 from mcsa.path_control import DropEpoch, InstallEpoch, PauseSending, ResumeSending, SetRoster, SwitchSending
-from mcsa.updates import PORT as UPDATE_PORT
 from mcsa.v1.types_pb2 import GroupDescription
-from mcsa.xfrm.layout import Address, Selector
+from mcsa.xfrm.layout import Address
 from mcsa.xfrm.operations import AddState, DeletePolicy, DeleteState, Operation, RenewState, SetPolicy
-from mcsa.xfrm.policy import KernelPolicy, Template
-from mcsa.xfrm.state import ESP_PORT, LARGEST_WINDOW, KernelState
+from mcsa.xfrm.policy import KernelPolicy
+from mcsa.xfrm.state import LARGEST_WINDOW, KernelState
+from services.msm.kernel_policies import GroupPolicies, Reqids
+from services.msm.kernel_senders import KernelSenders
 
 CONTROL_GROUP = "control"  # the name that CSMs know it by
-PRIORITY = 100  # of policies that look at ports; the lower number goes first, and strongSwan's begin above 100,000
 RECEIVING_LIVES_FOR = 600  # seconds without `renewing`
 RENEW_EACH = 10  # seconds at most
 NEARLY_EXHAUSTED_AT = 2**31  # packets: as `mcsa.esp.outbound` has it
-
-
-class Reqids(NamedTuple):
-    """What ties states to policies, two numbers that no other group of this host has."""
-
-    receiving: int
-    sending: int
 
 
 class _Place(NamedTuple):
@@ -72,16 +58,14 @@ class KernelTable:
         self.reqids = reqids
         self.destination = parse_address(group.address)
         self.in_udp = group.policy.wire != "esp"
-        self._is_control = group.name == CONTROL_GROUP
+        self.senders = KernelSenders(self.destination)
+        self._policies = GroupPolicies(self.destination, reqids, self.in_udp, group.name == CONTROL_GROUP)
         self._domain = domain
         self._own_address = parse_address(address)
         self._suite = suite_named(group.policy.suite)
         self._window = max(1, min(group.policy.replay_window, LARGEST_WINDOW))
         self._sending_lives_for = max(10, 2 * group.policy.beacon_silence_ms // 1000)  # as long as a deaf one may send
         self._keys: dict[int, GroupKey] = {}
-        self._senders: Mapping[int, Address] = {}
-        self._speakers: Mapping[str, int] = {}
-        self._authorizer: int | None = None
         self._receiving: dict[_Place, _Placed] = {}
         self._sent: dict[_Place, _Placed] = {}  # states that send, or did and are still there
         self._switched: set[_Place] = set()
@@ -104,20 +88,6 @@ class KernelTable:
         """The one that sends now, or will again after a pause."""
         return None if self._current is None else self._sent[self._current].state
 
-    def address_of(self, sender_id: int) -> Address | None:
-        """Where the roster says that this one is; None for who may not be heard."""
-        return self._senders.get(sender_id)
-
-    def sender_at(self, address: str) -> int | None:
-        """Who speaks from there, the Authorizer aside, unless nobody else does. Where there are several, the one that
-        came last: the kernel doesn't tell whose state opened a packet, only that its address was the state's."""
-        return self._speakers.get(address)
-
-    def is_authorizer(self, address: str) -> bool:
-        """Whether the Authorizer's packets come from there."""
-        found = None if self._authorizer is None else self._senders.get(self._authorizer)
-        return found is not None and str(found) == address
-
     @property
     def tags(self) -> frozenset[int]:
         """Of the epochs that packets are opened under."""
@@ -125,23 +95,20 @@ class KernelTable:
 
     @property
     def socket_policies(self) -> list[KernelPolicy]:
-        """Those that the MSM's own socket needs, where the group's are not for it; none in a group of media."""
-        if not self._is_control:
-            return []
-        demanding = KernelPolicy("in", Selector(self.destination), 0, Template(self.reqids.receiving))
-        return [demanding, self._sealing(0)]
+        """Those that the MSM's own socket needs, where the host's are not for it."""
+        return self._policies.of_socket(self._sends_under())
 
     # ---- steps
 
     def opening(self) -> list[Operation]:
         """For the group's beginning: nothing passes yet. Policies of an earlier group at this address are replaced."""
-        operations: list[Operation] = [SetPolicy(policy) for policy in self._policies()]
-        return operations if self.in_udp else [*operations, DeletePolicy(self._letting_esp_in())]
+        operations: list[Operation] = [SetPolicy(policy) for policy in self._policies.all(self._sends_under())]
+        return operations if self.in_udp else [*operations, DeletePolicy(self._policies.letting_esp_in())]
 
     def closing(self) -> list[Operation]:
         """For its end: nothing passes any more, in either direction, and the policies that see to it stay."""
         self._current = None
-        operations: list[Operation] = [SetPolicy(self._outward())]
+        operations: list[Operation] = [self._set_outward()]
         operations += [DeleteState(state) for state in self.states]
         self._receiving.clear()
         self._sent.clear()
@@ -158,22 +125,23 @@ class KernelTable:
                 self._keys.pop(effect.epoch, None)
                 return [*self._settle(now), *self._drop_sent(effect.epoch)]
             case SetRoster():
-                return self._set_roster(effect, now)
+                self.senders = KernelSenders(self.destination, effect)
+                return self._settle(now)
             case SwitchSending():
                 return self._switch(_Place(effect.epoch, effect.sender_id), now)
             case PauseSending():
                 self.paused = True
-                return [SetPolicy(self._outward())]
+                return [self._set_outward()]
             case ResumeSending():
                 self.paused = False
-                return [SetPolicy(self._outward())]
+                return [self._set_outward()]
             case _:
                 raise TypeError(effect)
 
     def renewing(self, now: float) -> list[Operation]:
         """To be carried out each `renew_each`: every state lives on for its time, and who flushes a host's policies
         flushes ours, which are put back."""
-        operations: list[Operation] = [SetPolicy(policy) for policy in self._policies()]
+        operations: list[Operation] = [SetPolicy(policy) for policy in self._policies.all(self._sends_under())]
         for placed, lives_for in (
             *((placed, RECEIVING_LIVES_FOR) for placed in self._receiving.values()),
             *((placed, self._sending_lives_for) for placed in self._sent.values()),
@@ -196,7 +164,7 @@ class KernelTable:
                 del self._sent[place]
                 if place == self._current:
                     self._current, sending_lost = None, True
-                    operations.append(SetPolicy(self._outward()))
+                    operations.append(self._set_outward())
         for place, placed in list(self._receiving.items()):
             if placed.state.spi in lost:
                 again = replace(placed.state, lives_for=RECEIVING_LIVES_FOR)
@@ -206,30 +174,15 @@ class KernelTable:
 
     # ---- states
 
-    def _set_roster(self, effect: SetRoster, now: float) -> list[Operation]:
-        own = {effect.own, effect.own_relay}
-        senders = {}
-        for sender_id, text in effect.addresses.items():
-            try:
-                address = parse_address(text)
-            except ValueError:  # the Authorizer's word; whoever it is can't be heard
-                continue
-            if sender_id not in own and address.version == self.destination.version:
-                senders[sender_id] = address
-        self._senders, self._authorizer = senders, effect.authorizer
-        ordered = sorted(senders, key=lambda sender_id: (sender_id != effect.authorizer, sender_id))
-        self._speakers = {str(senders[sender_id]): sender_id for sender_id in ordered}
-        return self._settle(now)
-
     def _settle(self, now: float) -> list[Operation]:
         """From the states that receive to those that should."""
         operations: list[Operation] = []
         for place, placed in list(self._receiving.items()):
-            if place.epoch not in self._keys or self._senders.get(place.sender_id) != placed.state.source:
+            if place.epoch not in self._keys or self.senders.address_of(place.sender_id) != placed.state.source:
                 del self._receiving[place]
                 operations.append(DeleteState(placed.state))
         for epoch in self._keys:
-            for sender_id, address in self._senders.items():
+            for sender_id, address in self.senders:
                 place = _Place(epoch, sender_id)
                 if place not in self._receiving:
                     state = self._state(place, address, self.reqids.receiving)
@@ -244,14 +197,14 @@ class KernelTable:
         self._switched.add(place)
         self._sent[place] = _Placed(state, now)
         self._current, self.paused = place, False
-        return [AddState(state), SetPolicy(self._outward())]
+        return [AddState(state), self._set_outward()]
 
     def _drop_sent(self, epoch: int) -> list[Operation]:
         """States that sent in an epoch; packets that were on their way have left long ago."""
         operations: list[Operation] = []
         if self._current is not None and self._current.epoch == epoch:
             self._current = None
-            operations.append(SetPolicy(self._outward()))
+            operations.append(self._set_outward())
         for place in [place for place in self._sent if place.epoch == epoch]:
             operations.append(DeleteState(self._sent.pop(place).state))
         return operations
@@ -269,31 +222,13 @@ class KernelTable:
             warn_after=NEARLY_EXHAUSTED_AT if sends else None,
         )
 
-    # ---- policies
-
-    def _policies(self) -> list[KernelPolicy]:
-        everything = Selector(self.destination)
-        of_sending = Template(self.reqids.sending)
-        policies = [
-            self._outward(),
-            KernelPolicy("in", everything, PRIORITY + 1, Template(self.reqids.receiving), blocks=self._is_control),
-            KernelPolicy("out", Selector(self.destination, destination_port=UPDATE_PORT), PRIORITY, of_sending, True),
-        ]
-        return [*policies, self._letting_esp_in()] if self.in_udp else policies
-
-    def _letting_esp_in(self) -> KernelPolicy:
-        outer = Selector(self.destination, destination_port=ESP_PORT)
-        return KernelPolicy("in", outer, PRIORITY, Template(self.reqids.receiving, may_be_left_out=True))
-
-    def _outward(self) -> KernelPolicy:
-        """What applications send to the group: it goes out under the current state, or not at all."""
-        return replace(self._sealing(PRIORITY + 1), blocks=True) if self._is_control else self._sealing(PRIORITY + 1)
-
-    def _sealing(self, priority: int) -> KernelPolicy:
+    def _sends_under(self) -> int:
+        """The SPI; 0 where nothing may be sent."""
         state = self.sending
-        spi = 0 if state is None or self.paused else state.spi
-        template = Template(self.reqids.sending, spi)
-        return KernelPolicy("out", Selector(self.destination), priority, template, blocks=spi == 0)
+        return 0 if state is None or self.paused else state.spi
+
+    def _set_outward(self) -> SetPolicy:
+        return SetPolicy(self._policies.outward(self._sends_under()))
 
 
 def check_group(group: GroupDescription) -> None:

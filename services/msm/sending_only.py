@@ -26,6 +26,7 @@ from mcsa.source_authentication import SourceKey
 from mcsa.trust import Trust
 from mcsa.v1 import authorizer_pb2 as authorizer_wire
 from mcsa.v1 import msm_pb2 as wire
+from mcsa.v1.types_pb2 import GroupDescription
 from services.msm.events import CloseGroup, GroupMessage, OpenSending
 from services.msm.gpad import Gpad
 from services.msm.prepared import Prepared
@@ -200,6 +201,8 @@ class SendingOnly:
         again = sending.sender_id is not None
         try:
             association = open_sending(asked.key, asked.request_hash, sealed)
+            if self._has_moved(sending, association):
+                return self._follow_move(sending, association.group.address)
             effects = self._follow(sending, sending.install(association, now, asked.source_key), now)
             effects += sending.clock_heard(asked.asked_at, association.time_ms, now)
         except (Rejected, Refused) as unusable:
@@ -215,6 +218,27 @@ class SendingOnly:
         )
         effects.append(Answer(asked.token, response))
         return effects + (self._follow(sending, [Changed("rejoined")], now) if again else [])
+
+    def _has_moved(self, sending: SendOnlyGroup, association: authorizer_wire.SendingAssociation) -> bool:
+        """The group is at another address than was announced; `Rejected`, `Refused` where the Authorizer may not key
+        groups there, on this host."""
+        group = association.group
+        if group.group_id != sending.group.group_id or group.address == sending.group.address:
+            return False
+        if self._gpad.serving(sending.authorizer, group.address) != sending.authorizer:
+            raise Rejected("association", "of a group whose address is another Authorizer's to key here")
+        return True
+
+    def _follow_move(self, sending: SendOnlyGroup, address: str) -> list[Any]:
+        """Its socket is opened anew there, and it registers once more: what it asked with is good for that."""
+        group = GroupDescription()
+        group.CopyFrom(sending.group)
+        group.address = address
+        opening = SendOnlyGroup(
+            group, sending.authorizer, sending.conference_id, sending.user, self._trust, self._random
+        )
+        self.groups[group.group_id] = opening
+        return [CloseGroup(group.group_id), OpenSending(opening.domain, group)]
 
     def _refused(self, group_id: bytes, refusal: Refused) -> list[Any]:
         asked, sending = self._asked.pop(group_id, None), self.groups.get(group_id)
@@ -256,6 +280,12 @@ class SendingOnly:
     def sequence_low(self, group_id: bytes) -> list[Any]:
         """Our numbers in this epoch run out: another sender ID has fresh ones."""
         return self._follow(self.groups[group_id], [Changed("statement-needed", "sequence numbers run out")], 0.0)
+
+    def moved(self, address: str) -> list[Any]:
+        """This host's address is another now, and the rosters name it."""
+        self._address = address
+        changed = [Changed("statement-needed", "this host has another address now")]
+        return [effect for sending in self.groups.values() for effect in self._follow(sending, changed, 0.0)]
 
     def woken(self, now: float) -> list[Any]:
         """What is due."""

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
+
+import structlog
 
 from mcsa import subjects
 from mcsa.addresses import canonical
@@ -16,13 +19,14 @@ from mcsa.shell.assembly import Assembly
 from mcsa.shell.bus import BusUnavailable, End, Headers
 from mcsa.shell.cores import Cores
 from mcsa.shell.limits import check_open_files
+from mcsa.shell.own_address import Network, NetworkWatch, OwnAddress
 from mcsa.shell.service import RunningService
 from mcsa.v1.types_pb2 import GroupDescription
 from services.msm.agent import AgentAtWork
 from services.msm.config import MsmSettings
 from services.msm.core import MsmCore, Settings
 from services.msm.drivers import DriverSettings, GroupAtWork, driver_named
-from services.msm.drivers.interface import Tell
+from services.msm.drivers.interface import MovableDriver, MovableGroup, Tell
 from services.msm.drivers.relay import RelayedGroup
 from services.msm.events import (
     CloseGroup,
@@ -30,6 +34,7 @@ from services.msm.events import (
     GroupFailed,
     GroupMessage,
     GroupOpened,
+    NetworkChanged,
     OpenGroup,
     OpenSending,
     StartRelaying,
@@ -41,6 +46,8 @@ from services.msm.gpad import Accepted
 from services.msm.path import GroupPath
 from services.msm.withdrawal_key import load_withdrawal_key
 
+log = structlog.get_logger()
+
 FILES_OF_A_GROUP = 32
 """Files that have to be free for one more group: it takes 8, and more with each application; the rest is the bus's."""
 
@@ -50,9 +57,11 @@ class MsmService:
 
     def __init__(self, settings: MsmSettings) -> None:
         self._settings = settings
+        self._own = OwnAddress(settings.address)
+        self._watch: NetworkWatch | None = None
         loopback = {line.group: (line.send, line.deliver) for line in settings.loopback}
         self._driver_settings = DriverSettings(
-            settings.address,
+            self._own.address,
             settings.sockets,
             self.make_path,
             offload=settings.offload,
@@ -70,7 +79,7 @@ class MsmService:
         credentials = self._assembly.credentials
         accepts = [Accepted(line.authorizer, line.network, line.through) for line in settings.accepts]
         key = load_withdrawal_key(settings.state / "withdrawal.key")
-        own = canonical(settings.address)
+        own = canonical(self._own.address)
         core_settings = Settings(own, settings.directory, accepts, settings.hpke_suite, key)
         core = self.make_core(core_settings)
         endpoint = Endpoint(
@@ -100,15 +109,38 @@ class MsmService:
         """Serves the host's CSM, and listens to all groups' updates."""
         self._settings.sockets.mkdir(mode=0o700, parents=True, exist_ok=True)
         await self._running.start()
+        self._watch = NetworkWatch(self._own, self._network_changed)
         await self._running.listen(f"{subjects.PREFIX}.{subjects.GROUP}.*.*", self._group_told)
 
     async def close(self) -> None:
         """Ends; the groups' memberships end with the leases, or are left by the CSM before."""
+        if self._watch is not None:
+            self._watch.close()
         await self._running.close()
         for group in self._groups.values():
             group.close()
         self._driver.close()
         self._assembly.close()
+
+    def _network_changed(self, network: Network) -> None:
+        """Sockets on an interface that was gone, or under another address, are dead: where there is a network again,
+        all groups are joined anew."""
+        log.info("network", address=network.address, trouble=network.trouble)
+        self._running.feed(NetworkChanged(canonical(network.address), network.trouble))
+        if network.trouble:
+            return
+        self._driver_settings = replace(self._driver_settings, address=network.address)
+        if isinstance(self._driver, MovableDriver):
+            self._driver.move(network.address)
+        for group in self._groups.values():
+            if isinstance(group, MovableGroup):
+                group.move(network.address, partial(self._not_moved, canonical(network.address)))
+            else:
+                sentence = f"the driver {self._settings.driver} doesn't follow the network: start this host's MSM again"
+                self._running.feed(NetworkChanged(canonical(network.address), sentence))
+
+    def _not_moved(self, address: str, refused: Refused) -> None:
+        self._running.feed_from_thread(NetworkChanged(address, refused.sentence))
 
     def _group_told(self, subject: str, raw: bytes, _headers: Headers) -> None:
         try:

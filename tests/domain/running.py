@@ -34,6 +34,7 @@ class RunningDomain:
         *,
         ipv6: bool = False,
         beyond: tuple[str, ...] = (),
+        msm_options: dict[str, Any] | None = None,
     ) -> None:
         """`beyond`: users whose hosts are in a second subnet, behind a multicast router."""
         self.users = users
@@ -43,7 +44,13 @@ class RunningDomain:
         self.laboratory = RoutedLaboratory(near, far, (INFRASTRUCTURE,)) if far else Laboratory(near, (INFRASTRUCTURE,))
         self.files = files or DomainFiles(folder / "domain", "test.example")
         self.processes = DomainProcesses(
-            self.laboratory, self.files, hosts, modules=modules, sd_options={"interval_floor": 0.5}, ipv6=ipv6
+            self.laboratory,
+            self.files,
+            hosts,
+            modules=modules,
+            sd_options={"interval_floor": 0.5},
+            ipv6=ipv6,
+            msm_options=msm_options,
         )
         self.connections: dict[str, Connection] = {}
         self.conferences: dict[str, Conference] = {}

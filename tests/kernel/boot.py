@@ -1,9 +1,9 @@
 """Boots Debian's kernel under QEMU and runs the tests of this folder in it: `python -m tests.kernel.boot`.
 
-Needs no privilege and installs nothing: Debian's kernel package is unpacked under build/kernel. The guest sees this
+Installs nothing: Debian's kernel package is unpacked under build/kernel. The guest sees this
 machine's files through 9p, read-only, and what Python needs on a disk: a thousand files take a minute by 9p. Options
 are pytest's.
-Without hardware virtualization the whole takes one to three minutes. The exit code is that of pytest.
+By software emulation, which is all it asks for, the whole takes five to ten minutes. The exit code is that of pytest.
 """
 
 from __future__ import annotations

@@ -16,10 +16,12 @@ from mcsa.v1.types_pb2 import GroupPolicy, SessionAnnouncement
 from services.csm.asking import ask_msm
 from services.csm.moving import AGAIN_AFTER, MOVES
 from services.msm.announcing import ASKED_AGAIN_EACH
+from services.msm.gpad import Accepted, Gpad
 from tests.sap.parts import foreign
 from tests.simulation.conference import Application, ConferenceDomain
 from tests.simulation.network import Weather
 from tests.simulation.test_conferences import convened, run_until_keyed
+from tests.simulation.test_send_only_conferences import Scene
 
 
 def directory_of(domain: ConferenceDomain) -> Any:
@@ -117,6 +119,7 @@ def test_a_running_conference_does_not_move_by_itself(domain: ConferenceDomain) 
     clash_with(domain, before[0], seconds_before=100.0)
     domain.network.run_for(3 * ASKED_AGAIN_EACH)
     assert addresses(alice) == before
+    assert not domain.csms["alpha"].endpoint.counters["moves.done"]
     assert alice.state.clash == f"{before[0]} is also used by 'a film' from 192.0.2.9"
     directory_of(domain).clashes = []
     domain.network.run_for(ASKED_AGAIN_EACH + 1)
@@ -197,3 +200,48 @@ def test_groups_that_could_not_follow_are_not_moved(domain: ConferenceDomain) ->
     with pytest.raises(Refused) as caught:
         move(alice)
     assert caught.value.rule == "one-domain-one-group"
+
+
+def test_who_only_sends_follows_too() -> None:
+    scene = Scene()
+    scene.begin()
+    assert scene.say(b"before")
+    moved = {group.group_id: group.address for group in move(scene.alice).groups}
+    msm = scene.domain.msm["echo"]
+    assert scene.domain.network.run_until(
+        lambda: scene.audio in msm.paths and msm.paths[scene.audio].group.address == moved[scene.audio], 30.0
+    )
+    assert scene.domain.network.run_until(lambda: addresses(scene.bob) == list(moved.values()), 30.0)
+    scene.domain.network.run_for(3.0)
+    assert scene.say(b"after")
+    assert b"after" in scene.heard_by("alpha") and b"after" in scene.heard_by("beta")
+    assert msm.core.memberships == {}
+
+
+def test_who_has_heard_the_old_announcement_only_is_taken_along(domain: ConferenceDomain) -> None:
+    """Its host verifies that one, and the Authorizer's association is for the new addresses."""
+    alice = domain.application("alpha", "alice")
+    conference_id = alice.convene(("bob",), wait=300.0)
+    (old,) = directory_of(domain).announced.values()
+    after = [group.address for group in move(alice).groups]
+    directory_of(domain).announced = {b"old": old}
+    bob = domain.application("beta", "bob")
+    bob.join(conference_id)
+    domain.network.run_for(3.0)
+    assert domain.msm["beta"].paths[alice.participant.terms.control.group_id].group.address == after[0]
+    alice.ask("call", wire.ConferenceServiceCallRequest(conference_id=conference_id))
+    run_until_keyed(domain, [alice, bob])
+
+
+def test_nobody_is_taken_to_addresses_that_its_host_does_not_accept(domain: ConferenceDomain) -> None:
+    """RFC 5374's GPAD: which addresses an Authorizer may key, the host's operator says."""
+    alice, bob = convened(domain, "bob")
+    run_until_keyed(domain, [alice, bob])
+    authorizer = bob.participant.terms.description.authorizer
+    narrow = Gpad([Accepted(authorizer, f"{address}/32") for address in addresses(bob)])
+    domain.msm["beta"].core._gpad = narrow
+    move(alice)
+    assert domain.network.run_until(lambda: bob.state.state == "failed", 120.0)
+    assert "accepts no keys" in bob.state.reason
+    domain.network.run_for(15.0)  # it leaves what it was in
+    assert not domain.msm["beta"].paths

@@ -11,6 +11,7 @@ from mcsa.source_authentication import ClockBound, Setting, modes
 from mcsa.source_authentication.tesla_wire import CONTENT, MacKey, Timed, parse
 from mcsa.v1.msm_pb2 import DescribeGroupsRequest, GroupState
 from mcsa.v1.types_pb2 import GroupPolicy
+from services.msm.events import ClockSet
 from tests.simulation.domain import Domain
 from tests.simulation.insider import forge, reopen
 from tests.simulation.network import Weather
@@ -334,3 +335,28 @@ def test_a_host_that_is_no_member_is_heard_as_itself(mode: str):
     story.network.run_for(2.0)
     story.talk("delta", words("more"))
     assert story.heard("gamma") == words("delta") + words("more")
+
+
+@pytest.mark.parametrize("error", [-10.0, 10.0])
+def test_a_host_whose_clock_is_set_asks_the_authorizer_at_once_and_is_heard_again(error: float):
+    story = Story("tesla")
+    alpha = story.domain.msm["alpha"]
+    before = alpha.core.memberships[story.group_id].clock
+    alpha.clock_error = error
+    alpha.paths[story.group_id].forget_clock()  # as the engine does, which compares two clocks
+    alpha.event(ClockSet(story.group_id))
+    assert not alpha.send(story.group_id, b"nobody knows what time it is")
+    story.network.run_for(0.5)
+    after = alpha.core.memberships[story.group_id].clock
+    assert after is not None and before is not None and not set(after.samples) & set(before.samples)
+    story.talk("alpha", words("alpha"))
+    assert story.heard("gamma") == words("alpha")
+
+
+def test_an_answer_that_came_before_it_was_asked_for_tells_nothing():
+    """This host's clock was set back meanwhile."""
+    story = Story("tesla")
+    membership = story.domain.msm["alpha"].core.memberships[story.group_id]
+    now, clock = story.network.now, membership.clock
+    assert membership.clock_heard(now + 5, round(now * 1000), now) == [] and membership.clock is clock
+    assert membership.clock_heard(now - 5, round(now * 1000), now) != []

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from mcsa.errors import Refused
 from mcsa.plug_ins import plug_ins
@@ -60,6 +60,23 @@ class GroupAtWork(Protocol):
 
     def close(self) -> None:
         """Leaves the group, disconnects the applications. May be called twice."""
+
+
+@runtime_checkable
+class MovableGroup(Protocol):
+    """A group that goes on where the host's network has changed under it."""
+
+    def move(self, address: str, failed: Callable[[Refused], None]) -> None:
+        """Leaves the group and joins it anew, on the interface that has this address now. `failed` is told where that
+        can't be, from any thread."""
+
+
+@runtime_checkable
+class MovableDriver(Protocol):
+    """A driver whose groups are `MovableGroup`. Others' hosts start their MSM again."""
+
+    def move(self, address: str) -> None:
+        """New groups are opened there from now on."""
 
 
 class Driver(Protocol):

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
+from mcsa.errors import Refused
 from mcsa.v1.types_pb2 import GroupDescription
 from services.msm.drivers.interface import DriverSettings, Tell
 from services.msm.engine import GroupEngine, Outlet
@@ -31,10 +34,11 @@ class RelayedGroup:
     ) -> None:
         """`transparent`, `send_only`: the wire's. `outlet`, made for the engine, is beside the local socket."""
         self._address = settings.address
+        self._open_wire = partial(
+            open_wire, group, offload=settings.offload, transparent=transparent, send_only=send_only
+        )
         with ExitStack() as opened:
-            wire = open_wire(
-                group, settings.address, offload=settings.offload, transparent=transparent, send_only=send_only
-            )
+            wire = self._open_wire(settings.address)
             opened.callback(wire.close)
             self.engine = GroupEngine(settings.make_path(domain, group), wire, tell, settings.cores.pin)
             opened.callback(self.engine.close)
@@ -65,6 +69,10 @@ class RelayedGroup:
     def control(self, effect: Any) -> None:
         self.engine.control(effect)
 
+    def move(self, address: str, failed: Callable[[Refused], None]) -> None:
+        self._address = address
+        self.engine.rewire(partial(self._open_wire, address), failed)
+
     def close(self) -> None:
         self._opened.close()
 
@@ -77,6 +85,9 @@ class RelayDriver:
 
     def open(self, domain: str, group: GroupDescription, tell: Tell) -> RelayedGroup:
         return RelayedGroup(self._settings, domain, group, tell)
+
+    def move(self, address: str) -> None:
+        self._settings = replace(self._settings, address=address)
 
     def close(self) -> None:
         """There is nothing but the groups."""

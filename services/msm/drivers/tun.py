@@ -20,6 +20,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any
@@ -79,6 +80,9 @@ class TunnelledGroup:
     def close(self) -> None:
         self.before_closing(self)
         self._relayed.close()
+
+    def move(self, address: str, failed: Callable[[Refused], None]) -> None:
+        self._relayed.move(address, failed)
 
     def say(self, outgoing: Outgoing) -> None:
         """What an application sent to this group."""
@@ -144,6 +148,10 @@ class TunDriver:
         opened.before_closing = self._close_to_applications
         self._groups = {**self._groups, opened.destination: opened}
         return opened
+
+    def move(self, address: str) -> None:
+        self._settings = replace(self._settings, address=address)
+        self._sources = {_packed(each) for each in (address, ADDRESS, ADDRESS_6)}
 
     def _close_to_applications(self, group: TunnelledGroup) -> None:
         """Applications reach it no longer; the rules stay."""

@@ -19,7 +19,7 @@ from mcsa.xfrm.operations import AddState, DeleteReported, DeleteState
 from mcsa.xfrm.state import KernelState
 from services.msm.drivers.interface import DriverSettings, Tell
 from services.msm.kernel_group import KernelGroup
-from services.msm.kernel_table import Reqids
+from services.msm.kernel_policies import Reqids
 
 REQIDS = range(
     0x4D430000, 0x4D440000

@@ -5,7 +5,7 @@ from __future__ import annotations
 from mcsa.xfrm.operations import AddState, DeletePolicy, DeleteReported, DeleteState, Operation, RenewState, SetPolicy
 from mcsa.xfrm.policy import KernelPolicy
 from mcsa.xfrm.state import KernelState
-from services.msm.kernel_table import Reqids
+from services.msm.kernel_policies import Reqids
 
 REQIDS = Reqids(100, 101)
 

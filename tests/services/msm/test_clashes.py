@@ -32,7 +32,10 @@ def test_of_two_with_the_same_rules_exactly_one_moves(world: World):
 
 
 def test_the_worst_is_told(world: World):
-    later, earlier = heard(foreign("later"), 50.0), heard(FILM, -50.0)
+    at_another = foreign("elsewhere").replace(b"239.255.7.9", b"239.255.76.1")
+    assert worst_clash(described(world), [heard(at_another, -50.0)], NOW) == (STAYS, "")
+    at_ours = foreign("later").replace(b"239.255.7.9", b"239.255.77.1")
+    later, earlier = heard(at_ours, 50.0), heard(FILM, -50.0)
     for clashes in ([later, earlier], [earlier, later], [heard(b"v=0", 0.0), later, earlier]):
         change, remark = worst_clash(described(world), clashes, NOW)
         assert change == MOVES and "a film" in remark

@@ -6,7 +6,7 @@ from ipaddress import ip_address
 
 from mcsa.xfrm.state import StateReport
 from services.msm.kernel_counters import count_fragments, count_of_host, count_states
-from services.msm.kernel_table import Reqids
+from services.msm.kernel_policies import Reqids
 
 
 def report(reqid: int, packets: int, too_old: int, replayed: int, forged: int) -> StateReport:

@@ -196,13 +196,13 @@ def test_the_senders_at_one_address_are_told_apart_as_far_as_can_be() -> None:
         GROUP_ID, {2: "10.0.0.2", 5: "10.0.0.5", 6: "10.0.0.5", AUTHORIZER: "10.0.0.2"}, OWN, AUTHORIZER
     )
     table.control(together, NOW)
-    assert table.sender_at("10.0.0.2") == 2
-    assert table.is_authorizer("10.0.0.2")
-    assert table.sender_at("10.0.0.5") == 6  # the later one
-    assert not table.is_authorizer("10.0.0.5")
-    assert table.sender_at("10.0.0.77") is None
+    assert table.senders.sender_at("10.0.0.2") == 2
+    assert table.senders.is_authorizer("10.0.0.2")
+    assert table.senders.sender_at("10.0.0.5") == 6  # the later one
+    assert not table.senders.is_authorizer("10.0.0.5")
+    assert table.senders.sender_at("10.0.0.77") is None
     table.control(SetRoster(GROUP_ID, {}, OWN, None), NOW)
-    assert not table.is_authorizer("10.0.0.2")
+    assert not table.senders.is_authorizer("10.0.0.2")
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 3), st.sets(st.sampled_from([2, 3, AUTHORIZER])))))

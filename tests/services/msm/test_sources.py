@@ -21,7 +21,7 @@ from mcsa.v1.types_pb2 import GroupDescription, GroupPolicy
 from services.msm import engine
 from services.msm.drivers import DriverSettings
 from services.msm.drivers.relay import RelayDriver
-from services.msm.events import InstallEpoch, SetClock, SetRoster, SetSource, SourceForged, SwitchSending
+from services.msm.events import ClockSet, InstallEpoch, SetClock, SetRoster, SetSource, SourceForged, SwitchSending
 from services.msm.largest import taken_inside
 from services.msm.path import GroupPath
 from tests.simulation.insider import forge
@@ -142,6 +142,7 @@ def test_where_the_hosts_clock_was_set_nothing_is_believed_nor_said_by_it(
     alpha.say(b"after")
     wait_for(lambda: alpha.relay.counters().get("unsent.clock") == 1)
     assert alpha.relay.counters()["clock-set"] == 1
+    assert [each for each in alpha.told if isinstance(each, ClockSet)] == [ClockSet(GROUP_ID)]
     now = system_now()
     alpha.relay.control(SetClock(GROUP_ID, ClockBound.by(now, now, now)))  # the source has asked again; gamma hasn't
     wait_for(lambda: alpha.relay.engine.path.goes_by_clock)
