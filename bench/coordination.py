@@ -59,7 +59,9 @@ class Coordination:
 
     async def convene(self, users: Sequence[Credentials], gkm: str) -> None:
         """A closed conference of these users."""
-        group = GroupDescription(name="control", port=5004, policy=GroupPolicy(gkm=gkm))
+        group = GroupDescription(
+            name="control", media="application", format="mcsa", port=5004, policy=GroupPolicy(gkm=gkm)
+        )
         description = ConferenceDescription(
             title="bench",
             coordinator=str(self._coordinator.id),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 from typing import Any
 
 from google.protobuf.message import Message
@@ -28,12 +29,16 @@ from services.authorizer.events import Append, Appended
 LIFETIME = 55.0  # seconds of requests: less than the longest allowed, whatever the clock does meanwhile
 
 
+FIRST_ADDRESS = IPv4Address("198.18.0.1")  # of the range for benchmarks (RFC 2544)
+
+
 @dataclass(frozen=True, slots=True)
 class Seat:
-    """A host and the user it speaks for."""
+    """A host, the user it speaks for, and its address."""
 
     host: Credentials
     user: Credentials
+    address: str
 
 
 class Domain:
@@ -43,7 +48,11 @@ class Domain:
         self.now = time.time()
         self.authority = CertificationAuthority.create("bench.example", self.now)
         self.authorizer = self.authority.issue("authorizer", "main", self.now)
-        self.seats = [Seat(self._issue("host", number), self._issue("user", number)) for number in range(seats)]
+        self.seats = [self._seat(number) for number in range(seats)]
+
+    def _seat(self, number: int) -> Seat:
+        address = str(FIRST_ADDRESS + number)  # no two hosts may claim the same
+        return Seat(self._issue("host", number), self._issue("user", number), address)
 
     def _issue(self, kind: str, number: int) -> Credentials:
         return self.authority.issue(kind, f"{kind}-{number}", self.now)
@@ -72,7 +81,7 @@ class Domain:
             title=f"bench {os.urandom(4).hex()}",
             coordinator=str(coordinator.id),
             policy_class=POLICY_CLASS_CLOSED,
-            groups=[GroupDescription(name="control", port=5004)],
+            groups=[GroupDescription(name="control", media="application", format="mcsa", port=5004)],
             authorizer=str(self.authorizer.id),
             nonce=os.urandom(16),
         )
@@ -104,7 +113,7 @@ class Domain:
             hpke_suite=key.suite,
             user_statement=sign_user_statement(seat.user, statement.SerializeToString()),
             sender=True,
-            address="198.51.100.7",
+            address=seat.address,
             gkm_contribution=scheme_named(DEFAULTS.gkm).begin(os.urandom).contribution,
         )
         return self._arrival("register", seat.host, request)

@@ -22,6 +22,8 @@ class Facts:
     interface_multicast: bool
     multicast_route: str
     multicast_heard: bool | None
+    querier_heard: bool | None
+    """None: not listened for."""
     igmp_max_memberships: int | None
     igmp_max_msf: int | None
     igmp_version_forced: int | None
@@ -170,10 +172,24 @@ def check_broker(facts: Facts) -> Finding:
     return Finding("broker", OK, f"{facts.broker_program}{answered}")
 
 
+def check_querier(facts: Facts) -> Finding:
+    """Somebody asks who is in which group."""
+    name = "IGMP querier"
+    if facts.querier_heard is None:
+        return Finding(
+            name, WARN, "not listened for, which takes up to 130 s", "mcsa doctor --querier 130    # as root"
+        )
+    if facts.querier_heard:
+        return Finding(name, OK, "a query was heard")
+    mend = "ip link set BRIDGE type bridge mcast_querier 1    # or turn on the switch's or router's querier"
+    return Finding(name, WARN, "no query was heard: switches that snoop cut groups off after 260 s", mend)
+
+
 CHECKS: tuple[Callable[[Facts], Finding], ...] = (
     check_interface,
     check_route,
     check_self_test,
+    check_querier,
     check_memberships,
     check_sources,
     check_igmp_version,

@@ -16,10 +16,13 @@ _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 def doctor(
     interface: Annotated[str, typer.Option(help="Interface that is to carry the multicast; the default route's.")] = "",
     broker: Annotated[str, typer.Option(help="URL of a broker that should answer, nats://HOST:PORT.")] = "",
+    querier: Annotated[
+        float, typer.Option(help="Seconds to listen for an IGMP querier; 130 to be sure. 0: not.")
+    ] = 0.0,
     json: JsonOption = False,
 ) -> None:
     """Check multicast route, membership limits, buffers, privileges, clock and broker. Exit code 1 where one fails."""
-    findings = check_all(read_facts(interface, broker))
+    findings = check_all(read_facts(interface, broker, querier))
     if json:
         show_json([{"name": f.name, "state": f.state, "what": f.what, "mend": f.mend} for f in findings])
     else:

@@ -21,6 +21,7 @@ from mcsa.shell.interfaces import interface_addresses
 from mcsa.shell.multicast import GroupSocket
 from mcsa.shell.netlink import KernelIpsec
 from mcsa.shell.programs import find_program
+from mcsa.shell.queries import query_heard
 from services.msm.drivers.xfrm import check_kernel
 
 TEST_GROUP, TEST_PORT = "239.255.255.254", 49_321  # local scope; a port of the dynamic range
@@ -30,8 +31,9 @@ _CAP_NET_ADMIN = 12  # linux/capability.h
 _STA_UNSYNC = 0x40  # linux/timex.h
 
 
-def read_facts(interface: str, broker: str) -> Facts:
-    """Everything; `interface` may be empty for the one that other programs' multicast, or the default, leaves by."""
+def read_facts(interface: str, broker: str, querier: float = 0.0) -> Facts:
+    """Everything; a querier where that is to be listened for so many seconds. `interface` may be empty for the one that
+    other programs' multicast, or the default, leaves by."""
     addresses = interface_addresses()
     route = _route()
     chosen = interface or (route if route in addresses else next((name for name in addresses if name != "lo"), ""))
@@ -43,6 +45,7 @@ def read_facts(interface: str, broker: str) -> Facts:
         interface_multicast=bool(flags & _IFF_MULTICAST),
         multicast_route=route,
         multicast_heard=_self_test(addresses.get(chosen, "")),
+        querier_heard=query_heard(chosen, querier) if querier and chosen else None,
         igmp_max_memberships=_number("/proc/sys/net/ipv4/igmp_max_memberships"),
         igmp_max_msf=_number("/proc/sys/net/ipv4/igmp_max_msf"),
         igmp_version_forced=_number(f"/proc/sys/net/ipv4/conf/{chosen}/force_igmp_version"),
