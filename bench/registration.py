@@ -19,8 +19,10 @@ from typing import Any
 from unittest.mock import patch
 
 import mcsa.endpoint
+import services.authorizer.associations
 import services.authorizer.core
 import services.authorizer.group
+import services.authorizer.group_changes
 from bench.domain import Domain, Seat
 from bench.floor import Floor
 from mcsa.endpoint import Endpoint, OutgoingAnswer
@@ -35,11 +37,11 @@ PARTS: list[tuple[str, Any, str]] = [
     ("chain", Trust, "verify_chain"),
     ("statement", services.authorizer.core, "verify_user_statement"),
     ("policy", Rules, "check_all"),
-    ("key_checks", services.authorizer.group, "check_public_key"),
+    ("key_checks", services.authorizer.group_changes, "check_public_key"),
     ("key_checks", KeyServer, "check_contribution"),
     ("group_keys", KeyServer, "change"),
     ("update", services.authorizer.group, "seal_update"),
-    ("seal", services.authorizer.group, "seal_association"),
+    ("seal", services.authorizer.associations, "seal_association"),
     ("sign", mcsa.endpoint, "sign_envelope"),
 ]
 FIGURES = {
