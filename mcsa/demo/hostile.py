@@ -20,7 +20,8 @@ from mcsa.shell.run import run_service
 from mcsa.v1 import msm_pb2 as wire
 from mcsa.v1.types_pb2 import GroupDescription
 from services.msm.config import MsmSettings
-from services.msm.core import MsmCore, Settings
+from services.msm.core import MsmCore
+from services.msm.core_groups import Settings
 from services.msm.events import DropEpoch, InstallEpoch, PauseSending
 from services.msm.path import GroupPath
 from services.msm.service import MsmService

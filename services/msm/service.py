@@ -24,7 +24,8 @@ from mcsa.shell.service import RunningService
 from mcsa.v1.types_pb2 import GroupDescription
 from services.msm.agent import AgentAtWork
 from services.msm.config import MsmSettings
-from services.msm.core import MsmCore, Settings
+from services.msm.core import MsmCore
+from services.msm.core_groups import Settings
 from services.msm.drivers import DriverSettings, GroupAtWork, driver_named
 from services.msm.drivers.interface import MovableDriver, MovableGroup, Tell
 from services.msm.drivers.relay import RelayedGroup

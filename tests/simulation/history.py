@@ -75,6 +75,6 @@ class History:
             return association
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("services.msm.core.open_association", open_and_note)
+            patch.setattr("services.msm.core_joining.open_association", open_and_note)
             patch.setattr("services.msm.sending_only.open_sending", open_and_note_sending)
             yield

@@ -42,7 +42,7 @@ from services.authorizer.home import home_endpoint, told_by
 from services.authorizer.logs import Logs
 from services.msm import events as msm_events
 from services.msm.core import MsmCore
-from services.msm.core import Settings as MsmSettings
+from services.msm.core_groups import Settings as MsmSettings
 from services.msm.gpad import Accepted
 from services.msm.path import GroupPath, Outgoing, Received
 from services.msm.relaying import Relayed, RelayingAgent

@@ -13,7 +13,9 @@ from mcsa.v1.authorizer_pb2 import CreateResponse, GroupSecurityAssociation
 from mcsa.v1.msm_pb2 import JoinGroupRequest
 from mcsa.v1.types_pb2 import ConferenceDescription, GroupDescription, SignedStatement
 from services.msm.announcing import Announcing, WithdrawalKey
-from services.msm.core import MsmCore, Settings, _Join
+from services.msm.core import MsmCore
+from services.msm.core_groups import Settings
+from services.msm.core_joining import Join
 from services.msm.events import OpenGroup
 from services.msm.gpad import Accepted, Gpad
 from services.msm.sessions import Sessions
@@ -28,7 +30,7 @@ def test_a_subgroup_at_an_address_that_another_would_serve_is_refused(world: Wor
     backbone = GroupDescription(group_id=bytes(16), address="239.1.0.1", port=1)
     backbone.policy.gkm = "iolus"
     membership = Membership(backbone, Y, A, bytes(16), str(world.host("alpha").id), world.trust(), seeded(1))
-    join = _Join("token", JoinGroupRequest(), SealingKey.generate("x25519"))
+    join = Join("token", JoinGroupRequest(), SealingKey.generate("x25519"))
     for address, outcome in (("239.2.0.1", "refused"), ("239.1.0.2", "opened")):
         membership.group, membership.state = backbone, "registering"
         core.memberships, core._joins = {bytes(16): membership}, {bytes(16): join}

@@ -14,7 +14,8 @@ from mcsa.registration import seal_sending
 from mcsa.v1 import authorizer_pb2 as authorizer_wire
 from mcsa.v1 import msm_pb2 as wire
 from mcsa.v1.types_pb2 import ConferenceDescription, GroupDescription, GroupPolicy, SignedStatement
-from services.msm.core import MsmCore, Settings
+from services.msm.core import MsmCore
+from services.msm.core_groups import Settings
 from services.msm.events import (
     CloseGroup,
     GroupFailed,
