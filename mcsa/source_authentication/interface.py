@@ -11,8 +11,6 @@ packet that the origin itself sealed: so it verifies over any number of relaying
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,6 +20,7 @@ from typing import Any, NamedTuple, Protocol
 from mcsa.encoding import encode_parts
 from mcsa.errors import Refused
 from mcsa.esp.relayed import Origin
+from mcsa.plug_ins import plug_ins
 from mcsa.source_authentication.clock_bound import ClockBound
 from mcsa.source_authentication.source_key import SourceKey, SourcePublicKey
 from mcsa.v1.types_pb2 import GroupPolicy
@@ -214,13 +213,7 @@ class Mode(Protocol):
 @cache
 def modes() -> dict[str, Mode]:
     """All plug-ins found in this package, by name."""
-    found: dict[str, Mode] = {}
-    package = importlib.import_module(__package__)
-    for module in pkgutil.iter_modules(package.__path__):
-        mode = getattr(importlib.import_module(f"{__package__}.{module.name}"), "MODE", None)
-        if mode is not None:
-            found[mode.name] = mode
-    return found
+    return {mode.name: mode for mode in plug_ins(__package__, "MODE").values()}
 
 
 def mode_named(name: str) -> Mode:

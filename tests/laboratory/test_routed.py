@@ -50,7 +50,8 @@ def test_a_time_to_live_of_1_ends_at_the_router_and_2_reaches_the_other_subnet(
         far.send(b"goes, too")
         receiver.socket.settimeout(WAITS_FOR)
         heard = [receiver.socket.recvfrom(100) for _ in range(2)]
-        assert [payload for payload, _ in heard] == [b"goes", b"goes, too"]
+        # a router that doesn't know the group yet keeps the first packet, and later ones may overtake it
+        assert {payload for payload, _ in heard} == {b"goes", b"goes, too"}
         assert {address[0] for _, address in heard} == {source.address_for(group)}  # nobody translates
         assert not select.select([receiver], [], [], 0)[0]
         assert any(f"({source.address_for(group)},{group})" in line for line in routed.forwarded())
