@@ -21,7 +21,11 @@ def test_openssl_refuses_to_exchange_with_them_and_we_to_load_them(coordinate: i
         load_public_key(raw)
 
 
-@pytest.mark.parametrize("raw", [*[n.to_bytes(32, "little") for n in (2, 9, PRIME - 2, PRIME + 2)], os.urandom(32)])
+@pytest.mark.parametrize(
+    "raw",
+    [*[n.to_bytes(32, "little") for n in (2, 9, PRIME - 2, PRIME + 2)], os.urandom(32)],
+    ids=["2", "9", "prime - 2", "prime + 2", "random"],
+)
 def test_others_can_be_exchanged_with(raw: bytes) -> None:
     assert any(X25519PrivateKey.generate().exchange(load_public_key(raw)))
 

@@ -96,7 +96,11 @@ def test_a_crash_around_the_writing_loses_nothing(at_rest, step, monkeypatch):
     assert replay(stored[snapshot.first - 1 :], at_rest.load_or_draw()[0]).entries == (b"2",)
 
 
-@pytest.mark.parametrize("content", [b"", b"mcsa storage key 1\n", b"mcsa storage key 1\n\xff", os.urandom(32)])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"mcsa storage key 1\n", b"mcsa storage key 1\n\xff", os.urandom(32)],
+    ids=["empty", "no key", "no whole key", "random"],
+)
 def test_what_is_no_key_is_not_replaced(at_rest, tmp_path, content):
     path = tmp_path / "storage.key"
     path.write_bytes(content)
