@@ -1,6 +1,7 @@
 # Two commands do everything: `make demo` holds a conference, `make test` runs the tests.
 PYTHON ?= python3
 BIN := .venv/bin
+WORKERS ?= 3  # of make test: most tests wait for processes, not for a core
 
 .PHONY: demo test test-kernel check judges bench proto proto-check clean help
 help: ## this list
@@ -10,7 +11,7 @@ demo: .venv/runtime ## hold a conference on this machine, told step by step
 	$(BIN)/mcsa demo
 
 test: .venv/dev ## run all tests that this machine can run; names what it skipped
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 test-kernel: .venv/kernel ## test what needs the kernel's IPsec, in a virtual machine with Debian's kernel
 	$(BIN)/python -m tests.kernel.boot
