@@ -58,6 +58,7 @@ class Host:
         laboratory.await_membership(host, group)
         self.application = connect(Path(self.group.socket_path), socket.SOCK_SEQPACKET)
         self.application.settimeout(WITHIN)
+        until(lambda: self.group._local._frames.clients)  # what comes before that is for nobody
 
     def key(self, addresses: Mapping[int, str], own: int) -> None:
         """Installs the epoch and the roster; it sends as `own` from now on."""
