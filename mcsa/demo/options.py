@@ -57,7 +57,7 @@ class Options:
         if self.ckgds:
             ckgds.scheme_named(self.ckgds)
         if self.lines not in ("", "-") and not Path(self.lines).is_file():
-            raise Refused("lines", "file", f"there is no file {self.lines}")
+            raise Refused("lines", "file", f"there is no file {self.lines}: give a text file, or - for standard input")
         if self.audio is not None:
             open_wav(self.audio)[0].close()
         if scheme_named(self.gkm_name).subgroups and self.hosts < LEAST_IN_SUBGROUPS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from mcsa.esp.relayed import Origin
@@ -28,12 +29,12 @@ class SentAtOnce:
         return []
 
 
-class AtOnce:
+class AtOnce(ABC):
     """A receiver that tells of each packet as it comes, by `prove`."""
 
+    @abstractmethod
     def prove(self, origin: Origin, source_port: int, destination_port: int, raw: bytes) -> bytes | str:
         """See `interface.Prover`."""
-        raise NotImplementedError
 
     def prove_all(
         self, first: Origin, source_port: int, destination_port: int, raws: Sequence[bytes]
