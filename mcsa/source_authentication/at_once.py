@@ -56,5 +56,5 @@ class AtOnce(ABC):
         """Nothing waits."""
         return []
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - most modes keep nothing
         """Nothing to forget."""
