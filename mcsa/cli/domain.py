@@ -35,7 +35,10 @@ def up(
     driver: Driver = "relay",
 ) -> None:
     """Run a domain in the foreground: broker, Authorizer, SD, an MSM and a CSM on each host. Ctrl-C ends it."""
+    from mcsa.domain.drivers import check_driver  # it needs the services, which other commands do without
+
     reexec_in_user_namespace()
+    check_driver(driver)
     found = _running()
     if found is not None:
         raise Refused(

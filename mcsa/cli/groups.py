@@ -25,19 +25,10 @@ def groups(host: HostOption = None, json: JsonOption = False) -> None:
     if json:
         show_json([plain(state) for state in found])
         return
-    columns = (
-        "group",
-        "address",
-        "wire",
-        "largest payload",
-        "state",
-        "epoch",
-        "senders",
-        "sent",
-        "opened",
-        "dropped, by cause",
-    )
-    show_table(columns, map(_row, found), "this host is in no group; join a conference first")
+    columns = ("group", "address", "state", "epoch", "sent", "opened")
+    show_table(columns, map(_row, found), "this host is in no group; join a conference first", unbroken=columns)
+    for state in found:
+        out.print(_more(state), markup=False)
     for trouble in sorted({state.network for state in found} - {""}):
         out.print(f"network: {trouble}", markup=False)
     for state in found:
@@ -58,15 +49,18 @@ def _row(state: GroupState) -> tuple[object, ...]:
     return (
         group.name,
         f"{group.address}:{group.port}",
-        group.policy.wire,
-        state.largest_payload or "-",
         state.state,
         state.epoch,
-        len(state.roster),
         packets.get("sent", 0),
         packets.get("opened", 0),
-        dropped(packets),
     )
+
+
+def _more(state: GroupState) -> str:
+    """What has no room in the table."""
+    group = state.group
+    fits = f"payloads of up to {state.largest_payload} bytes, " if state.largest_payload else ""
+    return f"{group.name}: {group.policy.wire}, {fits}{len(state.roster)} senders; dropped: {dropped(state.packets)}"
 
 
 def dropped(packets: Mapping[str, int]) -> str:

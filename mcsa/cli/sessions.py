@@ -24,6 +24,8 @@ _STYLES = {"new": "bold green", "changed": "bold yellow", "ended": "dim strike"}
 _SIGNS = {"new": "+", "changed": "~", "ended": "-"}
 _COLUMNS = ("", "id", "title", "scope", "when", "coordinator", "groups", "heard till", "verified")
 
+_UNBROKEN = ("id", "groups")  # on a narrow terminal, too: nobody can read half an address
+
 
 def sessions(
     host: HostOption = None,
@@ -41,7 +43,8 @@ def sessions(
         show_json([plain(session) for session in found])
         return
     now = time.time()
-    show_table(_COLUMNS[1:], [cells(session, now) for session in found], "no session was heard yet")
+    rows = [cells(session, now) for session in found]
+    show_table(_COLUMNS[1:], rows, "no session was heard yet", unbroken=_UNBROKEN)
 
 
 async def _list(host: str | None) -> list[Session]:
@@ -80,8 +83,8 @@ async def _watch_lines(me: Connection, ends_at: float | None, *, json: bool) -> 
 # ---- how it looks
 
 
-def cells(session: Session, now: float) -> tuple[str, ...]:
-    """Of one row, but its mark."""
+def cells(session: Session, now: float, separator: str = "\n") -> tuple[str, ...]:
+    """Of one row, but its mark; groups with this between them."""
     verified = "yes" if session.verified else f"no: {session.remark}"
     if session.clashes:
         verified += f"; clashes: {', '.join(session.clashes)}"
@@ -92,7 +95,7 @@ def cells(session: Session, now: float) -> tuple[str, ...]:
         ", ".join(session.announcement.scopes) or "-",
         when(session, now),
         short(session.coordinator, session.authorizer) or "-",
-        ", ".join(f"{group.name} {group.address}:{group.port}" for group in session.groups),
+        separator.join(f"{group.name} {group.address}:{group.port}" for group in session.groups),
         show_duration(expires_ms / 1000 - now) if expires_ms else "-",
         verified,
     )
@@ -112,7 +115,7 @@ def table_of(watched: list[Watched], now: float) -> Table:
     """The live table."""
     table = Table(box=None, pad_edge=False, header_style="bold", caption=f"{len(watched)} sessions", expand=True)
     for column in _COLUMNS:
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column in _UNBROKEN)
     for one in watched:
         mark = _SIGNS.get(one.what, "✓" if one.session.verified else "?")
         style = _STYLES.get(one.what, "" if one.session.verified else "dim")
@@ -124,7 +127,7 @@ def table_of(watched: list[Watched], now: float) -> Table:
 def line_of(change: Change, now: float) -> str:
     """For a file or a pipe: one line for what has happened."""
     at = time.strftime("%H:%M:%S", time.localtime(now))
-    said = "  ".join(visible(cell) for cell in cells(change.session, now)).replace("\n", " ")
+    said = "  ".join(visible(cell) for cell in cells(change.session, now, ", ")).replace("\n", " ")
     return f"{at} {_SIGNS[change.what]} {change.what:<7} {said}"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Collection, Coroutine, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -35,11 +35,13 @@ def show_json(value: Any) -> None:
     typer.echo(json.dumps(value, indent=1, ensure_ascii=False))
 
 
-def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], empty: str) -> None:
-    """A table; `empty` is said where there is nothing in it."""
+def show_table(
+    columns: Sequence[str], rows: Iterable[Sequence[object]], empty: str, unbroken: Collection[str] = ()
+) -> None:
+    """A table; `empty` is said where there is nothing in it. `unbroken` columns aren't folded on a narrow terminal."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column in unbroken)
     for row in rows:
         table.add_row(*(visible(str(cell)) for cell in row))
     out.print(table if table.row_count else empty, markup=False)

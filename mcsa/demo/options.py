@@ -7,16 +7,13 @@ from pathlib import Path
 
 from mcsa import ckgds
 from mcsa.audio.wav import open_wav
+from mcsa.domain.drivers import WITH_ADDRESSES, check_driver
 from mcsa.errors import Refused
 from mcsa.gkm import scheme_named
-from mcsa.laboratory.kind import kind
 from mcsa.policy import DEFAULTS, complete_policy, parse_policy
-from mcsa.shell.netlink import KernelIpsec
 from mcsa.shell.programs import program
 from mcsa.source_authentication import mode_named
 from mcsa.v1.types_pb2 import GroupPolicy
-from services.msm.drivers import driver_named
-from services.msm.drivers.xfrm import check_kernel
 
 HOSTS = ("alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa")
 USERS = ("alice", "bob", "carol", "dave", "erin", "frank", "grace", "heidi", "ivan", "judy")
@@ -24,7 +21,6 @@ LEAST_IN_SUBGROUPS = 4  # two in each of two
 LEAST, MOST = 3, len(HOSTS)  # one convenes, one is thrown out, one is to notice neither
 
 PLAYERS = ("ffmpeg",)
-_WITH_ADDRESSES = ("tun", "xfrm")  # drivers under which applications use the groups' own addresses
 OWN_LINES = (
     "The network layer is secured first: every packet of this session is ESP.",
     "On top of that we hold a key that the Authorizer never had.",
@@ -52,7 +48,8 @@ class Options:
     player: str = ""  # the unmodified program that plays and records in place of our own
 
     def __post_init__(self) -> None:
-        self._check_driver()
+        check_driver(self.driver)
+        self._check_player()
         complete_policy(self.policy)
         if self.ckgds:
             ckgds.scheme_named(self.ckgds)
@@ -63,21 +60,12 @@ class Options:
         if scheme_named(self.gkm_name).subgroups and self.hosts < LEAST_IN_SUBGROUPS:
             object.__setattr__(self, "hosts", LEAST_IN_SUBGROUPS)
 
-    def _check_driver(self) -> None:
-        driver_named(self.driver)
-        if self.driver in _WITH_ADDRESSES and kind().name == "loopback":
-            sentence = f"the driver {self.driver} needs hosts in network namespaces: {kind().reason}"
-            raise Refused("driver", self.driver, sentence)
-        if self.driver == "tun":
-            program("nft", "driver")
-        if self.driver == "xfrm":
-            with KernelIpsec() as ipsec:
-                check_kernel(ipsec)
+    def _check_player(self) -> None:
         if not self.player:
             return
         if self.player not in PLAYERS:
             raise Refused("player", "unknown", f"there is no player '{self.player}'; there are: {', '.join(PLAYERS)}")
-        if self.driver not in _WITH_ADDRESSES:
+        if self.driver not in WITH_ADDRESSES:
             way_out = "add --driver tun, or xfrm"
             raise Refused("player", "driver", f"{self.player} uses the group's own address: {way_out}")
         program(self.player, "player")

@@ -201,3 +201,10 @@ def test_a_policy_that_can_not_be_is_refused_before_anything_is_started(tmp_path
         done = mcsa(*command, "--policy", policy, folder=tmp_path)
         assert done.returncode == 1
         assert why in done.stderr
+
+
+def test_a_domain_with_a_driver_that_there_is_not_starts_nothing(tmp_path: Path) -> None:
+    done = mcsa("up", "--driver", "pigeon", folder=tmp_path)
+    assert done.returncode == 1
+    assert "there is no driver 'pigeon'; there are: relay, tun, xfrm" in done.stderr
+    assert not (tmp_path / "state" / "mcsa").exists()

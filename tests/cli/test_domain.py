@@ -78,8 +78,9 @@ def _converse(folder: Path, up: subprocess.Popen[str]) -> None:
 
     groups = mcsa("groups", "--host", "beta", folder=folder)
     assert groups.returncode == 0, groups.stderr
-    control = next(line for line in groups.stdout.splitlines() if line.startswith("control"))
-    assert "member" in control and "udp" in control
+    row, more = (line for line in groups.stdout.splitlines() if line.startswith("control"))
+    assert "member" in row and ":7000" in row
+    assert more.startswith("control: udp, payloads of up to 1430 bytes, ") and "dropped: " in more
 
     # the README's example joins, says hello, and listens
     example = folder / "example.py"

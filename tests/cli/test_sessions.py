@@ -12,7 +12,7 @@ from rich.console import Console
 
 from mcsa.cli.moments import parse_moment, parse_repeats, show_duration, show_moment
 from mcsa.cli.sessions import cells, json_line, line_of, table_of, when
-from mcsa.cli.watching import SHOWN_FOR, Change, Watching
+from mcsa.cli.watching import SHOWN_FOR, Change, Watched, Watching
 from mcsa.errors import Refused
 from mcsa.sap.announcement import parse_announcement
 from mcsa.v1.msm_pb2 import Session
@@ -134,3 +134,18 @@ def test_durations_and_moments_are_short():
     assert show_moment(int(NOON) + 60, NOON) == "12:01"
     assert show_moment(int(NOON) + 86_400, NOON) == "Thu 26 Nov 12:00"
     assert show_moment(int(NOON) + 86_400 * 365, NOON).endswith("Nov 2027 12:00")
+
+
+def test_on_a_narrow_terminal_no_address_is_broken(world: World):
+    session = heard(described(world), verified=True)
+    console = Console(file=io.StringIO(), width=80)
+    console.print(table_of(_rows(session), NOON))
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    for group in session.groups:
+        assert f"{group.name} {group.address}:{group.port}" in shown
+
+
+def _rows(session: Session) -> list[Watched]:
+    watching = Watching()
+    watching.look([session], NOON)
+    return watching.rows(NOON)
