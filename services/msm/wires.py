@@ -63,120 +63,47 @@ def open_wire(
     receives. None fragments: what doesn't fit is an `OSError`, EMSGSIZE. One that is `send_only` joins nothing,
     and hears nothing that is sent to the group.
     """
-    shared = parse_address(address).is_loopback
-    if group.policy.wire == "esp":
-        return EspWire(group, address, shared=shared, transparent=transparent, send_only=send_only)
-    return UdpWire(group, address, shared=shared, offload=offload, transparent=transparent, send_only=send_only)
+    shared, raw_esp = parse_address(address).is_loopback, group.policy.wire == "esp"
+    door = GroupSocket(
+        group.address,
+        0 if raw_esp else ESP_PORT,
+        address,
+        group.sources,
+        ttl=group.ttl or 1,
+        shared=shared,
+        loop=shared,
+        bind_group=not send_only,
+        fragment=False,  # applications learn what fits (`largest.py`); what doesn't is counted
+        raw_esp=raw_esp,
+    )
+    kind = EspWire if raw_esp else BatchedWire if offload else SingleWire
+    return kind(door, group, address, transparent=transparent)
 
 
-class UdpWire:
-    """ESP in UDP, in batches where the kernel has them."""
+class SingleWire:
+    """ESP in UDP, one packet a call."""
 
-    def __init__(
-        self,
-        group: GroupDescription,
-        address: str,
-        *,
-        shared: bool = False,
-        offload: bool = True,
-        transparent: bool = False,
-        send_only: bool = False,
-    ) -> None:
-        self._socket = GroupSocket(
-            group.address,
-            ESP_PORT,
-            address,
-            group.sources,
-            ttl=group.ttl or 1,
-            shared=shared,
-            loop=shared,
-            bind_group=not send_only,
-            fragment=False,  # applications learn what fits (`largest.py`); what doesn't is counted
-        )
-        self.address, self.may_send = _source(group, address)
-        door = self._socket.socket
-        door.setblocking(False)
-        self._control = _Control(door, transparent)
-        self._receiver = BatchReceiver(door, marked=transparent) if offload else None
-        self._sender = BatchSender(door, self._socket.destination, self._socket.ancillary) if offload else None
+    def __init__(self, door: GroupSocket, group: GroupDescription, address: str, *, transparent: bool = False) -> None:
+        self._socket = door
+        self.address = canonical(address)
+        self.may_send = not group.sources or self.address in group.sources
+        door.socket.setblocking(False)
+        self._control = _Control(door.socket, transparent)
 
     @property
     def overruns(self) -> int:
         return self._socket.overruns
-
-    @property
-    def marking(self) -> Marking:
-        return self._control.marking if self._receiver is None else self._receiver.marking
-
-    def fileno(self) -> int:
-        return self._socket.fileno()
-
-    def receive(self, path: GroupPath, now: float) -> list[Any]:
-        if self._receiver is None:
-            datagram, source = self._control.receive()
-            return path.open(datagram, source, now)
-        received = self._receiver.receive()
-        return path.open_batch(self._receiver.slab, *received, now)
-
-    def send(self, packet: bytes, marking: Marking | None = None) -> None:
-        self._socket.send(packet, self._control.of(marking))
-
-    def send_batch(self, packets: memoryview, segment_size: int, marking: Marking | None = None) -> None:
-        control = self._control.of(marking)
-        if self._sender is not None:
-            self._sender.send(packets, segment_size, control)
-            return
-        for start in range(0, len(packets), segment_size):
-            self._socket.send(packets[start : start + segment_size], control)
-
-    def close(self) -> None:
-        self._socket.close()
-
-
-class EspWire:
-    """ESP as IP protocol 50, by a raw socket; needs CAP_NET_RAW. The kernel writes the IP headers."""
-
-    def __init__(
-        self,
-        group: GroupDescription,
-        address: str,
-        *,
-        shared: bool = False,
-        transparent: bool = False,
-        send_only: bool = False,
-    ) -> None:
-        self._socket = GroupSocket(
-            group.address,
-            0,
-            address,
-            group.sources,
-            ttl=group.ttl or 1,
-            shared=shared,
-            loop=shared,
-            bind_group=not send_only,
-            raw_esp=True,
-            fragment=False,  # applications learn what fits (`largest.py`); what doesn't is counted
-        )
-        self.address, self.may_send = _source(group, address)
-        self._socket.socket.setblocking(False)
-        self._control = _Control(self._socket.socket, transparent)
-        # A raw socket shows the IP header over IPv4, and not over IPv6 (raw(7), ipv6(7)).
-        self._has_header = self._socket.socket.family == socket.AF_INET
-
-    @property
-    def overruns(self) -> int:
-        return self._socket.overruns
-
-    def fileno(self) -> int:
-        return self._socket.fileno()
 
     @property
     def marking(self) -> Marking:
         return self._control.marking
 
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
     def receive(self, path: GroupPath, now: float) -> list[Any]:
         datagram, source = self._control.receive()
-        return path.open(_without_header(datagram) if self._has_header else datagram, source, now)
+        return path.open(datagram, source, now)
 
     def send(self, packet: bytes, marking: Marking | None = None) -> None:
         self._socket.send(packet, self._control.of(marking))
@@ -188,6 +115,36 @@ class EspWire:
 
     def close(self) -> None:
         self._socket.close()
+
+
+class EspWire(SingleWire):
+    """ESP as IP protocol 50, by a raw socket; needs CAP_NET_RAW. The kernel writes the IP headers."""
+
+    def receive(self, path: GroupPath, now: float) -> list[Any]:
+        datagram, source = self._control.receive()
+        # A raw socket shows the IP header over IPv4, and not over IPv6 (raw(7), ipv6(7)).
+        inside = _without_header(datagram) if self._socket.socket.family == socket.AF_INET else datagram
+        return path.open(inside, source, now)
+
+
+class BatchedWire(SingleWire):
+    """ESP in UDP, in batches where the kernel has them."""
+
+    def __init__(self, door: GroupSocket, group: GroupDescription, address: str, *, transparent: bool = False) -> None:
+        super().__init__(door, group, address, transparent=transparent)
+        self._receiver = BatchReceiver(door.socket, marked=transparent)
+        self._sender = BatchSender(door.socket, door.destination, door.ancillary)
+
+    @property
+    def marking(self) -> Marking:
+        return self._receiver.marking
+
+    def receive(self, path: GroupPath, now: float) -> list[Any]:
+        received = self._receiver.receive()
+        return path.open_batch(self._receiver.slab, *received, now)
+
+    def send_batch(self, packets: memoryview, segment_size: int, marking: Marking | None = None) -> None:
+        self._sender.send(packets, segment_size, self._control.of(marking))
 
 
 class _Control:
@@ -217,11 +174,6 @@ class _Control:
         datagram, ancillary, _, source = self._door.recvmsg(LARGEST_DATAGRAM, self._size)
         self.marking = read_marking(ancillary, self.marking)
         return datagram, source[0]
-
-
-def _source(group: GroupDescription, address: str) -> tuple[str, bool]:
-    own = canonical(address)
-    return own, not group.sources or own in group.sources
 
 
 def _without_header(datagram: bytes) -> bytes:
