@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import selectors
 import threading
 from collections import Counter
@@ -18,6 +17,7 @@ from mcsa.shell.local_frames import FrameClient, FrameServer, OutgoingFrame, par
 from mcsa.v1.types_pb2 import GroupDescription
 from services.msm.engine import BURST, POLL_FOR
 from services.msm.received import Received, together
+from services.msm.stop import Stop
 
 
 class Speaker(Protocol):
@@ -49,8 +49,7 @@ class LocalOutlet:
         self._connected = connected
         group = speaker.group
         self._frames = FrameServer(folder / f"{group.group_id.hex()[:16]}.sock")
-        self._stop_read, self._stop_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._closing = False
+        self._stop = Stop()
         self._thread = threading.Thread(target=self._send, name=f"send {group.name}", daemon=True)
         self._thread.start()
 
@@ -66,14 +65,10 @@ class LocalOutlet:
 
     def close(self) -> None:
         """Disconnects the applications, ends the thread. May be called twice."""
-        if self._closing:
-            return
-        self._closing = True
-        os.write(self._stop_write, b"\0")
-        self._thread.join()
-        self._frames.close()
-        for end in (self._stop_read, self._stop_write):
-            os.close(end)
+        if self._stop.set():
+            self._thread.join()
+            self._frames.close()
+            self._stop.close()
 
     def deliver(self, found: Sequence[Received]) -> None:
         """Gives packets to all applications. From any thread."""
@@ -101,8 +96,8 @@ class LocalOutlet:
             self._pin()
         with selectors.DefaultSelector() as watch:
             watch.register(self._frames, selectors.EVENT_READ)
-            watch.register(self._stop_read, selectors.EVENT_READ)
-            while not self._closing:
+            watch.register(self._stop, selectors.EVENT_READ)
+            while not self._stop.is_set:
                 for key, _ in watch.select(POLL_FOR):
                     if key.fileobj is self._frames:
                         client = self._frames.accept()

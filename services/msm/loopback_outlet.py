@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from mcsa.errors import Refused
 from services.msm.engine import BURST, POLL_FOR, GroupEngine
 from services.msm.path import Received
+from services.msm.stop import Stop
 
 LOOPBACK = "127.0.0.1"
 LARGEST_PAYLOAD = 65_507  # bytes: what UDP over IPv4 carries
@@ -31,21 +32,16 @@ class LoopbackOutlet:
         self._port = engine.path.group.port
         self._deliver_to = (LOOPBACK, deliver_port)
         self._socket = _bound(send_port)
-        self._stop_read, self._stop_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._closing = False
+        self._stop = Stop()
         self._thread = threading.Thread(target=self._send, name=f"loopback {engine.path.group.name}", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
         """Ends the thread. May be called twice."""
-        if self._closing:
-            return
-        self._closing = True
-        os.write(self._stop_write, b"\0")
-        self._thread.join()
-        self._socket.close()
-        for end in (self._stop_read, self._stop_write):
-            os.close(end)
+        if self._stop.set():
+            self._thread.join()
+            self._socket.close()
+            self._stop.close()
 
     def deliver(self, found: Sequence[Received]) -> None:
         """Gives the application what came on the announced port. From any thread."""
@@ -60,8 +56,8 @@ class LoopbackOutlet:
     def _send(self) -> None:
         with selectors.DefaultSelector() as watch:
             watch.register(self._socket, selectors.EVENT_READ)
-            watch.register(self._stop_read, selectors.EVENT_READ)
-            while not self._closing:
+            watch.register(self._stop, selectors.EVENT_READ)
+            while not self._stop.is_set:
                 watch.select(POLL_FOR)
                 payloads = self._read_burst()
                 if payloads:

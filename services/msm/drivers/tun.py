@@ -14,7 +14,6 @@ until this driver closes, also after the group has closed: who goes on talking i
 
 from __future__ import annotations
 
-import os
 import selectors
 import threading
 import time
@@ -37,6 +36,7 @@ from services.msm.drivers.relay import RelayedGroup
 from services.msm.engine import GroupEngine, Outlet
 from services.msm.largest import taken_inside
 from services.msm.received import Received, together
+from services.msm.stop import Stop
 
 CONTROL_GROUP = "control"  # the name that CSMs know it by
 CHECK_RULES_EVERY = 5.0  # seconds; who flushes a host's rules flushes ours
@@ -126,7 +126,7 @@ class TunDriver:
             self.firewall = GroupFirewall(settings.interface)
             opened.callback(self.firewall.close)
             self._opened = opened.pop_all()
-        self._stop_read, self._stop_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._stop = Stop()
         self._threads = [
             threading.Thread(target=self._read, name="tun reader", daemon=True),
             threading.Thread(target=self._watch_rules, name="tun rules", daemon=True),
@@ -160,22 +160,20 @@ class TunDriver:
             self._interface.unroute(group.address)
 
     def close(self) -> None:
-        if self._closing.is_set():
+        if not self._stop.set():
             return
         self._closing.set()
-        os.write(self._stop_write, b"\0")
         for thread in self._threads:
             thread.join()
         self._opened.close()
-        for end in (self._stop_read, self._stop_write):
-            os.close(end)
+        self._stop.close()
 
     def _read(self) -> None:
         self._settings.cores.pin()
         with selectors.DefaultSelector() as watch:
             watch.register(self._interface, selectors.EVENT_READ)
-            watch.register(self._stop_read, selectors.EVENT_READ)
-            while not self._closing.is_set():
+            watch.register(self._stop, selectors.EVENT_READ)
+            while not self._stop.is_set:
                 began_at, amount = time.monotonic(), 0
                 watch.select()
                 waited_for = time.monotonic() - began_at
