@@ -112,6 +112,8 @@ class TunnelledGroup:
 class TunDriver:
     """See the module. Raises `Refused` where there can be no TUN interface, or no rules."""
 
+    spreads = False  # one interface for all groups
+
     def __init__(self, settings: DriverSettings) -> None:
         own = ip_address(settings.address)
         if own.is_loopback:
