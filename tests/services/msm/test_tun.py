@@ -19,7 +19,7 @@ from mcsa.laboratory.namespaces import Host, Laboratory
 from mcsa.policy import complete_policy
 from mcsa.shell.batches import SOL_UDP, UDP_SEGMENT
 from mcsa.shell.local import connect
-from mcsa.shell.local_frames import LARGEST_FRAME, OutgoingFrame, parse_incoming
+from mcsa.shell.local_frames import LARGEST_FRAME, OutgoingFrame, connect_frames, parse_incoming
 from mcsa.shell.nftables import leftovers, table_name
 from mcsa.shell.programs import run_program
 from mcsa.shell.tun import FAR_END
@@ -198,11 +198,10 @@ def test_local_sockets_serve_beside_it(two: tuple[Side, Side], laboratory: Labor
     alpha, gamma = two
     opened = [side.open(81) for side in two]
     with (
-        connect(Path(opened[0].socket_path), socket.SOCK_SEQPACKET) as local,
-        connect(Path(opened[1].socket_path), socket.SOCK_SEQPACKET) as other,
+        connect_frames(Path(opened[0].socket_path)) as local,
+        connect_frames(Path(opened[1].socket_path)) as other,
     ):
         other.settimeout(2)
-        time.sleep(0.1)  # until they are accepted
         listening = gamma.application(81)
         local.send(OutgoingFrame(5004, 7000, b"by the local socket").encode())
         assert listening.recvfrom(100) == (b"by the local socket", (alpha.host.address, 7000))
