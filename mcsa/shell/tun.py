@@ -69,7 +69,7 @@ class TunInterface:
         self.name = name
         self.mtu = mtu
         self.counters: Counter[str] = Counter()
-        self._routes: dict[str, int] = {}  # groups, and how many bytes less than the interface's MTU their packets have
+        self._routes: dict[str, int] = {}  # groups, and their MTU; 0 where it is the interface's
         self._memberships: dict[str, socket.socket] = {}
         self._access = threading.Lock()  # to both: groups come and go while `restore` looks at them
         self._wants_offload = offload
@@ -125,19 +125,19 @@ class TunInterface:
 
     # ---- routes
 
-    def route(self, group: str, taken: int = 0) -> None:
+    def route(self, group: str, mtu: int = 0) -> None:
         """What applications send to this address comes here, and they join it here unless they choose an interface;
-        `taken`: bytes that its packets are to be shorter than the interface's MTU. Who joined it elsewhere before is
-        shown what is written here too, as Linux does unless asked not to (IP_MULTICAST_ALL). `Refused`."""
+        `mtu` where it is less than the interface's. Who joined it elsewhere before is shown what is written here too,
+        as Linux does unless asked not to (IP_MULTICAST_ALL). `Refused`."""
         check_text(group, CODE)
         with self._access:
             self._set_addresses()  # one that was down has lost that of IPv6
-            self._set_route(group, taken)
+            self._set_route(group, mtu)
             self._join(group)
-            self._routes[group] = taken
+            self._routes[group] = mtu
 
-    def _set_route(self, group: str, taken: int) -> None:
-        limit = f" mtu {self.mtu - taken}" if taken else ""
+    def _set_route(self, group: str, mtu: int) -> None:
+        limit = f" mtu {mtu}" if mtu and mtu < self.mtu else ""
         if ":" in group:
             self._ip(f"route replace multicast {group}/128 dev {self.name} table local{limit}")
         else:
@@ -157,12 +157,11 @@ class TunInterface:
                     self._ip(f"route delete {group}/32 dev {self.name}")
 
     def resize(self, mtu: int) -> None:
-        """Another MTU, for all that is routed here. `Refused`."""
+        """Another MTU from now on; routes that have one of their own keep it. `Refused`."""
         with self._access:
             if mtu != self.mtu:
                 self.mtu = mtu
                 self._ip(f"link set {self.name} mtu {mtu}")
-                self._set_routes()
 
     def restore(self) -> bool:
         """Puts back what an administrator took: addresses, routes, the interface itself; says whether it had to. One
@@ -193,8 +192,8 @@ class TunInterface:
         return self._routes.keys() <= {route["dst"].partition("/")[0] for route in routes}
 
     def _set_routes(self) -> None:
-        for group, taken in self._routes.items():
-            self._set_route(group, taken)
+        for group, mtu in self._routes.items():
+            self._set_route(group, mtu)
 
     def _join(self, group: str) -> None:
         before = self._memberships.get(group)

@@ -148,7 +148,7 @@ class TunDriver:
         if group.name == CONTROL_GROUP:
             return opened
         try:
-            self._interface.route(group.address, taken_inside(group))
+            self._route(group)
         except BaseException:
             opened.close()
             raise
@@ -161,6 +161,11 @@ class TunDriver:
         self._sources = {_packed(each) for each in (address, ADDRESS, ADDRESS_6)}
         with suppress(Refused):  # it has gone again, and who tells us will do so again
             self._interface.resize(largest_packet(address))
+            for group in self._groups.values():
+                self._route(group.engine.group)
+
+    def _route(self, group: GroupDescription) -> None:
+        self._interface.route(group.address, self._interface.mtu - taken_inside(group))
 
     def _close_to_applications(self, group: TunnelledGroup) -> None:
         """Applications reach it no longer; the rules stay."""
