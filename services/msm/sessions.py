@@ -225,8 +225,9 @@ class Sessions:
             session.remark = self._remark(session)
             session.verified = not session.remark
         self._supersede(listing.sessions)
-        _tell_clashes(listing.sessions)
-        return [Answer(listing.token, wire.ListSessionsResponse(sessions=_as_fit(listing.sessions)))]
+        sessions = _each_once(listing.sessions)
+        _tell_clashes(sessions)
+        return [Answer(listing.token, wire.ListSessionsResponse(sessions=_as_fit(sessions)))]
 
     def _supersede(self, sessions: list[wire.Session]) -> None:
         """Of what a Coordinator signed for one conference only the newest holds, whoever repeats the others."""
@@ -278,6 +279,13 @@ class Sessions:
 
 def _named(session: wire.Session) -> Named:
     return session.authorizer, session.conference_id
+
+
+def _each_once(sessions: list[wire.Session]) -> list[wire.Session]:
+    """Several may announce one session (RFC 2974, section 3), and a host may have another address than before: of those
+    that a Coordinator signed alike the one that was heard last is shown."""
+    last = {_named(session): session for session in sessions if session.verified}
+    return [session for session in sessions if not session.verified or session is last[_named(session)]]
 
 
 def _as_fit(sessions: list[wire.Session]) -> list[wire.Session]:

@@ -160,9 +160,9 @@ class TunDriver:
         self._settings = replace(self._settings, address=address)
         self._sources = {_packed(each) for each in (address, ADDRESS, ADDRESS_6)}
         with suppress(Refused):  # it has gone again, and who tells us will do so again
-            self._interface.resize(largest_packet(address))
-            for group in self._groups.values():
-                self._route(group.engine.group)
+            if self._interface.resize(largest_packet(address)):
+                for group in self._groups.values():
+                    self._route(group.engine.group)
 
     def _route(self, group: GroupDescription) -> None:
         self._interface.route(group.address, self._interface.mtu - taken_inside(group))

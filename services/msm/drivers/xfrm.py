@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from mcsa.errors import Refused
@@ -54,6 +55,9 @@ class XfrmDriver:
     def open(self, domain: str, group: GroupDescription, tell: Tell) -> KernelGroup:
         check_kernel(self._ipsec, group.policy.suite, ip_address(group.address).version)
         return KernelGroup(self._settings, domain, group, self._free_reqids(), tell)
+
+    def move(self, address: str) -> None:
+        self._settings = replace(self._settings, address=address)
 
     def close(self) -> None:
         """Closed groups' addresses are like any other again."""
