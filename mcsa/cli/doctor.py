@@ -17,7 +17,7 @@ def doctor(
     interface: Annotated[str, typer.Option(help="Interface that is to carry the multicast; the default route's.")] = "",
     broker: Annotated[str, typer.Option(help="URL of a broker that should answer, nats://HOST:PORT.")] = "",
     querier: Annotated[
-        float, typer.Option(help="Seconds to listen for an IGMP querier; 130 to be sure. 0: not.")
+        float, typer.Option(help="Seconds to listen for IGMP and MLD queriers; 130 to be sure. 0: not.")
     ] = 0.0,
     json: JsonOption = False,
 ) -> None:
