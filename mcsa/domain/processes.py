@@ -142,7 +142,8 @@ class DomainProcesses:
             self._add("authorizer", infrastructure, config)
         if "sd" in self._kinds:
             loop = not infrastructure.plan.reflects
-            options = {"loop": loop, "address6": infrastructure.address6, **self._sd_options}
+            networks = [{"groups": "ff00::/8", "address": infrastructure.address6}] if infrastructure.address6 else []
+            options = {"loop": loop, "networks": networks, **self._sd_options}
             self._add("sd", infrastructure, files.sd_config(bus, infrastructure.address, **options))
         for name in self.host_names:
             host = self.laboratory[name]

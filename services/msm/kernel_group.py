@@ -46,12 +46,13 @@ class KernelGroup:
         self, settings: DriverSettings, domain: str, group: GroupDescription, reqids: Reqids, tell: Tell
     ) -> None:
         self._tell = tell
-        self._table = KernelTable(domain, group, settings.address, reqids)
+        own_address = settings.networks.of(group.address).address
+        self._table = KernelTable(domain, group, own_address, reqids)
         self._retired: Counter[str] = Counter()  # what was counted of states that are gone
         self._access = threading.Lock()  # to the netlink socket: the thread changes, others count
         self._queue: deque[Any] = deque()
         self._closing = False
-        self._largest_payload = largest_of(group, settings.address)  # before a policy forbids to ask for the route
+        self._largest_payload = largest_of(group, own_address)  # before a policy forbids to ask for the route
         with ExitStack() as opened:
             self._ipsec = opened.enter_context(KernelIpsec())
             self._expiries = opened.enter_context(Expiries())
@@ -59,8 +60,8 @@ class KernelGroup:
             self._statistics = {file.name: opened.enter_context(file.open()) for file in _STATISTICS if file.exists()}
             self._begin()
             opened.callback(self._end)
-            self._outer = opened.enter_context(join_group(group, settings.address, in_udp=self._table.in_udp))
-            self._packets = opened.enter_context(OpenedPackets(group, settings.address))
+            self._outer = opened.enter_context(join_group(group, own_address, in_udp=self._table.in_udp))
+            self._packets = opened.enter_context(OpenedPackets(group, own_address))
             self._packets.obey(self._table.socket_policies)
             self._speaker = KernelSpeaker(group, self._packets)
             self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)

@@ -24,9 +24,11 @@ from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any
 
+from mcsa.addresses import canonical, parse_address
 from mcsa.errors import Refused
 from mcsa.esp.ip import UDP_HEADER_SIZE, headers_size
 from mcsa.esp.outbound import largest_payload
+from mcsa.networks import Networks
 from mcsa.shell.marking import Marking
 from mcsa.shell.nftables import GroupFirewall
 from mcsa.shell.tun import ADDRESS, ADDRESS_6, FAR_END, FAR_END_6, Outgoing, TunInterface, physical_mtu
@@ -110,18 +112,16 @@ class TunDriver:
     """See the module. Raises `Refused` where there can be no TUN interface, or no rules."""
 
     def __init__(self, settings: DriverSettings) -> None:
-        own = ip_address(settings.address)
-        if own.is_loopback:
+        own = [network.address for network in settings.networks.joined().values()]
+        if any(parse_address(address).is_loopback for address in own):
             raise Refused("driver", "tun", 'hosts on loopback have no interface to route: choose driver = "relay"')
         self._settings = settings
-        self._sources = {_packed(each) for each in (settings.address, ADDRESS, ADDRESS_6)}
+        self._sources = _sources(settings.networks)
         self._groups: Mapping[bytes, TunnelledGroup] = {}  # by destination; replaced, never changed
         self._protected: frozenset[str] = frozenset()  # replaced, likewise
         self._closing = threading.Event()
-        headers = headers_size(own.packed)
-        self._mtu = headers + largest_payload(physical_mtu(settings.address), headers - UDP_HEADER_SIZE)
         with ExitStack() as opened:
-            self._interface = TunInterface(settings.interface, self._mtu, offload=settings.offload)
+            self._interface = TunInterface(settings.interface, max(map(_mtu_of, own)), offload=settings.offload)
             opened.callback(self._interface.close)
             self.firewall = GroupFirewall(settings.interface)
             opened.callback(self.firewall.close)
@@ -141,7 +141,8 @@ class TunDriver:
         if group.name == CONTROL_GROUP:
             return opened
         try:
-            self._interface.route(group.address, self._mtu - taken_inside(group))
+            own_address = self._settings.networks.of(group.address).address
+            self._interface.route(group.address, _mtu_of(own_address) - taken_inside(group))
         except BaseException:
             opened.close()
             raise
@@ -149,9 +150,9 @@ class TunDriver:
         self._groups = {**self._groups, opened.destination: opened}
         return opened
 
-    def move(self, address: str) -> None:
-        self._settings = replace(self._settings, address=address)
-        self._sources = {_packed(each) for each in (address, ADDRESS, ADDRESS_6)}
+    def move(self, networks: Networks) -> None:
+        self._settings = replace(self._settings, networks=networks)
+        self._sources = _sources(networks)
 
     def _close_to_applications(self, group: TunnelledGroup) -> None:
         """Applications reach it no longer; the rules stay."""
@@ -199,6 +200,18 @@ class TunDriver:
                     self._interface.counters["rules-restored"] += 1
             except Refused:  # until they are there again: what can be done is to say so, and to go on trying
                 self._interface.counters["rules-missing"] += 1
+
+
+def _sources(networks: Networks) -> set[bytes]:
+    """Whom applications on this host speak as."""
+    own = [network.source for network in networks.joined().values()]
+    return {_packed(each) for each in (*own, ADDRESS, ADDRESS_6)}
+
+
+def _mtu_of(address: str) -> int:
+    """Of packets of applications that, sealed, leave in one piece by the interface with this address."""
+    headers = headers_size(parse_address(address).packed)
+    return headers + largest_payload(physical_mtu(canonical(address)), headers - UDP_HEADER_SIZE)
 
 
 @lru_cache(maxsize=4096)

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 import socket
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address
 
+from mcsa.addresses import parse_address
 from mcsa.errors import Refused
 from mcsa.esp.derive import TrafficKey
 from mcsa.esp.suite import suite_named
@@ -32,7 +33,7 @@ class XfrmDriver:
     """See the module. One in each network namespace."""
 
     def __init__(self, settings: DriverSettings) -> None:
-        if ip_address(settings.address).is_loopback:
+        if any(parse_address(network.address).is_loopback for network in settings.networks.joined().values()):
             sentence = "The kernel's IPsec has one table for all of a machine's loopback addresses."
             raise Refused("driver", "xfrm.loopback", f"{sentence} {WAY_OUT}.")
         if settings.loopback:
@@ -50,7 +51,7 @@ class XfrmDriver:
             raise
 
     def open(self, domain: str, group: GroupDescription, tell: Tell) -> KernelGroup:
-        check_kernel(self._ipsec, group.policy.suite, ip_address(group.address).version)
+        check_kernel(self._ipsec, group.policy.suite, parse_address(group.address).version)
         return KernelGroup(self._settings, domain, group, self._free_reqids(), tell)
 
     def close(self) -> None:
