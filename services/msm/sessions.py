@@ -6,7 +6,7 @@ Authorizer gave, that Authorizer is one that this host accepts for those address
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,7 +29,7 @@ from mcsa.trust import Trust
 from mcsa.v1 import authorizer_pb2 as authorizer_wire
 from mcsa.v1 import msm_pb2 as wire
 from mcsa.v1 import sd_pb2 as sd_wire
-from mcsa.v1.types_pb2 import ConferenceDescription, SignedStatement
+from mcsa.v1.types_pb2 import ConferenceDescription, SessionAnnouncement, SignedStatement
 from services.msm.announcing import Announcing
 from services.msm.gpad import Gpad
 
@@ -180,7 +180,7 @@ class Sessions:
     def _heard(self, number: int, response: sd_wire.ListResponse, now: float) -> list[Any]:
         listing = self._listings[number]
         effects: list[Any] = []
-        for announcement in response.sessions:
+        for announcement in _each_once(response.sessions):
             try:
                 session = parse_announcement(announcement.sdp, now)
             except Rejected:
@@ -274,6 +274,14 @@ class Sessions:
         except Rejected:
             return "its signature is not the Coordinator's"
         return ""
+
+
+def _each_once(announcements: Iterable[SessionAnnouncement]) -> list[SessionAnnouncement]:
+    """One text that was heard in several networks, or from several directories, is one session: as first heard."""
+    found: dict[bytes, SessionAnnouncement] = {}
+    for announcement in announcements:
+        found.setdefault(announcement.sdp, announcement)
+    return list(found.values())
 
 
 def _named(session: wire.Session) -> Named:
