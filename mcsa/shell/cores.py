@@ -19,6 +19,7 @@ class Cores:
         if missing:
             there = ", ".join(map(str, sorted(_usable())))
             raise Refused("cores", "affinity", f"This process can't use core {missing[0]}. There are: {there}.")
+        self._wanted = tuple(wanted)
         self._turns = cycle(wanted)
         self._change = threading.Lock()
 
@@ -28,6 +29,14 @@ class Cores:
             core = next(self._turns, None)
         if core is not None:
             os.sched_setaffinity(0, {core})  # of the calling thread alone: sched_setaffinity(2)
+
+    def beginning_with(self, turn: int) -> Cores:
+        """The same ones, dealt out from another turn on: for the threads of another process."""
+        first = turn % max(1, len(self._wanted))
+        return Cores(self._wanted[first:] + self._wanted[:first])
+
+    def __reduce__(self) -> tuple[type[Cores], tuple[Sequence[int]]]:
+        return Cores, (self._wanted,)
 
 
 def _usable() -> set[int]:

@@ -64,7 +64,7 @@ def run_service(
 async def _life(name: str, make: Callable[[], Service]) -> None:
     stop = stop_event()
     asyncio.get_running_loop().set_exception_handler(_unhandled)
-    threading.excepthook = _unhandled_in_thread
+    crash_with_threads()
     service = make()
     try:
         await service.start()
@@ -82,6 +82,11 @@ def crash(error: BaseException) -> None:
     """
     traceback.print_exception(error)
     os._exit(BUG)
+
+
+def crash_with_threads() -> None:
+    """From now on a bug of ours in any thread ends the process."""
+    threading.excepthook = _unhandled_in_thread
 
 
 def _unhandled_in_thread(what: threading.ExceptHookArgs) -> None:

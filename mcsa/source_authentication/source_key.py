@@ -1,7 +1,7 @@
 """The key of one source: a P-256 pair that a sending host draws for each registration.
 
 The public half goes into the registration, which the host's own key signs, and from there into the Authorizer's signed
-roster: that makes it the source's. The private half signs packets and never leaves the process that drew it.
+roster: that makes it the source's. The private half signs packets and never leaves the service that drew it.
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ class SourceKey:
 
     __slots__ = ("_key", "public")
 
-    def __init__(self) -> None:
-        """A fresh pair."""
-        self._key = ec.generate_private_key(_CURVE)
+    def __init__(self, revealed: bytes = b"") -> None:
+        """A fresh pair, or one that was revealed."""
+        number = int.from_bytes(revealed, "big")
+        self._key = ec.derive_private_key(number, _CURVE) if revealed else ec.generate_private_key(_CURVE)
         self.public = self._key.public_key().public_bytes(Encoding.X962, PublicFormat.CompressedPoint)
         """33 bytes."""
 
@@ -37,6 +38,10 @@ class SourceKey:
         """ECDSA with SHA-256, raw r || s, 64 bytes."""
         r, s = decode_dss_signature(self._key.sign(message, _ECDSA))
         return r.to_bytes(32, "big") + s.to_bytes(32, "big")
+
+    def reveal(self) -> bytes:
+        """The private number, 32 bytes, as `mcsa.keys.Secret` reveals: for another process of the same service."""
+        return self._key.private_numbers().private_value.to_bytes(32, "big")
 
     def __repr__(self) -> str:
         return f"<SourceKey {self.public.hex()[:8]}>"

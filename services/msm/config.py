@@ -63,6 +63,9 @@ class MsmSettings(NetworkedSettings):
     """Groups that are also on UDP ports of loopback. None unless said."""
     cores: list[int] = Field(default_factory=list)
     """Processor cores that the threads of the packet path are pinned to, in turn. None unless said."""
+    packet_processes: int = Field(0, ge=0, le=64)
+    """Processes beside the MSM's own that its groups' packets are spread over, for hosts whose groups are too much for
+    one processor core. 0: all are in the MSM's own. With the driver "relay"."""
     offload: bool = True
     """Datagrams in batches by UDP_SEGMENT and UDP_GRO, where the kernel has them."""
     hpke_suite: str = "x25519"

@@ -26,7 +26,7 @@ from services.msm.agent import AgentAtWork
 from services.msm.config import MsmSettings
 from services.msm.core import MsmCore
 from services.msm.core_groups import Settings
-from services.msm.drivers import DriverSettings, GroupAtWork, driver_named
+from services.msm.drivers import Driver, DriverSettings, GroupAtWork, driver_named
 from services.msm.drivers.interface import MovableDriver, MovableGroup, Tell
 from services.msm.drivers.relay import RelayedGroup
 from services.msm.events import (
@@ -44,6 +44,7 @@ from services.msm.events import (
     UnknownEpochSeen,
 )
 from services.msm.gpad import Accepted
+from services.msm.packet_processes import PacketProcesses
 from services.msm.path import GroupPath
 from services.msm.withdrawal_key import load_withdrawal_key
 
@@ -71,7 +72,7 @@ class MsmService:
             interface=settings.interface,
             loopback=loopback,
         )
-        self._driver = driver_named(settings.driver)(self._driver_settings)
+        self._driver = self._make_driver(settings)
         self._assembly = Assembly("msm", settings)
         self._groups: dict[bytes, GroupAtWork] = {}
         self._network_of: dict[bytes, str] = {}  # name of the network that a group is in, by the group's id
@@ -102,6 +103,11 @@ class MsmService:
         return MsmCore(
             assembly.credentials, assembly.trust, os.urandom, settings, self._path_counters, self._largest_payload
         )
+
+    def _make_driver(self, settings: MsmSettings) -> Driver:
+        if settings.packet_processes:
+            return PacketProcesses(settings.driver, self._driver_settings, settings.packet_processes)
+        return driver_named(settings.driver)(self._driver_settings)
 
     def make_path(self, domain: str, group: GroupDescription) -> GroupPath:
         """A group's packet path; likewise."""

@@ -26,6 +26,11 @@ MEDIA, AUDIO = "239.193.0.0/16", "239.193.7.7"
 MEDIA6, AUDIO6 = "ff15::7:0/112", "ff15::7:7"
 WITHIN = 20.0  # seconds that only a broken program needs
 PACKETS = 200
+OPTIONS: dict[str, dict[str, object]] = {
+    "relay": {},
+    "packet processes": {"packet_processes": 2},
+    "tun": {"driver": "tun"},
+}
 
 
 class TwoNetworkDomain(RunningDomain):
@@ -68,12 +73,12 @@ def announced_from(pcap: Path) -> set[str]:
     return {packet.source for packet in packets if packet.destination_port == SAP_PORT}
 
 
-@pytest.mark.parametrize("driver", ["relay", "tun"])
+@pytest.mark.parametrize("driver", OPTIONS)
 @pytest.mark.parametrize(("groups", "audio"), [(MEDIA, AUDIO), (MEDIA6, AUDIO6)], ids=["IPv4 both", "IPv4 and IPv6"])
 async def test_each_group_is_in_its_own_network_and_in_no_other(
     tmp_path: Path, driver: str, groups: str, audio: str
 ) -> None:
-    async with TwoNetworkDomain(tmp_path, groups=groups, msm_options={"driver": driver}) as domain:
+    async with TwoNetworkDomain(tmp_path, groups=groups, msm_options=OPTIONS[driver]) as domain:
         captures = [
             Capture(laboratory.bridge, tmp_path / f"{number}.pcap")
             for number, laboratory in enumerate((domain.two, domain.two.second))

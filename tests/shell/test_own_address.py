@@ -25,8 +25,9 @@ def host(laboratory: Laboratory) -> Iterator[Host]:
     yield gamma
     gamma.run(["ip", "link", "set", "eth0", "up"])
     gamma.run(["ip", "address", "flush", "dev", "eth0", "scope", "global"])
-    for address, length in ((gamma.address, laboratory.plan.network), (gamma.address6, laboratory.plan.network6)):
-        gamma.run(["ip", "address", "replace", f"{address}/{length.prefixlen}", "dev", "eth0"])
+    plan = laboratory.plan
+    ip(gamma, f"address replace {gamma.address}/{plan.network.prefixlen} dev eth0")
+    ip(gamma, f"address replace {gamma.address6}/{plan.network6.prefixlen} dev eth0 nodad")  # of use at once
 
 
 def ip(host: Host, command: str) -> None:

@@ -83,6 +83,9 @@ class MovableDriver(Protocol):
 class Driver(Protocol):
     """All groups of one host. Raises `Refused` when it is made where the host can't have it."""
 
+    spreads: bool
+    """Whether there may be several of it on one host, each in a process of its own (`packet_processes`)."""
+
     def __init__(self, settings: DriverSettings) -> None: ...
 
     def open(self, domain: str, group: GroupDescription, tell: Tell) -> GroupAtWork:

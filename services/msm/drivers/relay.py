@@ -81,6 +81,8 @@ class RelayedGroup:
 class RelayDriver:
     """See the module."""
 
+    spreads = True
+
     def __init__(self, settings: DriverSettings) -> None:
         self._settings = settings
 

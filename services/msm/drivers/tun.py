@@ -111,6 +111,8 @@ class TunnelledGroup:
 class TunDriver:
     """See the module. Raises `Refused` where there can be no TUN interface, or no rules."""
 
+    spreads = False  # one interface for all groups
+
     def __init__(self, settings: DriverSettings) -> None:
         own = [network.address for network in settings.networks.joined().values()]
         if any(parse_address(address).is_loopback for address in own):

@@ -32,6 +32,8 @@ _DOCUMENTATION: dict[int, Address] = {4: IPv4Address("192.0.2.1"), 6: IPv6Addres
 class XfrmDriver:
     """See the module. One in each network namespace."""
 
+    spreads = False  # the kernel has all cores
+
     def __init__(self, settings: DriverSettings) -> None:
         if any(parse_address(network.address).is_loopback for network in settings.networks.joined().values()):
             sentence = "The kernel's IPsec has one table for all of a machine's loopback addresses."
