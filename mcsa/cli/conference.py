@@ -51,6 +51,9 @@ def start(
     host: HostOption = None,
     passphrase: PassphraseOption = "",
     audio: Annotated[int, typer.Option(help="Port of an audio group; 0 for none.")] = 0,
+    audio_address: Annotated[
+        str, typer.Option(help="Its multicast address, and so its network; the Authorizer gives one unless told.")
+    ] = "",
     wait: Annotated[float, typer.Option(help="Seconds for others to join before the conference-call.")] = 60.0,
     gkm: Gkm = "",
     source_authentication: SourceAuthentication = "",
@@ -69,6 +72,8 @@ def start(
     it begins by --from."""
     if not accept and not open_to_all:
         raise typer.BadParameter("say who may join by --accept, or --open")
+    if audio_address and not audio:
+        raise typer.BadParameter("--audio-address is about the audio group: give it a port by --audio")
     if one_sender and not audio:
         raise typer.BadParameter("--one-sender is about the audio group: give it a port by --audio")
     group_policy = asked_policy(policy, gkm, source_authentication)
@@ -78,7 +83,14 @@ def start(
 
     async def work() -> ConferenceState:
         async with connect(host=host, user=user, passphrase=passphrase) as me:
-            group = GroupDescription(name="audio", media="audio", format="96", port=audio, one_sender=one_sender)
+            group = GroupDescription(
+                name="audio",
+                media="audio",
+                format="96",
+                address=audio_address,
+                port=audio,
+                one_sender=one_sender,
+            )
             media = [group] if audio else []
             accepted = [user_id(me.user, name) for name in accept or ()]
             senders = [user_id(me.user, name) for name in accept_sender or ()]
