@@ -10,7 +10,6 @@ import argparse
 import json
 import os
 import signal
-import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from mcsa.audio.receiver import Receiver, receive_files
 from mcsa.audio.sender import LocalSender, send_file
 from mcsa.audio.wav import WavWriter, tone, write_wav
 from mcsa.errors import Refused, Rejected
-from mcsa.shell.local import connect
+from mcsa.shell.local_frames import connect_frames
 
 PORT = 5004  # RFC 3551 section 8, the default of the profile
 MISUSED = 2
@@ -54,7 +53,7 @@ def _send(arguments: argparse.Namespace) -> None:
 def _receive(arguments: argparse.Namespace) -> None:
     WavWriter(arguments.file, arguments.format).close()  # where it can't be written, that is said at once
     receiver = Receiver(arguments.file, arguments.format)
-    with connect(arguments.socket, socket.SOCK_SEQPACKET) as connection:
+    with connect_frames(arguments.socket) as connection:
         print("listening", file=sys.stderr, flush=True)
         receive_files(connection, receiver, arguments.port, lambda: _stopped)
     report = receiver.report()

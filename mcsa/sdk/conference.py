@@ -122,7 +122,8 @@ class Conference:
         return Path(response.record_path)
 
     def socket(self, group: str) -> Path:
-        """The local socket of a media group, by its name: plaintext in and out (`mcsa.shell.local_frames`)."""
+        """The local socket of a media group, by its name: plaintext in and out (`mcsa.shell.local_frames`, whose
+        `connect_frames` returns once nothing is missed)."""
         return Path(self.state.sockets[group])
 
     def reveal_key(self) -> bytes:

@@ -8,6 +8,7 @@ from pathlib import Path
 from mcsa.errors import Refused
 
 CODE = "limit"
+KEPT_FILES = 16  # for who is served already: an application more isn't worth what they would lose
 _OPEN = Path("/proc/self/fd")
 
 
@@ -28,3 +29,10 @@ def check_open_files(wanted: int, what: str) -> None:
             f"There is no room for {what}: this process may have {most} files open and has {now}. Raise the limit: "
             f"LimitNOFILE={max(65_536, 2 * most)} in its systemd unit, or `ulimit -n` before it is started.",
         )
+
+
+def is_kept(descriptor: int) -> bool:
+    """Whether it is one of the last `KEPT_FILES` that this process may have: the kernel gives the lowest that is
+    free."""
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return descriptor >= most - KEPT_FILES

@@ -13,7 +13,6 @@ one.
 
 from __future__ import annotations
 
-import socket
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
@@ -23,8 +22,14 @@ from typing import NamedTuple, Self
 
 from mcsa.equal_sizes import of_one_size
 from mcsa.errors import Refused, Rejected
-from mcsa.shell.local import connect
-from mcsa.shell.local_frames import LARGEST_FRAME, IncomingFrame, OutgoingFrame, enlarge, parse_incoming
+from mcsa.shell.local_frames import (
+    LARGEST_FRAME,
+    IncomingFrame,
+    OutgoingFrame,
+    connect_frames,
+    enlarge,
+    parse_incoming,
+)
 
 ASK_FOR_BATCHES = bytes(8)
 SEND_BUFFER_SIZE = 1 << 20  # bytes: some 16 batches; with less, application and MSM take turns for each two
@@ -111,7 +116,7 @@ class BatchedApplication:
     """
 
     def __init__(self, path: Path) -> None:
-        self.socket = connect(path, socket.SOCK_SEQPACKET)
+        self.socket = connect_frames(path)
         enlarge(self.socket, SEND_BUFFER_SIZE)
         self.socket.send(ASK_FOR_BATCHES)
 

@@ -1,6 +1,8 @@
 """The relay's local socket: applications hand their MSM what to send to a group, and get what others sent.
 
-One message of a SOCK_SEQPACKET socket is one frame, or many (`mcsa.shell.local_batches`).
+One message of a SOCK_SEQPACKET socket is one frame, or many (`mcsa.shell.local_batches`). The kernel says that an
+application is connected before the MSM knows of it, and what comes until then isn't for it: who wants to miss nothing
+asks (`ASK_IF_SERVED`) and is answered (`SERVED`), as `connect_frames` does. Who doesn't ask is never answered.
 """
 
 from __future__ import annotations
@@ -14,11 +16,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mcsa.errors import Refused, Rejected
-from mcsa.shell.local import Peer, check_peer, listen, peer_of
+from mcsa.shell.limits import is_kept
+from mcsa.shell.local import CODE, Peer, check_peer, connect, listen, peer_of
 
 LARGEST_FRAME = 65_535  # bytes, head included: no UDP datagram is longer
 SEND_BUFFER_SIZE = 4 << 20  # bytes that may wait for a client that reads slowly
 PATIENCE = 10_000  # messages lost in a row before a client that doesn't read is disconnected
+ASK_IF_SERVED = SERVED = bytes(2)  # shorter than any frame
+SERVED_WITHIN = 10.0  # seconds that only an MSM which has no room, or is an older one, needs
 _SO_SNDBUFFORCE = 32  # asm-generic/socket.h; needs CAP_NET_ADMIN
 _OUTGOING = struct.Struct(">HH")
 _INCOMING = struct.Struct(">IHH")
@@ -102,11 +107,17 @@ class FrameServer:
         return self._listener.fileno()
 
     def accept(self) -> FrameClient | None:
-        """The next client; None where none waits or it may not connect (then it is counted in `refused`)."""
+        """The next client; None where none waits or it may not connect (then it is counted in `refused`). `Refused`
+        where this process may open no more files, and so until it has closed some."""
         try:
             connection, _ = self._listener.accept()
         except (BlockingIOError, ConnectionAbortedError):
             return None
+        except OSError as error:  # EMFILE, and what is like it: it goes on waiting
+            raise Refused(CODE, "files", f"No application more can be served: {error.strerror}.") from error
+        if is_kept(connection.fileno()):
+            connection.close()
+            raise Refused(CODE, "files", "No application more can be served: there would be no room for anything else.")
         peer = peer_of(connection)
         try:
             check_peer(peer, self._allowed_users)
@@ -122,7 +133,8 @@ class FrameServer:
         return client
 
     def receive(self, client: FrameClient) -> bytes | None:
-        """A client's next frame, for `parse_outgoing`; None where none waits. A client that has gone is dropped."""
+        """A client's next frame, for `parse_outgoing`; None where none waits. A client that has gone is dropped, one
+        that asks whether it is served is answered."""
         try:
             frame = client.socket.recv(LARGEST_FRAME + 1)  # longer ones are cut, and rejected by their length
         except BlockingIOError:
@@ -133,6 +145,9 @@ class FrameServer:
             frame = b""
         if not frame:
             self.drop(client)
+        elif frame == ASK_IF_SERVED:
+            self.deliver_to(client, (SERVED,), 0)
+            return None
         return frame or None
 
     def deliver(self, frame: bytes) -> None:
@@ -187,3 +202,21 @@ def enlarge(connection: socket.socket, size: int) -> None:
         connection.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, size)
     except PermissionError:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
+
+
+def connect_frames(path: Path) -> socket.socket:
+    """A connection to a group's local socket that is served: what the group says from now on comes to it. `Refused`
+    where it isn't."""
+    connection = connect(path, socket.SOCK_SEQPACKET)
+    connection.settimeout(SERVED_WITHIN)
+    try:
+        connection.send(ASK_IF_SERVED)
+        while (message := connection.recv(LARGEST_FRAME)) != SERVED:
+            if not message:
+                raise ConnectionResetError
+    except OSError as error:
+        connection.close()
+        sentence = f"The MSM takes no application more at {path}: see `mcsa groups` (local.unserved) and its log."
+        raise Refused(CODE, "unserved", sentence) from error
+    connection.settimeout(None)
+    return connection

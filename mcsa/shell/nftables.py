@@ -6,7 +6,8 @@ An application that picks the physical interface sends nothing, one that listens
 and a host that routes multicast carries nothing on from the TUN interface.
 
 The rules are a table of our own, named after the interface, so that nobody else's are touched. A killed process leaves
-it, and with it the groups closed; the next one with that interface, or any after the interface has gone, removes it.
+it, and with it the groups closed: its interface and routes have gone, and applications that go on talking would be
+heard in the clear. The next one takes its groups over, in one step, and they stay closed until it ends in order.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
-from mcsa.addresses import check_text
+from mcsa.addresses import check_text, is_canonical
 from mcsa.errors import Refused
 from mcsa.shell.programs import run_program
 
@@ -80,15 +81,19 @@ class GroupFirewall:
     def __init__(self, interface: str) -> None:
         self.table = table_name(interface)
         self._table = _TABLE.format(table=self.table, interface=interface, priority=_BEFORE_ALL_ELSE)
-        remove_leftovers()
-        self._nft(self._table)
+        left = leftovers()
+        others = "".join(f"delete table inet {name}\n" for name in left if name != self.table)
+        groups = set[str]().union(*map(_protected, {self.table, *left}))
+        self._nft(others + self._table + self._elements(groups))  # in one step: nothing passes meanwhile
 
     def protect(self, groups: Collection[str]) -> None:
         """From now on, until `close`. An address that is protected already stays so. `Refused` where one is none."""
         for group in groups:
             check_text(group, CODE)
-        commands = [f"add element inet {self.table} groups{6 if ':' in g else 4} {{ {g} }}\n" for g in groups]
-        self._nft("".join(commands))
+        self._nft(self._elements(groups))
+
+    def _elements(self, groups: Collection[str]) -> str:
+        return "".join(f"add element inet {self.table} groups{6 if ':' in g else 4} {{ {g} }}\n" for g in groups)
 
     def restore(self, groups: Collection[str]) -> bool:
         """Puts the rules there again where they are not, because somebody flushed the host's rules; says whether it had
@@ -102,12 +107,7 @@ class GroupFirewall:
 
     def protected(self) -> set[str]:
         """The addresses that the kernel has rules for now; `Refused` where somebody has removed the table."""
-        found: set[str] = set()
-        for name in ("groups4", "groups6"):
-            listed = json.loads(run_program(["nft", "-j", "list", "set", "inet", self.table, name], CODE))
-            for item in listed["nftables"]:
-                found.update(item.get("set", {}).get("elem", ()))
-        return found
+        return _listed(self.table)
 
     def dropped(self) -> dict[str, int]:
         """Packets dropped so far, "incoming" and "outgoing"."""
@@ -130,24 +130,35 @@ class GroupFirewall:
             raise Refused(CODE, refused.rule, sentence) from None
 
 
-def remove_leftovers() -> list[str]:
-    """Removes the tables whose interface is no more, so whose process was killed; gives their names."""
+def leftovers() -> list[str]:
+    """The tables whose interface is no more, so whose process was killed."""
     interfaces = [
         line.partition(":")[0].strip() for line in Path("/proc/thread-self/net/dev").read_text().splitlines()[2:]
     ]
     present = {table_name(name) for name in interfaces}
-    removed = []
-    for name in _tables():
-        if name not in present:
-            _remove(name)
-            removed.append(name)
-    return removed
+    return [name for name in _tables() if name not in present]
 
 
 def _tables() -> list[str]:
     listed = json.loads(run_program(["nft", "-j", "list", "tables"], CODE))
     tables = [item["table"] for item in listed["nftables"] if "table" in item]
     return [each["name"] for each in tables if each["family"] == "inet" and each["name"].startswith(PREFIX)]
+
+
+def _listed(table: str) -> set[str]:
+    found: set[str] = set()
+    for name in ("groups4", "groups6"):
+        listed = json.loads(run_program(["nft", "-j", "list", "set", "inet", table, name], CODE))
+        for item in listed["nftables"]:
+            found.update(item.get("set", {}).get("elem", ()))
+    return found
+
+
+def _protected(table: str) -> set[str]:
+    """Of a table that may not be there, or be another version's."""
+    with suppress(Refused):
+        return set(filter(is_canonical, _listed(table)))
+    return set()
 
 
 def _remove(table: str) -> None:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import errno
 import os
 import sys
 import threading
 import traceback
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -26,6 +28,7 @@ from mcsa.shell.settings import ServiceSettings
 
 BUG = 70  # sysexits.h, EX_SOFTWARE
 MISCONFIGURED = 2
+_NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)  # as asyncio has it, at accept(2)
 
 log = structlog.get_logger()
 
@@ -95,7 +98,16 @@ def _unhandled_in_thread(what: threading.ExceptHookArgs) -> None:
 
 
 def _unhandled(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    error = context.get("exception")
-    if isinstance(error, BaseException):
+    error, message = context.get("exception"), str(context.get("message", ""))[:200]
+    if isinstance(error, OSError) and error.errno in _NO_ROOM and "socket" in context:
+        _no_room(f"{message}: {error.strerror}")
+    elif isinstance(error, BaseException):
         crash(error)
-    log.error("loop", message=str(context.get("message", ""))[:200])
+    else:
+        log.error("loop", message=message)
+
+
+@cache
+def _no_room(message: str) -> None:
+    """Somebody can't be accepted; asyncio tries again in a second. That is the host's limit, not a bug. Said once."""
+    log.error("loop", message=message)

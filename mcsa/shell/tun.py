@@ -13,6 +13,7 @@ import json
 import os
 import socket
 import struct
+import threading
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
@@ -23,6 +24,7 @@ from mcsa.addresses import check_text
 from mcsa.errors import Refused, Rejected
 from mcsa.esp.ip import Alike, Datagram, alike, parse_datagram, too_big
 from mcsa.esp.super_packets import VNET_HEADER, VNET_HEADER_SIZE, most_segments, split, write_super_headers
+from mcsa.shell.interfaces import IFF_UP, interface_flags
 from mcsa.shell.programs import run_program
 
 CODE = "tun"
@@ -36,6 +38,7 @@ LONGEST_NAME = 15  # IFNAMSIZ without its zero
 
 _TUNSETIFF = 0x400454CA
 _TUNSETOFFLOAD = 0x400454D0
+_TUNGETIFF = 0x800454D2
 _IFF_TUN, _IFF_NO_PI, _IFF_VNET_HDR = 0x0001, 0x1000, 0x4000
 _TUN_F_CSUM, _TUN_F_USO4, _TUN_F_USO6 = 0x01, 0x20, 0x40
 _OFFLOADS = (_TUN_F_CSUM | _TUN_F_USO4 | _TUN_F_USO6, _TUN_F_CSUM, 0)  # best first
@@ -66,11 +69,13 @@ class TunInterface:
         self.name = name
         self.mtu = mtu
         self.counters: Counter[str] = Counter()
+        self._routes: dict[str, int] = {}  # groups, and their MTU; 0 where it is the interface's
         self._memberships: dict[str, socket.socket] = {}
-        self._descriptor = _open(name)
+        self._access = threading.Lock()  # to both: groups come and go while `restore` looks at them
+        self._wants_offload = offload
+        self._descriptor = _open()
         try:
-            self.offloaded = _set_offload(self._descriptor, offload)
-            """Whether many datagrams come and go in one piece."""
+            _attach(self._descriptor, name)
             self._set_up()
         except BaseException:
             os.close(self._descriptor)
@@ -80,6 +85,9 @@ class TunInterface:
         self._far_end = bytes(map(int, FAR_END.split(".")))
 
     def _set_up(self) -> None:
+        self._is_set_up = False
+        self.offloaded = _set_offload(self._descriptor, self._wants_offload)
+        """Whether many datagrams come and go in one piece."""
         settings = Path("/proc/sys/net/ipv4/conf")
         everywhere = int((settings / "all/rp_filter").read_text())
         with suppress(OSError):  # a read-only /proc/sys: as the host has it
@@ -88,11 +96,17 @@ class TunInterface:
             (settings / self.name / "rp_filter").write_text("2" if everywhere else "0")
         self._ip(
             f"link set {self.name} addrgenmode none mtu {self.mtu} txqueuelen {QUEUE}",
-            f"address add {ADDRESS} peer {FAR_END} dev {self.name} scope link",
             f"link set {self.name} up",
         )
+        self._set_addresses()
+        for group in self._memberships:
+            self._join(group)
+        self._is_set_up = True
+
+    def _set_addresses(self) -> None:
+        self._ip(f"address replace {ADDRESS} peer {FAR_END} dev {self.name} scope link")
         with suppress(Refused):  # a host without IPv6
-            self._ip(f"address add {ADDRESS_6}/128 dev {self.name} nodad")
+            self._ip(f"address replace {ADDRESS_6}/128 dev {self.name} nodad")
 
     def _ip(self, *commands: str) -> None:
         run_program(["ip", "-batch", "-"], CODE, "\n".join(commands) + "\n")
@@ -116,29 +130,82 @@ class TunInterface:
         `mtu` where it is less than the interface's. Who joined it elsewhere before is shown what is written here too,
         as Linux does unless asked not to (IP_MULTICAST_ALL). `Refused`."""
         check_text(group, CODE)
+        with self._access:
+            self._set_addresses()  # one that was down has lost that of IPv6
+            self._set_route(group, mtu)
+            self._join(group)
+            self._routes[group] = mtu
+
+    def _set_route(self, group: str, mtu: int) -> None:
         limit = f" mtu {mtu}" if mtu and mtu < self.mtu else ""
         if ":" in group:
             self._ip(f"route replace multicast {group}/128 dev {self.name} table local{limit}")
         else:
             self._ip(f"route replace {group}/32 dev {self.name} src {ADDRESS}{limit}")
-        if group not in self._memberships:
-            self._memberships[group] = _join(group, self.name)
 
     def unroute(self, group: str) -> None:
         """No longer."""
-        membership = self._memberships.pop(group, None)
-        if membership is not None:
-            membership.close()
-        with suppress(Refused):  # it has gone, with the address or the interface
-            if ":" in group:
-                self._ip(f"route delete multicast {group}/128 dev {self.name} table local")
+        with self._access:
+            self._routes.pop(group, None)
+            membership = self._memberships.pop(group, None)
+            if membership is not None:
+                membership.close()
+            with suppress(Refused):  # it has gone, with the address or the interface
+                if ":" in group:
+                    self._ip(f"route delete multicast {group}/128 dev {self.name} table local")
+                else:
+                    self._ip(f"route delete {group}/32 dev {self.name}")
+
+    def resize(self, mtu: int) -> None:
+        """Another MTU from now on; routes that have one of their own keep it. `Refused`."""
+        with self._access:
+            if mtu != self.mtu:
+                self.mtu = mtu
+                self._ip(f"link set {self.name} mtu {mtu}")
+
+    def restore(self) -> bool:
+        """Puts back what an administrator took: addresses, routes, the interface itself; says whether it had to. One
+        that is down stays so, and what was lost with that is put back once it is up. `Refused`."""
+        with self._access:
+            if self._is_deleted():
+                self._is_set_up = False
+                _attach(self._descriptor, self.name)
+            if not self._is_set_up:
+                self._set_up()
+            elif interface_flags(self.name) & IFF_UP and not self._is_complete():
+                self._set_addresses()
             else:
-                self._ip(f"route delete {group}/32 dev {self.name}")
+                return False
+            self._set_routes()
+            return True
+
+    def _is_deleted(self) -> bool:
+        try:
+            fcntl.ioctl(self._descriptor, _TUNGETIFF, bytearray(_IFREQ.size))
+        except OSError:
+            return True
+        return False
+
+    def _is_complete(self) -> bool:
+        """Whether all routes are there. With an address go those that name it, and it is put back with them."""
+        routes = json.loads(run_program(["ip", "-j", "route", "show", "table", "all", "dev", self.name], CODE))
+        return self._routes.keys() <= {route["dst"].partition("/")[0] for route in routes}
+
+    def _set_routes(self) -> None:
+        for group, mtu in self._routes.items():
+            self._set_route(group, mtu)
+
+    def _join(self, group: str) -> None:
+        before = self._memberships.get(group)
+        self._memberships[group] = _join(group, self.name)
+        if before is not None:
+            before.close()
 
     # ---- packets
 
     def read(self, most: int = 64) -> list[Outgoing]:
-        """What waits, in order, at most so many packets or super-packets; an empty list where nothing does.
+        """What waits, in order, at most so many packets or super-packets; an empty list where nothing does. `OSError`,
+        EBADFD, where somebody has deleted the interface, until it was made anew (`restore`).
 
         Dropped, and counted by `mcsa.esp.ip.parse_datagram`'s causes, is what is no whole UDP datagram.
         """
@@ -221,9 +288,10 @@ class TunInterface:
 
 
 def physical_mtu(address: str) -> int:
-    """The MTU of the interface that has this address; `Refused` where none has."""
+    """The MTU of the interface that has this address, with its scope if it is link-local; `Refused` where none has."""
+    local, _, scope = address.partition("%")
     for link in json.loads(run_program(["ip", "-j", "address"], CODE)):
-        if any(each.get("local") == address for each in link["addr_info"]):
+        if scope in ("", link["ifname"]) and any(each.get("local") == local for each in link["addr_info"]):
             return int(link["mtu"])
     raise Refused(CODE, "address", f"No interface of this host has the address {address}. See: ip address")
 
@@ -244,18 +312,19 @@ def _join(group: str, interface: str) -> socket.socket:
     return door
 
 
-def _open(name: str) -> int:
+def _open() -> int:
     try:
-        descriptor = os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
+        return os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         mend = "modprobe tun, or hand the container the device"
         raise Refused(CODE, str(DEVICE), f"{DEVICE} can't be opened ({error.strerror}): {mend}.") from error
+
+
+def _attach(descriptor: int, name: str) -> None:
     try:
         fcntl.ioctl(descriptor, _TUNSETIFF, _IFREQ.pack(name.encode(), _IFF_TUN | _IFF_NO_PI | _IFF_VNET_HDR))
     except OSError as error:
-        os.close(descriptor)
         raise Refused(CODE, "interface", _why(name, error)) from error
-    return descriptor
 
 
 def _why(name: str, error: OSError) -> str:

@@ -31,7 +31,7 @@ class Relays:
         """Connects, instead of a connection that is there."""
         self.close(group_id)
         try:
-            connection = connect(Path(path), socket.SOCK_SEQPACKET)
+            connection = connect(Path(path), socket.SOCK_SEQPACKET)  # not waited for: what is missed is repaired
         except Refused:  # the MSM has gone again
             self._loop.call_soon(self._feed, RelayLost(group_id))
             return

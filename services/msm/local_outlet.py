@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import selectors
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import groupby
@@ -11,7 +13,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Protocol
 
-from mcsa.errors import Rejected
+from mcsa.errors import Refused, Rejected
 from mcsa.shell.local_batches import IncomingBatch, is_outgoing_batch, parse_outgoing_batch
 from mcsa.shell.local_frames import FrameClient, FrameServer, OutgoingFrame, parse_outgoing
 from mcsa.v1.types_pb2 import GroupDescription
@@ -49,6 +51,7 @@ class LocalOutlet:
         self._connected = connected
         group = speaker.group
         self._frames = FrameServer(folder / f"{group.group_id.hex()[:16]}.sock")
+        self._accept_at = math.inf  # when applications are accepted again; infinite: they are
         self._stop = Stop()
         self._thread = threading.Thread(target=self._send, name=f"send {group.name}", daemon=True)
         self._thread.start()
@@ -100,13 +103,25 @@ class LocalOutlet:
             while not self._stop.is_set:
                 for key, _ in watch.select(POLL_FOR):
                     if key.fileobj is self._frames:
-                        client = self._frames.accept()
-                        if client is not None:
-                            watch.register(client, selectors.EVENT_READ)
-                            if self._connected is not None:
-                                self._connected()
+                        self._accept(watch)
                     elif isinstance(key.fileobj, FrameClient):
                         self._send_from(key.fileobj, watch)
+                if time.monotonic() >= self._accept_at:
+                    self._accept_at = math.inf
+                    watch.register(self._frames, selectors.EVENT_READ)
+
+    def _accept(self, watch: selectors.BaseSelector) -> None:
+        try:
+            client = self._frames.accept()
+        except Refused:  # there is no room: not to be looked at again and again until there is
+            self._speaker.counted["local.unserved"] += 1
+            watch.unregister(self._frames)
+            self._accept_at = time.monotonic() + POLL_FOR
+            return
+        if client is not None:
+            watch.register(client, selectors.EVENT_READ)
+            if self._connected is not None:
+                self._connected()
 
     def _send_from(self, client: FrameClient, watch: selectors.BaseSelector) -> None:
         """What a client has said so far: frames that are alike leave together, a batch as it came."""

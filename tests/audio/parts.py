@@ -46,13 +46,13 @@ class Wire:
             for key, _ in watch.select(0.02):
                 if isinstance(key.fileobj, FrameServer):
                     client = key.fileobj.accept()
-                    if client is not None and key.fileobj is self.here:
-                        watch.register(client, selectors.EVENT_READ)
+                    if client is not None:
+                        watch.register(client, selectors.EVENT_READ, key.fileobj)
                 elif isinstance(key.fileobj, FrameClient):
-                    self._carry(key.fileobj, key.fd, watch)
+                    self._carry(key.fileobj, key.data, key.fd, watch)
 
-    def _carry(self, client: FrameClient, descriptor: int, watch: selectors.BaseSelector) -> None:
-        while (frame := self.here.receive(client)) is not None:
+    def _carry(self, client: FrameClient, of: FrameServer, descriptor: int, watch: selectors.BaseSelector) -> None:
+        while (frame := of.receive(client)) is not None:
             sent = parse_outgoing(frame)
             for payload in self._faults(sent.payload):
                 arriving = IncomingFrame(SENDER, sent.source_port, sent.destination_port, payload).encode()

@@ -16,8 +16,7 @@ from mcsa.domain.processes import INFRASTRUCTURE
 from mcsa.laboratory.capture import Capture
 from mcsa.laboratory.packets import classify, parse_packet, parse_pcap
 from mcsa.laboratory.routed import RoutedLaboratory
-from mcsa.shell.local import connect
-from mcsa.shell.local_frames import LARGEST_FRAME, OutgoingFrame, parse_incoming
+from mcsa.shell.local_frames import LARGEST_FRAME, OutgoingFrame, connect_frames, parse_incoming
 from tests.domain.running import HOSTS, RunningDomain
 from tests.judges import require_program
 
@@ -28,7 +27,7 @@ WITHIN = 10.0  # seconds that only a broken program needs
 @contextmanager
 def application(domain: RunningDomain, user: str) -> Iterator[socket.socket]:
     """At the audio group's local socket."""
-    with connect(domain.conferences[user].socket("audio"), socket.SOCK_SEQPACKET) as door:
+    with connect_frames(domain.conferences[user].socket("audio")) as door:
         door.settimeout(WITHIN)
         yield door
 
@@ -38,7 +37,7 @@ def say(door: socket.socket, payload: bytes) -> None:
 
 
 async def passes(speaks: socket.socket, hears: socket.socket, payload: bytes) -> None:
-    """Said until it is heard: a socket that has just been connected may not be served yet, and nothing is repeated."""
+    """Said until it is heard: a group that was just joined, or joined again, may not be forwarded yet."""
     for _ in range(50):
         say(speaks, payload)
         ready, _, _ = await asyncio.to_thread(select.select, [hears], [], [], 0.2)

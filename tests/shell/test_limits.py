@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from mcsa.errors import Refused
-from mcsa.shell.limits import check_open_files, raise_open_files
+from mcsa.shell.limits import KEPT_FILES, check_open_files, is_kept, raise_open_files
 
 
 @pytest.fixture
@@ -31,3 +31,7 @@ def test_a_process_takes_what_it_may_have(few: int) -> None:
     raise_open_files()
     assert resource.getrlimit(resource.RLIMIT_NOFILE) == (few, few)
     check_open_files(512, "a group")
+
+
+def test_the_last_descriptors_are_kept(few: int) -> None:
+    assert [is_kept(each) for each in (3, 511 - KEPT_FILES, 512 - KEPT_FILES, 511)] == [False, False, True, True]

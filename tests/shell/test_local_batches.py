@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import select
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,7 +22,14 @@ from mcsa.shell.local_batches import (
     parse_incoming_batch,
     parse_outgoing_batch,
 )
-from mcsa.shell.local_frames import LARGEST_FRAME, FrameServer, IncomingFrame, OutgoingFrame, parse_outgoing
+from mcsa.shell.local_frames import (
+    LARGEST_FRAME,
+    FrameClient,
+    FrameServer,
+    IncomingFrame,
+    OutgoingFrame,
+    parse_outgoing,
+)
 
 PORTS = st.integers(1, 65_535)
 SENDERS = st.integers(0, 2**20 - 1)
@@ -130,10 +140,27 @@ def server(tmp_path: Path) -> Iterator[FrameServer]:
     made.close()
 
 
+@contextmanager
+def served(server: FrameServer) -> Iterator[tuple[BatchedApplication, FrameClient]]:
+    """An application, and what the server has of it."""
+    with ThreadPoolExecutor(1) as thread:
+        serving = thread.submit(_serve, server)
+        with BatchedApplication(server.path) as application:
+            yield application, serving.result()
+
+
+def _serve(server: FrameServer) -> FrameClient:
+    select.select([server], [], [])
+    client = server.accept()
+    assert client is not None
+    select.select([client], [], [])
+    assert server.receive(client) is None  # it asks, and is answered
+    select.select([client], [], [])
+    return client
+
+
 def test_an_application_asks_sends_and_hears(server: FrameServer) -> None:
-    with BatchedApplication(server.path) as application:
-        client = server.accept()
-        assert client is not None
+    with served(server) as (application, client):
         assert server.receive(client) == ASK_FOR_BATCHES
         application.send([b"one", b"two", b"three"], 5004, 6000)
         messages = [server.receive(client), server.receive(client)]
@@ -146,9 +173,7 @@ def test_an_application_asks_sends_and_hears(server: FrameServer) -> None:
 
 
 def test_what_a_slow_application_loses_is_counted_in_frames(server: FrameServer) -> None:
-    with BatchedApplication(server.path):
-        client = server.accept()
-        assert client is not None
+    with served(server) as (_, client):
         parts = (b"head", *[bytes(1_000)] * 60)
         for _ in range(300):
             server.deliver_to(client, parts, 60)
@@ -157,8 +182,7 @@ def test_what_a_slow_application_loses_is_counted_in_frames(server: FrameServer)
 
 
 def test_an_application_whose_msm_is_gone_is_told(server: FrameServer) -> None:
-    with BatchedApplication(server.path) as application:
-        server.accept()
+    with served(server) as (application, _):
         server.close()
         with pytest.raises(Refused, match="ended"):
             application.receive()
@@ -167,7 +191,7 @@ def test_an_application_whose_msm_is_gone_is_told(server: FrameServer) -> None:
 
 
 def test_an_application_waits_as_its_socket_does(server: FrameServer) -> None:
-    with BatchedApplication(server.path) as application:
+    with served(server) as (application, _):
         application.socket.settimeout(0.01)
         with pytest.raises(TimeoutError):
             application.receive()

@@ -7,21 +7,25 @@ import select
 import socket
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcsa.errors import Rejected
+from mcsa.errors import Refused, Rejected
 from mcsa.shell import local_frames
 from mcsa.shell.local import connect
 from mcsa.shell.local_frames import (
+    ASK_IF_SERVED,
     LARGEST_FRAME,
+    SERVED,
     FrameClient,
     FrameServer,
     IncomingFrame,
     OutgoingFrame,
+    connect_frames,
     parse_incoming,
     parse_outgoing,
 )
@@ -154,6 +158,56 @@ def test_a_client_that_does_not_read_loses_frames_and_then_its_connection(
     assert reader.lost == 0
     reads.close()
     sleeps.close()
+
+
+def test_who_asks_whether_it_is_served_is_answered_and_nobody_else(server: FrameServer) -> None:
+    (asks, asking), (others, _) = connected(server), connected(server)
+    server.deliver(b"before")
+    asks.send(ASK_IF_SERVED)
+    asks.send(b"said")
+    assert [server.receive(asking), server.receive(asking)] == [None, b"said"]
+    assert [asks.recv(10), asks.recv(10)] == [b"before", SERVED]
+    assert others.recv(10) == b"before"
+    server.deliver(b"after")
+    assert [asks.recv(10), others.recv(10)] == [b"after", b"after"]
+    asks.close()
+    others.close()
+
+
+def test_a_connection_is_served_when_it_is_there(server: FrameServer) -> None:
+    def serve() -> None:
+        select.select([server], [], [])
+        client = server.accept()
+        assert client is not None
+        server.deliver(b"not for it")
+        select.select([client], [], [])
+        server.receive(client)
+
+    with ThreadPoolExecutor(1) as thread:
+        serving = thread.submit(serve)
+        with connect_frames(server.path) as application:
+            serving.result()
+            server.deliver(b"the first")
+            assert application.recv(20) == b"the first"
+
+
+def drop_next(server: FrameServer) -> None:
+    waiting = server.accept()
+    assert waiting is not None
+    server.drop(waiting)
+
+
+def test_who_is_not_served_is_told(server: FrameServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local_frames, "SERVED_WITHIN", 0.05)
+    with pytest.raises(Refused, match="takes no application more"):
+        connect_frames(server.path)
+    drop_next(server)
+    with ThreadPoolExecutor(1) as thread:
+        refused = thread.submit(connect_frames, server.path)
+        select.select([server], [], [])
+        drop_next(server)
+        with pytest.raises(Refused, match="takes no application more"):
+            refused.result()
 
 
 def test_nobody_waits_to_connect(server: FrameServer) -> None:

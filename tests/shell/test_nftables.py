@@ -14,7 +14,7 @@ from mcsa.errors import Refused
 from mcsa.esp.ip import checksum
 from mcsa.laboratory.namespaces import Host, Laboratory
 from mcsa.shell import nftables, programs
-from mcsa.shell.nftables import GroupFirewall, remove_leftovers, table_name
+from mcsa.shell.nftables import GroupFirewall, leftovers, table_name
 from mcsa.shell.tun import TunInterface
 
 INTERFACE = "mcsa7"
@@ -133,22 +133,36 @@ def test_ipv6_groups_have_rules_too(laboratory: Laboratory, firewall: GroupFirew
         assert firewall.dropped()["outgoing"] == 1
 
 
-def test_what_a_killed_process_left_is_found_and_removed(laboratory: Laboratory, group: str) -> None:
+def test_the_groups_that_a_killed_process_left_stay_closed_until_the_next_one_ends(
+    laboratory: Laboratory, group: str
+) -> None:
     with laboratory["alpha"].inside():
         interface = TunInterface(INTERFACE, 1_400)
-        left = GroupFirewall(INTERFACE)
-        left.protect([group])
-        assert remove_leftovers() == []  # it lives
+        killed = GroupFirewall(INTERFACE)
+        killed.protect([group])
+        assert leftovers() == []  # it lives
         interface.close()  # as the kernel does for who was killed; the rules stay
-        assert left.protected() == {group}
+        assert leftovers() == [table_name(INTERFACE)]
         again = GroupFirewall(INTERFACE)
-        assert again.protected() == set()
-        assert GroupFirewall("mcsa8").protected() == set()  # mcsa7 has no interface any more
-        with pytest.raises(Refused, match="No such file"):
-            again.protected()
-        assert remove_leftovers() == [table_name("mcsa8")]
-        again.close()
-        again.close()
+        again.protect(["ff15::1:1"])
+        assert again.protected() == {group, "ff15::1:1"}
+        elsewhere = GroupFirewall("mcsa8")  # mcsa7 has no interface any more
+        assert elsewhere.protected() == {group, "ff15::1:1"}
+        assert leftovers() == [table_name("mcsa8")]
+        assert not Passing(laboratory, "alpha", "beta", group)()
+        elsewhere.close()
+        elsewhere.close()
+        assert leftovers() == []
+    assert Passing(laboratory, "alpha", "beta", group)()
+
+
+def test_a_table_that_is_not_as_ours_are_is_replaced(laboratory: Laboratory) -> None:
+    with laboratory["alpha"].inside():
+        programs.run_program(["nft", "add", "table", "inet", table_name("mcsa8")], "test")
+        made = GroupFirewall(INTERFACE)
+        assert made.protected() == set()
+        assert leftovers() == [table_name(INTERFACE)]  # it has no interface
+        made.close()
 
 
 def test_without_nft_or_the_right_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch, laboratory: Laboratory) -> None:

@@ -18,7 +18,7 @@ from mcsa.errors import Refused
 from mcsa.laboratory.namespaces import Host, Laboratory
 from mcsa.shell import tun
 from mcsa.shell.batches import SOL_UDP, UDP_SEGMENT
-from mcsa.shell.tun import ADDRESS, FAR_END, Outgoing, TunInterface
+from mcsa.shell.tun import ADDRESS, FAR_END, Outgoing, TunInterface, physical_mtu
 
 GROUP, OTHER_GROUP, GROUP_6 = "239.255.1.1", "239.255.1.2", "ff15::1:1"
 SENDER = ip_address("203.0.113.9").packed  # no route leads there
@@ -198,6 +198,71 @@ def test_the_hosts_own_address_means_the_physical_interface(interface: TunInterf
         [read] = all_of(interface)
         assert read.payloads == [b"here"]
     assert FAR_END in host.run(["ip", "address", "show", "dev", "mcsa7"])
+
+
+@pytest.mark.parametrize("ways", [["down", "up"], ["flush"], ["delete"]], ids=lambda ways: ways[0])
+def test_what_an_administrator_took_is_put_back(interface: TunInterface, host: Host, ways: list[str]) -> None:
+    commands = {
+        "down": "link set mcsa7 down",
+        "up": "link set mcsa7 up",
+        "flush": "address flush dev mcsa7",
+        "delete": "link delete mcsa7",
+    }
+    with host.inside(), application(host, GROUP, 5004) as hears, application(host) as says:
+        interface.route(GROUP_6)
+        interface.route(OTHER_GROUP, 1_200)
+        assert not interface.restore()
+        for way in ways:
+            host.run(["ip", *commands[way].split()])
+            if way == "down":
+                assert not interface.restore()  # it is the administrator's to take up again
+                assert interface.read() == []
+        assert "mcsa7" not in host.run(["ip", "route", "get", GROUP])
+        assert interface.restore()
+        assert not interface.restore()
+        for group in (GROUP, GROUP_6):
+            assert "dev mcsa7" in host.run(["ip", "route", "get", group])
+        assert "mtu 1200" in host.run(["ip", "route", "get", OTHER_GROUP])
+        interface.write(SENDER, ip_address(GROUP).packed, 6000, 5004, [b"written"])
+        assert hears.recv(100) == b"written"
+        says.sendto(b"said", (GROUP, 5004))
+        assert [payload for each in all_of(interface) for payload in each.payloads] == [b"said"]
+
+
+def test_a_deleted_interface_reads_as_one_and_takes_no_packets(interface: TunInterface, host: Host) -> None:
+    host.run(["ip", "link", "delete", "mcsa7"])
+    with pytest.raises(OSError) as raised:
+        interface.read()
+    assert raised.value.errno == errno.EBADFD
+    interface.write(SENDER, ip_address(GROUP).packed, 6000, 5004, [b"lost"])
+    assert interface.counters["undelivered"] == 1
+    with host.inside():
+        other = TunInterface("mcsa7", 1_400)  # another process has taken its name
+        with pytest.raises(Refused, match="in use by another"):
+            interface.restore()
+        other.close()
+        assert interface.restore()
+
+
+def test_the_mtu_is_that_of_the_interface_with_the_address(host: Host) -> None:
+    with host.inside():
+        host.run(["ip", "address", "add", "fe80::77/64", "dev", host.interface, "nodad"])
+        found = [physical_mtu(each) for each in (host.address, f"fe80::77%{host.interface}", "fe80::77")]
+        assert found == [1_500, 1_500, 1_500]
+        with pytest.raises(Refused, match="No interface"):
+            physical_mtu("fe80::77%lo")
+        host.run(["ip", "address", "delete", "fe80::77/64", "dev", host.interface])
+
+
+def test_it_can_have_another_mtu(interface: TunInterface, host: Host) -> None:
+    with host.inside():
+        interface.resize(1_300)
+    with application(host) as door:
+        door.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, PMTUDISC_DO)
+        with pytest.raises(OSError, match="too long"):
+            door.sendto(bytes(1_273), (GROUP, 5004))
+        door.sendto(bytes(1_272), (GROUP, 5004))
+        assert [len(payload) for each in all_of(interface) for payload in each.payloads] == [1_272]
 
 
 def test_a_second_process_with_it_is_refused_and_a_closed_one_leaves_nothing(host: Host) -> None:

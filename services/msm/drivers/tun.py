@@ -9,18 +9,21 @@ in any group, goes nowhere. Traffic class and hop limit pass through, the latter
 Nothing is fragmented: who sends more than fits is told by its own kernel.
 
 Rules (`mcsa.shell.nftables`) keep plaintext for a group off all other interfaces, both ways, from before it is joined
-until this driver closes, also after the group has closed: who goes on talking is not heard in the clear.
+until this driver closes, also after the group has closed: who goes on talking is not heard in the clear. So do those
+that an MSM which was killed left. Where an administrator takes away rules, routes, or the interface, they are put back,
+and nothing passes meanwhile while the rules are there.
 """
 
 from __future__ import annotations
 
+import errno
 import selectors
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from ipaddress import ip_address
 from typing import Any
 
@@ -41,7 +44,7 @@ from services.msm.received import Received, together
 from services.msm.stop import Stop
 
 CONTROL_GROUP = "control"  # the name that CSMs know it by
-CHECK_RULES_EVERY = 5.0  # seconds; who flushes a host's rules flushes ours
+CHECK_EVERY = 5.0  # seconds; who flushes a host's rules flushes ours, and an interface that is taken down has no routes
 # A packet alone costs this host and all receivers three times what one in a batch does. So where packets come so often
 # (2,000 a second; voice has 50), a moment is waited for more of them, as network cards do.
 BUSY_UNDER = 0.0005  # seconds that a packet is waited for
@@ -114,37 +117,39 @@ class TunDriver:
     spreads = False  # one interface for all groups
 
     def __init__(self, settings: DriverSettings) -> None:
-        own = [network.address for network in settings.networks.joined().values()]
-        if any(parse_address(address).is_loopback for address in own):
+        if any(parse_address(network.address).is_loopback for network in settings.networks.joined().values()):
             raise Refused("driver", "tun", 'hosts on loopback have no interface to route: choose driver = "relay"')
         self._settings = settings
         self._sources = _sources(settings.networks)
         self._groups: Mapping[bytes, TunnelledGroup] = {}  # by destination; replaced, never changed
-        self._protected: frozenset[str] = frozenset()  # replaced, likewise
+        self._restoring = threading.Lock()
         self._closing = threading.Event()
         with ExitStack() as opened:
-            self._interface = TunInterface(settings.interface, max(map(_mtu_of, own)), offload=settings.offload)
+            self._interface = TunInterface(
+                settings.interface, largest_packet_of(settings.networks), offload=settings.offload
+            )
             opened.callback(self._interface.close)
             self.firewall = GroupFirewall(settings.interface)
             opened.callback(self.firewall.close)
+            self._protected = frozenset(self.firewall.protected())  # replaced, likewise
             self._opened = opened.pop_all()
         self._stop = Stop()
         self._threads = [
             threading.Thread(target=self._read, name="tun reader", daemon=True),
-            threading.Thread(target=self._watch_rules, name="tun rules", daemon=True),
+            threading.Thread(target=self._watch, name="tun watch", daemon=True),
         ]
         for thread in self._threads:
             thread.start()
 
     def open(self, domain: str, group: GroupDescription, tell: Tell) -> TunnelledGroup:
-        self.firewall.protect([group.address])
-        self._protected |= {group.address}
+        with self._restoring:
+            self.firewall.protect([group.address])
+            self._protected |= {group.address}
         opened = TunnelledGroup(self._settings, domain, group, tell, self._interface)
         if group.name == CONTROL_GROUP:
             return opened
         try:
-            own_address = self._settings.networks.of(group.address).address
-            self._interface.route(group.address, _mtu_of(own_address) - taken_inside(group))
+            self._route(group)
         except BaseException:
             opened.close()
             raise
@@ -155,6 +160,16 @@ class TunDriver:
     def move(self, networks: Networks) -> None:
         self._settings = replace(self._settings, networks=networks)
         self._sources = _sources(networks)
+        with suppress(Refused):  # what has gone again will be told again
+            self._interface.resize(largest_packet_of(networks))
+        for group in self._groups.values():
+            with suppress(Refused):
+                self._route(group.engine.group)
+
+    def _route(self, group: GroupDescription) -> None:
+        """Packets of a group are as long as its own network takes them."""
+        largest = largest_packet(self._settings.networks.of(group.address).address)
+        self._interface.route(group.address, largest - taken_inside(group))
 
     def _close_to_applications(self, group: TunnelledGroup) -> None:
         """Applications reach it no longer; the rules stay."""
@@ -180,11 +195,21 @@ class TunDriver:
                 began_at, amount = time.monotonic(), 0
                 watch.select()
                 waited_for = time.monotonic() - began_at
-                for outgoing in self._interface.read(READ_AT_ONCE):
+                for outgoing in self._read_interface():
                     amount += len(outgoing.payloads)
                     self._send(outgoing)
                 if waited_for < BUSY_UNDER and amount < READ_AT_ONCE:
                     time.sleep(GATHER_FOR)
+
+    def _read_interface(self) -> list[Outgoing]:
+        try:
+            return self._interface.read(READ_AT_ONCE)
+        except OSError as error:
+            if error.errno != errno.EBADFD:
+                raise
+            if not self._restore():
+                self._closing.wait(CHECK_EVERY)
+            return []
 
     def _send(self, outgoing: Outgoing) -> None:
         group = self._groups.get(outgoing.datagram.destination)
@@ -195,25 +220,49 @@ class TunDriver:
         else:
             group.say(outgoing)
 
-    def _watch_rules(self) -> None:
-        while not self._closing.wait(CHECK_RULES_EVERY):
-            try:
-                if self.firewall.restore(self._protected):
-                    self._interface.counters["rules-restored"] += 1
-            except Refused:  # until they are there again: what can be done is to say so, and to go on trying
-                self._interface.counters["rules-missing"] += 1
+    def _watch(self) -> None:
+        while not self._closing.wait(CHECK_EVERY):
+            self._restore()
+
+    def _restore(self) -> bool:
+        """Puts back what an administrator took; whether all is there. What can't be is counted, and tried again."""
+        with self._restoring:
+            rules = self._restored("rules", partial(self.firewall.restore, self._protected))
+            return self._restored("interface", self._interface.restore) and rules
+
+    def _restored(self, name: str, restore: Callable[[], bool]) -> bool:
+        try:
+            if restore():
+                self._interface.counters[f"{name}-restored"] += 1
+        except (Refused, OSError):
+            self._interface.counters[f"{name}-missing"] += 1
+            return False
+        return True
+
+
+def largest_packet(address: str) -> int:
+    """Bytes that an application's IP packet may have on a host with this address; `Refused` where it has no such."""
+    headers = headers_size(parse_address(address).packed)
+    return headers + largest_payload(physical_mtu(canonical(address)), headers - UDP_HEADER_SIZE)
+
+
+def largest_packet_of(networks: Networks) -> int:
+    """The same of all its networks that are there; `Refused` where none is."""
+    found, missing = list[int](), list[Refused]()
+    for network in networks.joined().values():
+        try:
+            found.append(largest_packet(network.address))
+        except Refused as refused:
+            missing.append(refused)
+    if not found:
+        raise missing[0]
+    return max(found)
 
 
 def _sources(networks: Networks) -> set[bytes]:
     """Whom applications on this host speak as."""
     own = [network.source for network in networks.joined().values()]
     return {_packed(each) for each in (*own, ADDRESS, ADDRESS_6)}
-
-
-def _mtu_of(address: str) -> int:
-    """Of packets of applications that, sealed, leave in one piece by the interface with this address."""
-    headers = headers_size(parse_address(address).packed)
-    return headers + largest_payload(physical_mtu(canonical(address)), headers - UDP_HEADER_SIZE)
 
 
 @lru_cache(maxsize=4096)

@@ -16,8 +16,7 @@ from mcsa.keys import GroupKey
 from mcsa.laboratory.namespaces import Laboratory
 from mcsa.networks import Networks
 from mcsa.policy import complete_policy
-from mcsa.shell.local import connect
-from mcsa.shell.local_frames import LARGEST_FRAME, OutgoingFrame, parse_incoming
+from mcsa.shell.local_frames import LARGEST_FRAME, OutgoingFrame, connect_frames, parse_incoming
 from mcsa.v1.types_pb2 import GroupDescription, GroupPolicy
 from services.msm.drivers import DriverSettings
 from services.msm.drivers.relay import RelayDriver
@@ -57,9 +56,8 @@ class Host:
                 DOMAIN, description, self.told.append
             )
         laboratory.await_membership(host, group)
-        self.application = connect(Path(self.group.socket_path), socket.SOCK_SEQPACKET)
+        self.application = connect_frames(Path(self.group.socket_path))
         self.application.settimeout(WITHIN)
-        until(lambda: self.group._local._frames.clients)  # what comes before that is for nobody
 
     def key(self, addresses: Mapping[int, str], own: int) -> None:
         """Installs the epoch and the roster; it sends as `own` from now on."""

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import random
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
 
+from mcsa.errors import Refused
 from mcsa.laboratory.namespaces import Laboratory
 from mcsa.shell import local_frames
 from mcsa.shell.local import connect
 from mcsa.shell.local_batches import ASK_FOR_BATCHES
-from mcsa.shell.local_frames import FrameServer, OutgoingFrame, parse_incoming
+from mcsa.shell.local_frames import FrameServer, OutgoingFrame, connect_frames, parse_incoming
 from tests.services.msm.link import PORT, WITHIN, Host, until
 
 
@@ -85,3 +88,86 @@ def test_rubbish_from_an_application_ends_nothing(hosts: tuple[Host, Host]) -> N
             pass
     counted = alpha.group.counters()
     assert counted["unsent.frame"] > 100 and counted["sent"] > 100
+
+
+FEW_FILES = """
+import os, resource, sys
+from collections import Counter
+from pathlib import Path
+from mcsa.v1.types_pb2 import GroupDescription
+from services.msm.local_outlet import LocalOutlet
+
+class Speaker:
+    group = GroupDescription(group_id=bytes(16), name="audio")
+    counted = Counter()
+    def say(self, payloads, source_port, destination_port):
+        print(payloads[0].decode(), flush=True)
+
+resource.setrlimit(resource.RLIMIT_NOFILE, (48, 48))
+outlet = LocalOutlet(Path(sys.argv[1]), Speaker())
+print(outlet.socket_path, flush=True)
+held = []
+for line in sys.stdin:
+    if line == "fill\\n":
+        try:
+            while True:
+                held.append(os.open("/dev/null", os.O_RDONLY))
+        except OSError:
+            pass
+    elif line == "free\\n":
+        while held:
+            os.close(held.pop())
+    print(Speaker.counted["local.unserved"], flush=True)
+outlet.close()
+"""
+
+
+class FewFiles:
+    """A group's local socket in a process of its own that may open few files."""
+
+    def __init__(self, folder: Path) -> None:
+        argv = [sys.executable, "-c", FEW_FILES, str(folder)]
+        self._process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.path = Path(self.says())
+
+    def says(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline().strip()
+
+    def does(self, what: str) -> int:
+        """How many applications it could not serve so far."""
+        assert self._process.stdin is not None
+        print(what, file=self._process.stdin, flush=True)
+        return int(self.says())
+
+    def hears(self, application: socket.socket, payload: str) -> None:
+        application.send(OutgoingFrame(PORT, PORT, payload.encode()).encode())
+        assert self.says() == payload
+
+    def ends(self) -> int:
+        self._process.communicate(timeout=WITHIN)
+        return self._process.returncode
+
+
+@pytest.mark.parametrize("filled", [False, True], ids=["by applications", "by others"])
+def test_without_files_to_open_the_others_are_served_and_later_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, filled: bool
+) -> None:
+    """Before, one application too many ended the MSM."""
+    monkeypatch.setattr(local_frames, "SERVED_WITHIN", 2.5)
+    few = FewFiles(tmp_path / "sockets")
+    with ExitStack() as opened:
+        applications = [opened.enter_context(connect_frames(few.path))]
+        if filled:
+            few.does("fill")
+        with pytest.raises(Refused, match="takes no application more"):
+            while True:
+                applications.append(opened.enter_context(connect_frames(few.path)))
+        assert len(applications) < 40
+        few.hears(applications[0], "served all the same")
+        assert 0 < few.does("count") < 10  # it doesn't spin
+        for application in applications[1:]:
+            application.close()
+        few.does("free")
+        few.hears(opened.enter_context(connect_frames(few.path)), "served again")
+    assert few.ends() == 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,14 +12,13 @@ from mcsa.esp.suite import suite_named
 from mcsa.laboratory.namespaces import Laboratory
 from mcsa.networks import Networks
 from mcsa.policy import complete_policy
-from mcsa.shell.local import connect
-from mcsa.shell.local_frames import LARGEST_FRAME, parse_incoming
+from mcsa.shell.local_frames import LARGEST_FRAME, connect_frames, parse_incoming
 from mcsa.shell.multicast import ESP_PORT, GroupSocket
 from mcsa.v1.types_pb2 import GroupDescription, GroupPolicy
 from services.msm.drivers import DriverSettings
 from services.msm.drivers.relay import RelayDriver, RelayedGroup
 from services.msm.events import InstallEpoch, SetRoster
-from tests.services.msm.link import DOMAIN, EPOCH, KEY, PORT, WITHIN, until
+from tests.services.msm.link import DOMAIN, EPOCH, KEY, PORT, WITHIN
 
 GROUPS, SENDER = 200, 7
 FILES, THREADS = 8, 2  # of one group
@@ -71,9 +69,8 @@ def test_200_groups_on_one_host_are_heard_each_at_its_own_socket(laboratory: Lab
         assert threading.active_count() - threads <= THREADS * GROUPS
         for description, group in zip(many.descriptions, many.groups, strict=True):
             laboratory.await_membership(many.host, description.address)
-            application = opened.enter_context(connect(Path(group.socket_path), socket.SOCK_SEQPACKET))
+            application = opened.enter_context(connect_frames(Path(group.socket_path)))
             application.settimeout(WITHIN)
-            until(lambda group=group: group._local._frames.clients)  # type: ignore[misc]
             with (
                 many.sender.inside(),
                 GroupSocket(description.address, ESP_PORT, many.sender.address, bind_group=False) as door,

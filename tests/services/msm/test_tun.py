@@ -20,8 +20,8 @@ from mcsa.networks import Networks
 from mcsa.policy import complete_policy
 from mcsa.shell.batches import SOL_UDP, UDP_SEGMENT
 from mcsa.shell.local import connect
-from mcsa.shell.local_frames import LARGEST_FRAME, OutgoingFrame, parse_incoming
-from mcsa.shell.nftables import remove_leftovers, table_name
+from mcsa.shell.local_frames import LARGEST_FRAME, OutgoingFrame, connect_frames, parse_incoming
+from mcsa.shell.nftables import leftovers, table_name
 from mcsa.shell.programs import run_program
 from mcsa.shell.tun import FAR_END
 from mcsa.updates import PORT as UPDATE_PORT
@@ -201,11 +201,10 @@ def test_local_sockets_serve_beside_it(two: tuple[Side, Side], laboratory: Labor
     alpha, gamma = two
     opened = [side.open(81) for side in two]
     with (
-        connect(Path(opened[0].socket_path), socket.SOCK_SEQPACKET) as local,
-        connect(Path(opened[1].socket_path), socket.SOCK_SEQPACKET) as other,
+        connect_frames(Path(opened[0].socket_path)) as local,
+        connect_frames(Path(opened[1].socket_path)) as other,
     ):
         other.settimeout(2)
-        time.sleep(0.1)  # until they are accepted
         listening = gamma.application(81)
         local.send(OutgoingFrame(5004, 7000, b"by the local socket").encode())
         assert listening.recvfrom(100) == (b"by the local socket", (alpha.host.address, 7000))
@@ -333,7 +332,7 @@ def test_who_goes_on_talking_after_the_group_closed_is_not_heard_in_the_clear(
 def test_rules_that_somebody_flushed_come_back(
     monkeypatch: pytest.MonkeyPatch, laboratory: Laboratory, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(tun_driver, "CHECK_RULES_EVERY", 0.05)
+    monkeypatch.setattr(tun_driver, "CHECK_EVERY", 0.05)
     alpha = Side(laboratory, "alpha", tmp_path)
     try:
         opened = alpha.open(84)
@@ -345,6 +344,26 @@ def test_rules_that_somebody_flushed_come_back(
             assert alpha.driver.firewall.protected() == {laboratory.plan.group(84)}
     finally:
         alpha.close()
+
+
+def test_what_fits_follows_the_interface_that_the_host_moved_to(two: tuple[Side, Side]) -> None:
+    alpha, _ = two
+    opened = alpha.open(84)
+    speaking = alpha.application()
+    speaking.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, PMTUDISC_DO)
+    try:
+        for mtu in (1_300, 1_500):
+            alpha.host.run(["ip", "link", "set", alpha.host.interface, "mtu", str(mtu)])
+            alpha.inside(lambda: alpha.driver.move(Networks.only(alpha.host.address)))
+            fits = alpha.inside(lambda: opened.largest_payload)
+            speaking.sendto(bytes(fits), (opened.address, 5004))
+            with pytest.raises(OSError, match="too long"):
+                speaking.sendto(bytes(fits + 1), (opened.address, 5004))
+            alpha.inside(
+                lambda: alpha.driver.move(Networks.only("198.51.100.1"))
+            )  # gone again meanwhile: nothing happens
+    finally:
+        alpha.host.run(["ip", "link", "set", alpha.host.interface, "mtu", "1500"])
 
 
 def test_without_rules_or_a_network_it_does_not_start(
@@ -373,7 +392,7 @@ def test_it_is_found_by_name_and_leaves_nothing(laboratory: Laboratory, tmp_path
     alpha.close()
     alpha.close()
     with alpha.host.inside():
-        assert remove_leftovers() == []
+        assert leftovers() == []
         assert INTERFACE not in alpha.host.run(["ip", "link"]) + alpha.host.run(["ip", "route"])
         assert table_name(INTERFACE) not in alpha.host.run(["nft", "list", "tables"])
 
