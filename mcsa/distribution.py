@@ -11,19 +11,23 @@ the join.
     newcomer <-- association (sealed), right ------ distributor        who signed it, whom for, which sender ID and key
     Authorizer <-- the request as received -------- distributor        all of it again; then the roster, or a new key
 
-The newcomer hears the group from then on; it is heard once the Authorizer's signed update has it in the roster.
+The newcomer hears the group from then on; it is heard once the Authorizer's signed update has it in the roster. That
+update, as any, has the digest of the whole roster: until then nothing that the distributor said of others proves who
+said something (`mcsa.source_authentication`), and where the digest is another one the newcomer registers with the
+Authorizer.
 
-What a distributor could lie about: the roster that a newcomer starts with; epoch and number, which make the newcomer
-register with the Authorizer once it hears a beacon. It could as well give the keys away: it has them.
+What a distributor could lie about for longer: epoch and number, which make the newcomer register likewise once it hears
+a beacon. It could as well give the keys away: it has them.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 
 from google.protobuf.message import DecodeError
 
-from mcsa.encoding import encode_parts
+from mcsa.encoding import digest, encode_parts
 from mcsa.envelope import CLOCK_SKEW
 from mcsa.errors import Refused, Rejected
 from mcsa.identity import Credentials
@@ -31,10 +35,11 @@ from mcsa.sealing import SealingKey, seal_to
 from mcsa.statements import DISTRIBUTION_RIGHT_LABEL
 from mcsa.trust import Trust
 from mcsa.v1.authorizer_pb2 import AccessList, DistributionRight
-from mcsa.v1.types_pb2 import POLICY_CLASS_OPEN, SignedStatement
+from mcsa.v1.types_pb2 import POLICY_CLASS_OPEN, RosterEntry, SignedStatement
 
 RIGHT_FOR = 300.0  # seconds that a right holds; it is renewed with the membership, three times in a lease
 ACCESS_LIST_LABEL = "mcsa access list v1"
+ENTRY_LABEL, ROSTER_LABEL = "mcsa roster entry v1", "mcsa roster v1"
 
 
 def access_list_hash(access_list: bytes) -> bytes:
@@ -88,6 +93,21 @@ def open_right(
 def covers(right: DistributionRight, sender_id: int) -> bool:
     """The right's block has this sender ID."""
     return right.first_sender_id <= sender_id < right.first_sender_id + right.sender_ids
+
+
+# ---- the roster
+
+
+def entry_digest(entry: RosterEntry) -> bytes:
+    """SHA-256 of all that a roster says of one sender."""
+    flags = entry.relay | entry.distant << 1 | entry.send_only << 2
+    told = entry.sender_id, entry.host, entry.address, entry.source_key, flags
+    return digest(ENTRY_LABEL, *told, *entry.users)
+
+
+def roster_digest(entries: Mapping[int, bytes]) -> bytes:
+    """SHA-256 of a whole roster: of its entries' digests, given by sender ID, in the order of these."""
+    return digest(ROSTER_LABEL, *(entries[sender_id] for sender_id in sorted(entries)))
 
 
 # ---- the access list

@@ -15,7 +15,7 @@ share a key with a distributor that was thrown out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,6 +37,7 @@ from mcsa.path_control import (
     SetSource,
     SwitchSending,
 )
+from mcsa.senders import Senders
 from mcsa.source_authentication import ClockBound, SourceKey, mode_named
 from mcsa.trust import Trust
 from mcsa.update_parts import UpdateReassembly
@@ -105,7 +106,6 @@ class Membership:
     sender_id: int | None = None
     epoch: int = 0
     number: int = 0
-    roster: dict[int, RosterEntry] = field(default_factory=dict)
     epochs: list[int] = field(default_factory=list)
     switched_at: float = 0.0
     as_agent: bool = False  # in the backbone of the subgroup that this host is the relaying agent of: for nobody
@@ -132,11 +132,8 @@ class Membership:
         self._renew_at: float | None = None
         self._stale_why = ""
         self._ask_again_at: float | None = None
-        self._addresses: dict[int, str] = {}  # the roster's that are near; replaced, never changed in place
-        self._relays: frozenset[int] = frozenset()
-        self._distant: frozenset[int] = frozenset()
-        self._source_keys: dict[int, bytes] = {}  # likewise
-        self._authorizer_id: int | None = None
+        self._senders = Senders(self.authorizer)
+        self._source_key: SourceKey | None = None  # this registration's own
         self._promised: int | None = None  # a sender ID that a distributor gave, and the Authorizer hasn't yet told of
 
     @property
@@ -151,10 +148,19 @@ class Membership:
         """A member's half of the group's GKM, fresh for each registration."""
         return scheme_named(self.group.policy.gkm).begin(self.random)
 
+    @property
+    def roster(self) -> Mapping[int, RosterEntry]:
+        """All senders, by sender ID."""
+        return self._senders.entries
+
+    @property
+    def authenticates_sources(self) -> bool:
+        """By the group's policy."""
+        return mode_named(self.asked.policy.source_authentication).promises.authenticates
+
     def draw_source_key(self) -> SourceKey | None:
         """For a registration as a sender, fresh for each; None where the group's policy needs none."""
-        needed = mode_named(self.asked.policy.source_authentication).promises.authenticates and not self.as_agent
-        return SourceKey() if needed else None
+        return SourceKey() if self.authenticates_sources and not self.as_agent else None
 
     def install(
         self,
@@ -180,23 +186,25 @@ class Membership:
         given = gsa.sender_id if gsa.HasField("sender_id") and not self.as_agent else None
         self.sender_id, self._promised = (given, None) if right is None else (None, given)
         self.number = gsa.update_number
-        self.roster, self._addresses, self.own_relay = {}, {}, None
-        self._relays = self._distant = frozenset()
-        self._source_keys = {}
+        self._senders, self._source_key = Senders(self.authorizer, vouched_for=right is None), source_key
         self._early = {number: raw for number, raw in self._early.items() if number > self.number}
         self._heard_at = now
         self._renew_at = self._next_renewal(now) if right is None else now + ADOPTED_AFTER
-        self._renew_at = (
-            now if self.needs_clock else self._renew_at
-        )  # this answer waited for a flush: ask what is quick
+        if self.needs_clock and right is None:  # this answer waited for a flush: ask what is quick
+            self._renew_at = now
         self._switches = []
         self.departed.clear()
         self.state = "member"
-        effects: list[Any] = [self._set_roster((), gsa.roster), *self._enter(gsa.epoch)]
-        if source_key is not None and self.sender_id is not None:
-            effects.append(SetSource(self.group.group_id, self.sender_id, source_key, self.asked.group_id))
+        self._senders.change((), gsa.roster)
+        effects: list[Any] = [self._set_roster(), *self._enter(gsa.epoch)]
+        effects += self._set_source()
         self._drops += [(now + self.group.policy.deactivation_ms / 1000, epoch) for epoch in old]
         return effects + self._send_under(gsa.epoch, now)
+
+    def _set_source(self) -> list[Any]:
+        if self._source_key is None or self.sender_id is None:
+            return []
+        return [SetSource(self.group.group_id, self.sender_id, self._source_key, self.asked.group_id)]
 
     def enter(self, subgroup: GroupDescription) -> None:
         """It is to be in this subgroup, of which nothing is known yet; with what it was in before it has nothing to do
@@ -267,36 +275,10 @@ class Membership:
         group_id = self.group.group_id
         return [*(DropEpoch(group_id, old) for old in alike), InstallEpoch(group_id, epoch, self._key)]
 
-    def _set_roster(self, removed: Iterable[int], entries: Iterable[RosterEntry]) -> SetRoster:
-        """What an update says of the roster; the other entries are not looked at, since a group may have thousands."""
-        entered = {entry.sender_id: entry for entry in entries}
-        addresses = self._addresses.copy()
-        relays, distant = set(self._relays), set(self._distant)
-        source_keys = self._source_keys.copy()
-        for sender_id in removed:
-            self.roster.pop(sender_id, None)
-            addresses.pop(sender_id, None)
-            source_keys.pop(sender_id, None)
-            relays.discard(sender_id)
-            distant.discard(sender_id)
-        near = {sender_id: entry for sender_id, entry in entered.items() if not entry.distant}
-        for sender_id, entry in near.items():
-            addresses[sender_id] = entry.address
-            if entry.relay:
-                relays.add(sender_id)
-            if entry.host == self.authorizer:
-                self._authorizer_id = sender_id
-        self.roster.update(entered)
-        source_keys.update((sender_id, entry.source_key) for sender_id, entry in entered.items() if entry.source_key)
-        self._source_keys = source_keys
-        self._addresses, self._relays = addresses, frozenset(relays)
-        self._distant = frozenset(distant | (entered.keys() - near.keys()))
-        own = (relay for relay in relays if self.roster[relay].host == self.host)
-        self.own_relay = next(own, None) if self.has_subgroups or self.as_agent else None
-        authorizer = self._authorizer_id if self._authorizer_id in addresses else None
-        near_by = self.group.group_id, addresses, self.sender_id, authorizer
-        far = self._relays, self.own_relay, self._distant
-        return SetRoster(*near_by, *far, source_keys, self.asked.group_id)
+    def _set_roster(self) -> SetRoster:
+        relays = self.has_subgroups or self.as_agent
+        self.own_relay = self._senders.relay_of(self.host) if relays else None
+        return self._senders.told(self.group.group_id, self.sender_id, self.own_relay, self.asked.group_id)
 
     def _send_under(self, epoch: int, now: float) -> list[Any]:
         """Under every sender ID of this host's."""
@@ -307,13 +289,6 @@ class Membership:
         if self.own_relay is not None:
             effects.append(SwitchSending(group_id, epoch, self.own_relay, relaying=True))
         return effects
-
-    def _gone(self, update: GroupUpdate) -> list[int]:
-        """Sender IDs that an update takes off the roster."""
-        if not update.all_distant:
-            return list(update.removed)
-        distant = (sender_id for sender_id, entry in self.roster.items() if entry.distant)
-        return [*update.removed, *distant]  # those that are still there are among the added
 
     # ---- updates and beacons
 
@@ -457,11 +432,16 @@ class Membership:
         gone = [self.roster[sender_id] for sender_id in update.removed if sender_id in self.roster]
         if update.ejection:
             self.departed.update(update.departed_users, (entry.host for entry in gone))
+        sender_id_before = self.sender_id
         if self._promised is not None and not self._take_promised(update, now):
             return effects + self._stale("the Authorizer knows this host by another registration")
+        if not self._senders.follow(update):
+            return effects + self._stale("the member that welcomed this host told another roster than the Authorizer")
         self.users -= set(update.departed_users) & self._local_departed(update)
         relay_before = self.own_relay
-        effects.append(self._set_roster(self._gone(update), [*update.added, *update.changed]))
+        effects.append(self._set_roster())
+        if self.sender_id not in (None, sender_id_before):  # just told of
+            effects += self._set_source()
         if self.own_relay not in (None, relay_before):  # just appointed
             effects.append(SwitchSending(self.group.group_id, self._sending_epoch, self.own_relay, relaying=True))
         if update.gkm_rekey:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from mcsa.errors import Refused
-from mcsa.gkm import scheme_named
 from mcsa.source_authentication import mode_named, modes
 from mcsa.v1.types_pb2 import GroupPolicy
 
@@ -78,14 +77,7 @@ def complete_policy(asked: GroupPolicy) -> GroupPolicy:
         _refuse("ejection_deactivation_ms", "the old key must outlive the activation delay (RFC 5374, DTD > ATD)")
     if policy.beacon_silence_ms < 3 * policy.beacon_ms:
         _refuse("beacon_silence_ms", "a sender must be allowed to miss two beacons: at least three times beacon_ms")
-    mode = mode_named(policy.source_authentication)
-    mode.check(policy)
-    if mode.promises.authenticates and scheme_named(policy.gkm).distributors != "none":
-        sentence = (
-            f"with gkm '{policy.gkm}' a member tells newcomers the roster, and could name another's key as a source's; "
-            "take a protocol in which the Authorizer does, such as lkh or iolus"
-        )
-        _refuse("source_authentication", sentence)
+    mode_named(policy.source_authentication).check(policy)
     return policy
 
 

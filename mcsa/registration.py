@@ -16,6 +16,7 @@ from mcsa.envelope import CLOCK_SKEW, MAX_LIFETIME
 from mcsa.errors import Refused, Rejected
 from mcsa.identity import Credentials, Identity
 from mcsa.sealing import SealingKey, seal_to
+from mcsa.source_authentication import SourcePublicKey, mode_named
 from mcsa.trust import Trust
 from mcsa.v1.authorizer_pb2 import (
     GroupSecurityAssociation,
@@ -24,7 +25,7 @@ from mcsa.v1.authorizer_pb2 import (
     SendingAssociation,
     UserStatement,
 )
-from mcsa.v1.types_pb2 import SignedStatement
+from mcsa.v1.types_pb2 import GroupPolicy, SignedStatement
 
 LABEL = "mcsa registration v1"
 SENDING_LABEL = "mcsa sending association v1"
@@ -108,3 +109,19 @@ def verify_user_statement(
 
 def _refused(rule: str, sentence: str) -> Refused:
     return Refused("user-statement", f"user-statement.{rule}", sentence)
+
+
+def check_source_key(request: RegisterRequest | RegisterSenderRequest, policy: GroupPolicy) -> None:
+    """`Refused("key-material")` where a sender has none, and the group's policy needs one. A relaying agent has others'
+    packets to send, which are authenticated already."""
+    needed = mode_named(policy.source_authentication).promises.authenticates
+    if not needed or (isinstance(request, RegisterRequest) and (request.relay or not request.sender)):
+        return
+    try:
+        SourcePublicKey(request.source_key)
+    except Rejected as rejected:
+        sentence = (
+            f"this group authenticates sources by '{policy.source_authentication}', and the registration's source key "
+            f"can't be used: {rejected}; is the host's software as new as the Authorizer's?"
+        )
+        raise Refused("key-material", rejected.cause, sentence) from None

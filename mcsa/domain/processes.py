@@ -20,7 +20,7 @@ from mcsa.shell.broker_process import BrokerProcess
 from mcsa.shell.nkeys import load_nkey
 from mcsa.shell.stream import prepare_stream
 
-READY_WITHIN = 20.0  # seconds
+READY_WITHIN = 60.0  # seconds, all together, of a machine that has much else to do
 STOP_WITHIN = 5.0  # seconds between SIGTERM and SIGKILL
 INFRASTRUCTURE = "infra"
 
@@ -56,9 +56,12 @@ class ServiceProcess:
     def wait_ready(self, until: float) -> None:
         """Returns once it serves; `Refused("service")` with the end of its log where it doesn't."""
         while '"ready"' not in self.written():
-            if self.process is None or self.process.poll() is not None or time.monotonic() > until:
+            if self.process is None or self.process.poll() is not None:
                 tail = "\n".join(self.written().splitlines()[-5:])
-                raise Refused("service", self.name, f"{self.name} did not start; its log ends with:\n{tail}")
+                raise Refused("service", self.name, f"{self.name} did not start; {self.log} ends with:\n{tail}")
+            if time.monotonic() > until:
+                busy = f"its processor's load is {os.getloadavg()[0]:.0f}; ask for fewer hosts, or try again later"
+                raise Refused("service", self.name, f"this machine starts nothing within {READY_WITHIN:g} s: {busy}")
             time.sleep(0.02)
 
     def written(self) -> str:

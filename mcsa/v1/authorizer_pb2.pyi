@@ -671,6 +671,7 @@ class GroupUpdate(_message.Message):
     EJECTION_FIELD_NUMBER: _builtins.int
     TRACEPARENT_FIELD_NUMBER: _builtins.int
     ALL_DISTANT_FIELD_NUMBER: _builtins.int
+    ROSTER_DIGEST_FIELD_NUMBER: _builtins.int
     group_id: _builtins.bytes
     """16 bytes."""
     number: _builtins.int
@@ -689,6 +690,10 @@ class GroupUpdate(_message.Message):
     """W3C trace context of the call that caused it."""
     all_distant: _builtins.bool
     """Senders of other subgroups that are not among `added` are there no longer."""
+    roster_digest: _builtins.bytes
+    """Where members serve joins: SHA-256 over the roster as it is after this update (mcsa/distribution.py), by which those
+    that were welcomed by a member find out whether they were told the Authorizer's.
+    """
     @_builtins.property
     def added(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.RosterEntry]:
         """Senders that came."""
@@ -721,10 +726,11 @@ class GroupUpdate(_message.Message):
         ejection: _builtins.bool = ...,
         traceparent: _builtins.str = ...,
         all_distant: _builtins.bool = ...,
+        roster_digest: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activation_ms", b"activation_ms", "added", b"added", "all_distant", b"all_distant", "changed", b"changed", "deactivation_ms", b"deactivation_ms", "departed_users", b"departed_users", "ejection", b"ejection", "epoch", b"epoch", "gkm_rekey", b"gkm_rekey", "group_id", b"group_id", "number", b"number", "removed", b"removed", "traceparent", b"traceparent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activation_ms", b"activation_ms", "added", b"added", "all_distant", b"all_distant", "changed", b"changed", "deactivation_ms", b"deactivation_ms", "departed_users", b"departed_users", "ejection", b"ejection", "epoch", b"epoch", "gkm_rekey", b"gkm_rekey", "group_id", b"group_id", "number", b"number", "removed", b"removed", "roster_digest", b"roster_digest", "traceparent", b"traceparent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -25,7 +25,7 @@ from mcsa.gkm.interface import Authority
 from mcsa.identity import Credentials
 from mcsa.keys import GroupKey, Random
 from mcsa.membership import Followed, Membership
-from mcsa.registration import seal_association
+from mcsa.registration import check_source_key, seal_association
 from mcsa.sealing import check_public_key
 from mcsa.updates import UPDATE_LIFETIME, beacon_message, group_recipient, seal_update, update_key, update_message
 from mcsa.v1 import authorizer_pb2 as wire
@@ -92,6 +92,7 @@ class Branch:
     def announce(self, request: Requested, user: str) -> Newcomer:
         """A registration that is to be reported; `Refused` where its keys can't be used, or the block is used up."""
         message: wire.RegisterRequest = request.message
+        check_source_key(message, self.membership.group.policy)
         try:
             check_public_key(message.hpke_suite, message.hpke_public_key)
             self._gkm.check_contribution(message.gkm_contribution)
@@ -164,6 +165,7 @@ class Branch:
         own = wire.GroupUpdate()
         own.CopyFrom(update)
         own.number, own.epoch, own.gkm_rekey = self.number, self._epoch, change.rekey
+        own.ClearField("roster_digest")  # this Authorizer's own word on the roster is what its hosts have
         sealed = seal_update(
             own, under_epoch, update_key(old_key, self.id, under_epoch), self.credentials, self.random, now
         )

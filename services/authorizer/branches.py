@@ -25,6 +25,7 @@ from mcsa.keys import Random
 from mcsa.membership import Changed, Followed, Membership, RenewalWanted, RepairWanted
 from mcsa.registration import open_association, verify_user_statement
 from mcsa.sealing import SealingKey
+from mcsa.source_authentication import SourceKey, mode_named
 from mcsa.trust import Trust
 from mcsa.v1 import authorizer_pb2 as wire
 from mcsa.v1.types_pb2 import SignedStatement
@@ -138,6 +139,7 @@ class Branches:
             address=self._address,
             gkm_contribution=joining.contribution,
             asked_ms=round(now * 1000),
+            source_key=SourceKey().public,  # says nothing by it, but is asked for one
         )
         self._beginning[asked.group_id] = _Beginning(home, key, joining, payload_hash(own), [request])
         return [_ask(home, "register", own, _Registering(asked.group_id), request.traceparent)]
@@ -248,6 +250,9 @@ class Branches:
 
     def _make_branch(self, beginning: _Beginning, sealed: bytes, now: float) -> Branch:
         gsa = open_association(beginning.key, beginning.request_hash, sealed)
+        if mode_named(gsa.group.policy.source_authentication).needs_clock:
+            sentence = "it goes by its own Authorizer's clock: convene with source authentication 'signature' or 'tree'"
+            raise Refused("policy", "group-policy.source_authentication", sentence)
         own = str(self._credentials.id)
         membership = Membership(
             gsa.group, beginning.home, beginning.home, gsa.conference_id, own, self._trust, self._random, passes_on=True

@@ -252,6 +252,7 @@ class Group(GroupChanges):
             deactivation_ms=policy.ejection_deactivation_ms if batch.ejecting else policy.deactivation_ms,
             traceparent=batch.traceparent or "",
             all_distant=batch.taking_over,
+            roster_digest=self.roster.digest() if self.blocks.possible else b"",
         )
 
     def _activation_ms(self, batch: Batch) -> int:

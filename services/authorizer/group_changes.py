@@ -6,13 +6,13 @@ from collections.abc import Iterable
 
 from mcsa.errors import Refused, Rejected
 from mcsa.gkm import scheme_named
+from mcsa.registration import check_source_key
 from mcsa.sealing import check_public_key
 from services.authorizer.addresses import check_unclaimed
 from services.authorizer.batch import Adoption, Joiner, SendOnlyJoiner
 from services.authorizer.group_answers import GroupAnswers
 from services.authorizer.group_state import AGENT
 from services.authorizer.room import CHANGE_SIZE, ENTRY_SIZE, ROSTER_SIZE, check_members, check_roster, check_users
-from services.authorizer.source_keys import check_source_key
 
 
 class GroupChanges(GroupAnswers):
@@ -179,6 +179,7 @@ class GroupChanges(GroupAnswers):
             raise Refused("sender-id", "block", sentence)
         if host in batch.leaving or host in batch.users_leaving:
             raise Refused("busy", "one-change-at-a-time", "the host is about to be taken off; report again")
+        check_source_key(adoption.joiner.request, self.policy)
         try:
             self.gkm.check_contribution(adoption.joiner.request.gkm_contribution)
         except Rejected as rejected:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 
+from mcsa.distribution import entry_digest, roster_digest
 from mcsa.errors import Refused
 from mcsa.gkm import Scheme
 from mcsa.v1.types_pb2 import RosterEntry
@@ -48,6 +49,7 @@ class Roster:
     def __init__(self) -> None:
         self._entries: dict[int, RosterEntry] = {}
         self._at: dict[str, set[int]] = {}  # by address
+        self._digests: dict[int, bytes] = {}  # of entries, once they were asked for
         self.size = 0  # bytes
 
     def __len__(self) -> int:
@@ -78,10 +80,17 @@ class Roster:
         if entry is None:
             return
         self.size -= entry.ByteSize()
+        self._digests.pop(entry.sender_id, None)
         there = self._at[entry.address]
         there.discard(entry.sender_id)
         if not there:
             del self._at[entry.address]
+
+    def digest(self) -> bytes:
+        """See `mcsa.distribution.roster_digest`. Only entries that are new are looked at."""
+        new = ((sender_id, entry) for sender_id, entry in self._entries.items() if sender_id not in self._digests)
+        self._digests |= {sender_id: entry_digest(entry) for sender_id, entry in new}
+        return roster_digest(self._digests)
 
     def senders_at(self, address: str) -> Collection[int]:
         """Whose packets come from there."""

@@ -23,7 +23,7 @@ from mcsa.errors import Refused, Rejected
 from mcsa.gkm import scheme_named
 from mcsa.identity import Credentials
 from mcsa.membership import Membership
-from mcsa.registration import seal_association, verify_user_statement
+from mcsa.registration import check_source_key, seal_association, verify_user_statement
 from mcsa.sealing import SealingKey
 from mcsa.trust import Trust
 from mcsa.v1.authorizer_pb2 import (
@@ -36,7 +36,7 @@ from mcsa.v1.authorizer_pb2 import (
     RenewRequest,
     RenewResponse,
 )
-from mcsa.v1.types_pb2 import RosterEntry, SignedStatement
+from mcsa.v1.types_pb2 import SignedStatement
 from services.msm.events import Distribute, StopDistributing
 from services.msm.reports import Reports
 
@@ -151,13 +151,13 @@ class Distributing:
     def asked(self, request: Requested, membership: Membership | None, now: float) -> list[Any]:
         """A newcomer asks the group. It goes to the Authorizer where this host refuses."""
         try:
-            post, user = self._decide(request, membership, now)
+            post = self._decide(request, membership, now)
         except Refused as refused:
             return [Refuse(request.token, refused)]
         assert membership is not None
         sender_id = post.next_sender_id
         try:
-            sealed = self._associate(membership, request, user, sender_id, now)
+            sealed = self._associate(membership, request, sender_id, now)
         except Rejected as rejected:
             refusal = Refused("key-material", rejected.cause, f"the registration's keys can't be used: {rejected}")
             return [Refuse(request.token, refusal)]
@@ -177,8 +177,8 @@ class Distributing:
         """Raises `Refused` where this request, which was answered, would not be answered again."""
         self._decide(request, membership, now)
 
-    def _decide(self, request: Requested, membership: Membership | None, now: float) -> tuple[_Post, str | None]:
-        """What it is answered with, and the user it is for: what the Authorizer will look at, looked at here."""
+    def _decide(self, request: Requested, membership: Membership | None, now: float) -> _Post:
+        """What it is answered with: what the Authorizer will look at, looked at here."""
         message: RegisterRequest = request.message
         post = self._posts.get(request.group_id)
         if post is None or membership is None or not self._serves(post, membership, now):
@@ -191,32 +191,25 @@ class Distributing:
             raise Refused("policy", "group-policy.hpke", sentence)
         if not is_canonical(message.address):
             raise Refused("address", "source-address", "the host's own address is malformed")
+        check_source_key(message, membership.group.policy)
         user = None
         if message.HasField("user_statement"):
             user = str(verify_user_statement(message, request.caller, membership.authorizer, self.trust, now).id)
         check_access(post.access, host, user)
         if not membership.departed.isdisjoint({host, user}):
             raise Refused("not-allowed", "departed", "the user or the host was thrown out, as far as is known here")
-        return post, user
+        return post
 
-    def _associate(
-        self, membership: Membership, request: Requested, user: str | None, sender_id: int, now: float
-    ) -> bytes:
+    def _associate(self, membership: Membership, request: Requested, sender_id: int, now: float) -> bytes:
         message: RegisterRequest = request.message
         assert membership.distributor is not None
-        newcomer = RosterEntry(
-            sender_id=sender_id,
-            host=str(request.caller.id),
-            users=[] if user is None else [user],
-            address=message.address,
-        )
         gsa = GroupSecurityAssociation(
             group=membership.group,
             conference_id=membership.conference_id,
             description=membership.description,
             sender_id=sender_id,
             update_number=membership.number,
-            roster=[*membership.roster.values(), newcomer],
+            roster=membership.roster.values(),  # as the Authorizer told it: so without the newcomer
             gkm_welcome=membership.distributor.welcome(message.gkm_contribution),
             epoch=membership.epoch,
             time_ms=round(now * 1000),

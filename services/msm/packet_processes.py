@@ -46,6 +46,7 @@ from services.msm.packet_messages import (
 )
 from services.msm.path import GroupPath
 
+READY_WITHIN = 60.0  # seconds, of a machine that has much else to start
 ANSWERED_WITHIN = 10.0  # seconds
 LOOKS = 10  # of a second each, in which nothing comes: then a packet process hangs (it counts twice a second)
 
@@ -101,12 +102,17 @@ class _Process:
         self._closing = False
         self._child = ChildProcess("services.msm.packet_process")
         self._thread = threading.Thread(target=self._hear, name=f"packet process {number}", daemon=True)
-        self._thread.start()
         self.send(Begin(driver, replace(settings, make_path=GroupPath, cores=settings.cores.beginning_with(number))))
 
     def await_ready(self) -> None:
         """It serves from then on."""
-        self._answer()
+        if not self._child.channel.poll(READY_WITHIN):
+            raise SystemError(f"packet process {self._child.id} doesn't start")
+        try:
+            receive(self._child.channel)
+        except (EOFError, OSError):  # it has said why
+            raise SystemError(f"packet process {self._child.id} has ended") from None
+        self._thread.start()
 
     def open(self, domain: str, group: GroupDescription, address: str, tell: Tell) -> GroupAtWork:
         """See `Driver.open`."""

@@ -40,11 +40,11 @@ BOB, BELA = "spiffe://b.example/user/bob", "spiffe://b.example/user/bela"
 class Story:
     """Alice on alpha and anna on amber of A, bob on beta and bela on gamma of B; one group, keyed by `kd`."""
 
-    def __init__(self, seed: int = 1, gkm: str = "kd") -> None:
+    def __init__(self, seed: int = 1, policy: GroupPolicy | None = None) -> None:
         self.two = two = TwoDomains(seed, None, ("alpha", "amber"), ("beta", "gamma"), subordinate=True)
         self.network = two.network
         acceptable = ("spiffe://a.example/user/anna", BOB, BELA)
-        policy = GroupPolicy(gkm=gkm)
+        policy = policy or GroupPolicy(gkm="kd")
         self.conference_id = two.a.application("alpha", "alice").convene(
             acceptable, policy=policy, wait=3_600.0, expected=()
         )
@@ -210,7 +210,7 @@ def test_a_s_authorizer_restarts_and_b_follows(story: Story) -> None:
 
 
 def test_other_protocols_are_not_for_two_domains() -> None:
-    story = Story(gkm="lkh")
+    story = Story(policy=GroupPolicy(gkm="lkh"))
     assert story.join("b", "beta", "bob") == "group-policy.gkm"
 
 

@@ -27,7 +27,7 @@ USERS = dict(zip(HOSTS, ("alice", "bob", "carol", "dave", "erin"), strict=True))
 class Distributed(Domain):
     """A conference of one group whose members serve joins."""
 
-    def __init__(self, gkm: str = "cbt", seed: int = 1, **policy: int) -> None:
+    def __init__(self, gkm: str = "cbt", seed: int = 1, **policy: int | str) -> None:
         super().__init__(seed, hosts=HOSTS)
         created = self.create(acceptable=tuple(USERS.values()), policy=GroupPolicy(gkm=gkm, **policy))  # type: ignore[arg-type]
         self.description, self.conference_id = created.groups[0], created.conference_id

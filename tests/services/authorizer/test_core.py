@@ -412,12 +412,6 @@ def test_the_roster_has_the_source_key_of_each_sender_and_of_none_where_nobody_a
         assert [entry.source_key for entry in gsa.roster] == [b"", listed]
 
 
-@pytest.mark.parametrize("gkm", ["cbt", "kd"])
-def test_source_authentication_where_members_tell_the_roster(desk: Desk, gkm: str):
-    policy = GroupPolicy(source_authentication="signature", gkm=gkm)
-    assert refused(desk.create, policy=policy).rule == "group-policy.source_authentication"
-
-
 @pytest.mark.parametrize(
     ("field", "value"),
     [("source_block", 65), ("source_block_ms", 1_001), ("tesla_interval_ms", 9), ("tesla_disclosure", 1)],

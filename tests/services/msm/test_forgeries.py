@@ -16,7 +16,8 @@ def member_of(world: World, group_id: bytes) -> Membership:
     authorizer = str(world.authorizer.id)
     group = GroupDescription(group_id=group_id)
     made = Membership(group, authorizer, authorizer, bytes(16), GAMMA, world.trust(), seeded(1))
-    made.roster = {3: RosterEntry(sender_id=3, host=ALPHA), 7: RosterEntry(sender_id=7, host=GAMMA, relay=True)}
+    entries = RosterEntry(sender_id=3, host=ALPHA), RosterEntry(sender_id=7, host=GAMMA, relay=True)
+    made._senders.change((), entries)
     return made
 
 
