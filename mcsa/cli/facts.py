@@ -21,6 +21,7 @@ from mcsa.shell.broker_process import find_server
 from mcsa.shell.interfaces import interface_addresses
 from mcsa.shell.multicast import GroupSocket
 from mcsa.shell.netlink import KernelIpsec
+from mcsa.shell.nftables import leftovers
 from mcsa.shell.programs import find_program
 from mcsa.shell.queries import query_heard
 from services.msm.drivers.xfrm import check_kernel
@@ -62,6 +63,7 @@ def read_facts(interface: str, broker: str, querier: float = 0.0, groups: str = 
         tun_device=_opens("/dev/net/tun"),
         nft_program=find_program("nft") is not None,
         net_admin=_has_capability(_CAP_NET_ADMIN),
+        rules_left=_rules_left(),
         kernel_ipsec=_kernel_ipsec(),
         broker_program=_broker_program(),
         broker_reachable=_reachable(broker) if broker else None,
@@ -91,6 +93,12 @@ def _kernel_ipsec() -> str:
     except Refused as refused:
         return refused.sentence
     return ""
+
+
+def _rules_left() -> tuple[str, ...]:
+    with suppress(Refused):  # no nft, or no right to ask it
+        return tuple(leftovers())
+    return ()
 
 
 def _has_capability(number: int) -> bool:

@@ -55,10 +55,11 @@ class OpenedPackets:
             kind = socket.SOCK_RAW | socket.SOCK_NONBLOCK
             self.socket = socket.socket(self._interface.family, kind, socket.IPPROTO_UDP)
         try:
-            attach(self.socket, nothing())
-            self._interface.pin(self.socket, group.ttl or 1, loop=False)
-            self._set_options()
-            self.socket.bind(self._destination)
+            with attempt.explained():
+                attach(self.socket, nothing())
+                self._interface.pin(self.socket, group.ttl or 1, loop=False)
+                self._set_options()
+                self.socket.bind(self._destination)
             for source in group.sources or ("",):
                 self._interface.join(self.socket, Attempt("join", group.address, 0, interface_address, source))
         except BaseException:

@@ -131,7 +131,8 @@ class TunInterface:
         as Linux does unless asked not to (IP_MULTICAST_ALL). `Refused`."""
         check_text(group, CODE)
         with self._access:
-            self._set_addresses()  # one that was down has lost that of IPv6
+            if ":" in group:  # one that was down has lost its address of IPv6
+                self._set_addresses()
             self._set_route(group, mtu)
             self._join(group)
             self._routes[group] = mtu
@@ -142,6 +143,10 @@ class TunInterface:
             self._ip(f"route replace multicast {group}/128 dev {self.name} table local{limit}")
         else:
             self._ip(f"route replace {group}/32 dev {self.name} src {ADDRESS}{limit}")
+
+    def mtu_of(self, group: str) -> int:
+        """As `route` was told; 0 where nothing is routed."""
+        return self._routes.get(group, 0)
 
     def unroute(self, group: str) -> None:
         """No longer."""
@@ -156,12 +161,14 @@ class TunInterface:
                 else:
                     self._ip(f"route delete {group}/32 dev {self.name}")
 
-    def resize(self, mtu: int) -> None:
-        """Another MTU from now on; routes that have one of their own keep it. `Refused`."""
+    def resize(self, mtu: int) -> bool:
+        """Another MTU from now on; routes that have one of their own keep it. False if it was that. `Refused`."""
         with self._access:
-            if mtu != self.mtu:
-                self.mtu = mtu
-                self._ip(f"link set {self.name} mtu {mtu}")
+            if mtu == self.mtu:
+                return False
+            self.mtu = mtu
+            self._ip(f"link set {self.name} mtu {mtu}")
+            return True
 
     def restore(self) -> bool:
         """Puts back what an administrator took: addresses, routes, the interface itself; says whether it had to. One

@@ -4,6 +4,9 @@
     CSM, applications at the local socket ── LocalOutlet ── raw socket of the group ──┘
 
 One thread owns the table: effects of the core come to it by a queue. Applications' packets don't pass through here.
+
+Where the host's network changes, the table stays: states that receive name others' addresses, and the one that sends is
+replaced by the core, once it has registered under another address. What is opened anew are the MSM's own sockets.
 """
 
 from __future__ import annotations
@@ -13,15 +16,16 @@ import os
 import selectors
 import threading
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mcsa.errors import Refused
 from mcsa.shell.clock import system_now
 from mcsa.shell.netlink import WAY_OUT, Expiries, Failure, KernelIpsec, refusal
-from mcsa.shell.opened_packets import OpenedPackets, join_group
+from mcsa.shell.opened_packets import OpenedPackets, OuterSocket, join_group
 from mcsa.v1.types_pb2 import GroupDescription
 from mcsa.xfrm.operations import DeletePolicy, DeleteState, Operation, RenewState
 from mcsa.xfrm.state import KernelState
@@ -39,6 +43,14 @@ from services.msm.local_outlet import LocalOutlet
 _STATISTICS = [Path("/proc/thread-self/net", name) for name in ("xfrm_stat", "snmp", "snmp6")]  # kernels lack some
 
 
+@dataclass(frozen=True, slots=True)
+class _Move:
+    """For the thread: other sockets in place of these."""
+
+    address: str
+    failed: Callable[[Refused], None]
+
+
 class KernelGroup:
     """See the module. Raises `Refused` where the kernel, or a socket, can't be had."""
 
@@ -52,7 +64,7 @@ class KernelGroup:
         self._access = threading.Lock()  # to the netlink socket: the thread changes, others count
         self._queue: deque[Any] = deque()
         self._closing = False
-        self._largest_payload = largest_of(group, own_address)  # before a policy forbids to ask for the route
+        self._largest_payload = largest_of(group, own_address)  # later a policy forbids to ask for the route
         with ExitStack() as opened:
             self._ipsec = opened.enter_context(KernelIpsec())
             self._expiries = opened.enter_context(Expiries())
@@ -60,17 +72,15 @@ class KernelGroup:
             self._statistics = {file.name: opened.enter_context(file.open()) for file in _STATISTICS if file.exists()}
             self._begin()
             opened.callback(self._end)
-            self._outer = opened.enter_context(join_group(group, own_address, in_udp=self._table.in_udp))
-            self._packets = opened.enter_context(OpenedPackets(group, own_address))
-            self._packets.obey(self._table.socket_policies)
-            self._speaker = KernelSpeaker(group, self._packets)
+            self._speaker = KernelSpeaker(group)
             self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
             opened.callback(os.close, self._wake_read)
             opened.callback(os.close, self._wake_write)
-            self._local = LocalOutlet(settings.sockets, self._speaker, self._wake)
+            self._local = LocalOutlet(settings.sockets, self._speaker, self._show_to_all)
             opened.callback(self._local.close)
-            self._hearing = KernelHearing(self._table, self._packets, self._outer, self._local, tell)
-            self._hearing.show()
+            self._hearing: KernelHearing | None = None  # until the network is there again
+            opened.callback(self._leave)
+            self._join(own_address)
             self._opened = opened.pop_all()
         self._renew_at = system_now() + self._table.renew_each
         self._thread = threading.Thread(target=self._run, name=f"kernel {group.name}", daemon=True)
@@ -83,6 +93,22 @@ class KernelGroup:
 
     def _end(self) -> None:
         self._carry_out(self._table.closing())
+
+    def _join(self, address: str) -> None:
+        group = self._table.group
+        with ExitStack() as opened:
+            outer = opened.enter_context(join_group(group, address, in_udp=self._table.in_udp))
+            packets = opened.enter_context(OpenedPackets(group, address))
+            packets.obey(self._table.socket_policies)
+            hearing = KernelHearing(self._table, packets, outer, self._local, self._tell)
+            hearing.show()
+            opened.pop_all()
+        self._hearing, self._speaker.packets = hearing, packets
+
+    def _leave(self) -> None:
+        hearing, self._hearing, self._speaker.packets = self._hearing, None, None
+        if hearing is not None:
+            hearing.close()
 
     # ---- what others use
 
@@ -102,6 +128,9 @@ class KernelGroup:
         if not self._closing:
             self._queue.append(effect)
             self._wake()
+
+    def move(self, address: str, failed: Callable[[Refused], None]) -> None:
+        self.control(_Move(address, failed))
 
     def counters(self) -> Mapping[str, int]:
         """The kernel's of this group's states, and under `host.` of packets for which there were none."""
@@ -125,6 +154,13 @@ class KernelGroup:
         self._thread.join()
         self._opened.close()
 
+    def _show_to_all(self) -> None:
+        """Returns once the sockets let through what an application that has come wants to hear."""
+        shown = threading.Event()
+        self._queue.append(shown)
+        self._wake()
+        shown.wait(POLL_FOR)  # no longer: the group may be closing
+
     def _wake(self) -> None:
         os.write(self._wake_write, b"\0")
 
@@ -132,29 +168,60 @@ class KernelGroup:
 
     def _run(self) -> None:
         with selectors.DefaultSelector() as watch:
-            for door in (self._packets, self._outer, self._expiries, self._wake_read):
+            for door in (self._expiries, self._wake_read, *self._doors()):
                 watch.register(door, selectors.EVENT_READ)
             while not self._closing:
                 watch.select(min(POLL_FOR, max(0.0, self._renew_at - system_now())))
-                self._look(system_now())
+                self._look(system_now(), watch)
 
-    def _look(self, now: float) -> None:
-        self._take_control(now)
+    def _doors(self) -> tuple[OpenedPackets | OuterSocket, ...]:
+        return () if self._hearing is None else self._hearing.doors
+
+    def _look(self, now: float, watch: selectors.BaseSelector) -> None:
+        self._take_control(now, watch)
         self._take_expiries(now)
         if now >= self._renew_at:
             self._renew_at = now + self._table.renew_each
             self._carry_out(self._table.renewing(now))
-        self._hearing.show()
-        self._hearing.hear(now)
+        self._show()
+        if self._hearing is not None:
+            self._hearing.hear(now)
 
-    def _take_control(self, now: float) -> None:
+    def _show(self) -> None:
+        if self._hearing is not None:
+            self._hearing.show()
+
+    def _take_control(self, now: float, watch: selectors.BaseSelector) -> None:
         try:
             os.read(self._wake_read, 4096)
         except BlockingIOError:
             return
         while self._queue:
-            self._carry_out(self._table.control(self._queue.popleft(), now))
-            self._packets.obey(self._table.socket_policies)
+            match effect := self._queue.popleft():
+                case _Move():
+                    self._join_anew(effect, watch)
+                case threading.Event():
+                    self._show()
+                    effect.set()
+                case _:
+                    self._carry_out(self._table.control(effect, now))
+                    self._obey()
+
+    def _join_anew(self, move: _Move, watch: selectors.BaseSelector) -> None:
+        for door in self._doors():
+            watch.unregister(door)
+        self._leave()  # first: the group's port is one socket's
+        self._table.move(move.address)
+        try:
+            self._join(move.address)
+        except Refused as refused:
+            move.failed(refused)
+        for door in self._doors():
+            watch.register(door, selectors.EVENT_READ)
+
+    def _obey(self) -> None:
+        if self._hearing is not None:
+            self._hearing.obey()
 
     def _take_expiries(self, now: float) -> None:
         for report in self._expiries.receive():
@@ -169,7 +236,7 @@ class KernelGroup:
     def _expired(self, states: Sequence[KernelState], now: float) -> None:
         operations, sending_lost = self._table.expired(states, now)
         self._carry_out(operations)
-        self._packets.obey(self._table.socket_policies)
+        self._obey()
         if sending_lost:  # the core registers anew, for a sender ID with fresh numbers
             self._tell(SequenceLow(self._table.group.group_id))
 

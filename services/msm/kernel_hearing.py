@@ -18,7 +18,8 @@ HINT_EACH = 0.1  # seconds: the core repairs once a second at most
 
 
 class KernelHearing:
-    """By one thread. `tell` takes what the Authorizer said, and that there may be an epoch which isn't known."""
+    """By one thread, on these sockets. `tell` takes what the Authorizer said, and that there may be an epoch that isn't
+    known."""
 
     def __init__(
         self, table: KernelTable, packets: OpenedPackets, outer: OuterSocket, local: LocalOutlet, tell: Tell
@@ -30,6 +31,20 @@ class KernelHearing:
         self._tell = tell
         self._hinted_at = 0.0
         self._shown: object = None
+
+    @property
+    def doors(self) -> tuple[OpenedPackets | OuterSocket, ...]:
+        """Readable when something waits."""
+        return self._packets, self._outer
+
+    def close(self) -> None:
+        """Leaves the group. May be called twice."""
+        for door in self.doors:
+            door.close()
+
+    def obey(self) -> None:
+        """The policies that the table has for the MSM's own socket now."""
+        self._packets.obey(self._table.socket_policies)
 
     def show(self) -> None:
         """The sockets let through what is of interest now."""

@@ -138,6 +138,10 @@ class KernelTable:
             case _:
                 raise TypeError(effect)
 
+    def move(self, address: str) -> None:
+        """States that send from now on do so from there; under another address the core switches to another one."""
+        self._own_address = parse_address(address)
+
     def renewing(self, now: float) -> list[Operation]:
         """To be carried out each `renew_each`: every state lives on for its time, and who flushes a host's policies
         flushes ours, which are put back."""
@@ -184,7 +188,7 @@ class KernelTable:
         for epoch in self._keys:
             for sender_id, address in self.senders:
                 place = _Place(epoch, sender_id)
-                if place not in self._receiving:
+                if place not in self._receiving and place not in self._switched:  # those were this host's own
                     state = self._state(place, address, self.reqids.receiving)
                     self._receiving[place] = _Placed(state, now)
                     operations.append(AddState(state))

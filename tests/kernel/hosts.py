@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import struct
 import time
 from collections.abc import Callable, Iterator
@@ -18,8 +17,7 @@ from mcsa.keys import GroupKey
 from mcsa.laboratory.namespaces import Host, Laboratory
 from mcsa.networks import Networks
 from mcsa.policy import complete_policy
-from mcsa.shell.local import connect
-from mcsa.shell.local_frames import LARGEST_FRAME, IncomingFrame, OutgoingFrame, parse_incoming
+from mcsa.shell.local_frames import LARGEST_FRAME, IncomingFrame, OutgoingFrame, connect_frames, parse_incoming
 from mcsa.shell.multicast import GroupSocket
 from mcsa.v1.types_pb2 import GroupDescription, GroupPolicy
 from services.msm.drivers import DriverSettings, GroupAtWork, driver_named
@@ -96,7 +94,7 @@ class Member:
                 self.driver.close()
                 raise
         laboratory.await_membership(self.host, group.address, *group.sources[:1])
-        self._local = connect(Path(self.at_work.socket_path), socket.SOCK_SEQPACKET)
+        self._local = connect_frames(Path(self.at_work.socket_path))
         self._local.settimeout(WITHIN)
         ordinary = driver == "xfrm" and not group.sources  # an application of a source-specific group knows its sources
         self.application = Application(self.host, self.address, group.address) if ordinary else None
@@ -123,6 +121,10 @@ class Member:
     def hear_frame(self) -> IncomingFrame:
         return parse_incoming(self._local.recv(LARGEST_FRAME))
 
+    def disconnect(self) -> None:
+        """From the local socket."""
+        self._local.close()
+
     def count(self, cause: str) -> int:
         return self.at_work.counters().get(cause, 0)
 
@@ -142,6 +144,7 @@ class Group:
     def __init__(self, laboratory: Laboratory, folder: Path, address: str, **policy: Any) -> None:
         self.laboratory, self.folder = laboratory, folder
         self.description = described(address, **policy)
+        self.version = 6 if ":" in address else 4
         self.members: dict[str, Member] = {}
         self.addresses = {number: address_on(laboratory[name], address) for name, number in SENDERS.items()}
         self.addresses[AUTHORIZER] = address_on(laboratory["infrastructure"], address)

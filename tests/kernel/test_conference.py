@@ -21,7 +21,11 @@ async def test_a_conference_with_audio_over_the_kernels_ipsec(tmp_path: Path, mo
     domain = RunningDomain(tmp_path)
     hosts = [HOSTS[user] for user in domain.users]
     domain.processes = DomainProcesses(
-        domain.laboratory, domain.files, hosts, sd_options={"interval_floor": 0.5}, msm_options={"driver": "xfrm"}
+        domain.laboratory,
+        domain.files,
+        hosts,
+        sd_options={"interval_floor": 0.5},
+        msm_options={"driver": "xfrm", "address": "eth0"},
     )
     async with domain:
         await domain.gather(media=True, policy=GroupPolicy(beacon_silence_ms=60_000))
@@ -40,6 +44,26 @@ async def test_a_conference_with_audio_over_the_kernels_ipsec(tmp_path: Path, mo
         assert listener.hear() == b"an application that knows nothing of it"
         packets = (await domain.groups("bob"))["audio"].packets
         assert packets["opened"] >= 1
+        listener.close()
+
+        network = domain.laboratory.plan.network
+        new = str(network[200])
+        for change in (f"delete {beta.address}/{network.prefixlen}", f"add {new}/{network.prefixlen}"):
+            beta.run(["ip", "address", *change.split(), "dev", beta.interface])
+
+        async def known() -> bool:
+            roster = (await domain.groups("alice"))["audio"].roster
+            return {entry.address for entry in roster if entry.host.endswith(beta.name)} == {new}
+
+        await domain.until(known, PATIENCE)
+        listener = Application(beta, new, audio.address, audio.port)
+        domain.laboratory.await_membership(beta, audio.address)
+        speaker.say(b"to another address")
+        assert listener.hear() == b"to another address"
+        listener.say(b"from another address")
+        assert speaker.hear() == b"from another address"
+        await domain.conferences["bob"].send("by the kernel, from another address")
+        await domain.hears("alice", "by the kernel, from another address", PATIENCE)
         speaker.close()
         listener.close()
 

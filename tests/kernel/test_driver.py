@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from mcsa.shell.local_frames import connect_frames, parse_incoming
 from mcsa.updates import PORT as UPDATE_PORT
 from services.msm.events import GroupMessage, PauseSending, ResumeSending, SetRoster, UnknownEpochSeen
 from tests.kernel.conftest import MakeGroup
-from tests.kernel.hosts import AUTHORIZER, EPOCH, GROUP_ID, NEXT_KEY, PORT, Application, eventually
+from tests.kernel.hosts import AUTHORIZER, EPOCH, GROUP_ID, NEXT_KEY, PORT, WITHIN, Application, eventually
 
 WIRES = ("udp", "esp")
 both_wires = pytest.mark.parametrize("wire", WIRES)
@@ -64,6 +67,18 @@ def test_who_is_at_the_local_socket_talks_with_applications_and_is_told_who_spea
         assert heard.payload == beta.hear() == b"by the local socket"
         assert alpha.application is not None
         assert alpha.application.hears_nothing()
+
+
+def test_who_connects_to_the_local_socket_misses_nothing_from_then_on(make_group: MakeGroup) -> None:
+    with make_group() as group:
+        alpha, beta = group.member("alpha"), group.member("beta")
+        beta.disconnect()
+        for number in range(10):
+            eventually(lambda: not beta.at_work._hearing._shown[0])  # type: ignore[attr-defined]
+            with connect_frames(Path(beta.at_work.socket_path)) as application:
+                application.settimeout(WITHIN)
+                alpha.say(b"%d" % number)
+                assert parse_incoming(application.recv(100)).payload == b"%d" % number
 
 
 def test_nothing_is_sent_before_the_switch_nor_while_it_is_paused_nor_after_the_end(make_group: MakeGroup) -> None:

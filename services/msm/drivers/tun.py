@@ -160,16 +160,19 @@ class TunDriver:
     def move(self, networks: Networks) -> None:
         self._settings = replace(self._settings, networks=networks)
         self._sources = _sources(networks)
+        resized = False
         with suppress(Refused):  # what has gone again will be told again
-            self._interface.resize(largest_packet_of(networks))
+            resized = self._interface.resize(largest_packet_of(networks))
         for group in self._groups.values():
             with suppress(Refused):
-                self._route(group.engine.group)
+                self._route(group.engine.group, again=resized)
 
-    def _route(self, group: GroupDescription) -> None:
-        """Packets of a group are as long as its own network takes them."""
-        largest = largest_packet(self._settings.networks.of(group.address).address)
-        self._interface.route(group.address, largest - taken_inside(group))
+    def _route(self, group: GroupDescription, *, again: bool = True) -> None:
+        """Packets of a group are as long as its own network takes them. Without `again` nothing is done where the route
+        says so."""
+        mtu = largest_packet(self._settings.networks.of(group.address).address) - taken_inside(group)
+        if again or self._interface.mtu_of(group.address) != mtu:
+            self._interface.route(group.address, mtu)
 
     def _close_to_applications(self, group: TunnelledGroup) -> None:
         """Applications reach it no longer; the rules stay."""

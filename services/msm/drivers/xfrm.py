@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import os
 import socket
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 
 from mcsa.addresses import parse_address
 from mcsa.errors import Refused
 from mcsa.esp.derive import TrafficKey
 from mcsa.esp.suite import suite_named
+from mcsa.networks import Networks
 from mcsa.shell.netlink import WAY_OUT, KernelIpsec, refusal
 from mcsa.v1.types_pb2 import GroupDescription
 from mcsa.xfrm.layout import Address
@@ -55,6 +57,9 @@ class XfrmDriver:
     def open(self, domain: str, group: GroupDescription, tell: Tell) -> KernelGroup:
         check_kernel(self._ipsec, group.policy.suite, parse_address(group.address).version)
         return KernelGroup(self._settings, domain, group, self._free_reqids(), tell)
+
+    def move(self, networks: Networks) -> None:
+        self._settings = replace(self._settings, networks=networks)
 
     def close(self) -> None:
         """Closed groups' addresses are like any other again."""

@@ -104,6 +104,20 @@ def test_an_address_that_is_none_or_of_the_other_family_is_not_heard() -> None:
     assert kernel.hears == heard(EPOCH, 2)
 
 
+def test_under_another_address_others_are_heard_on_and_a_new_state_sends() -> None:
+    table, kernel = opened()
+    for effect in (install(EPOCH), roster(), SwitchSending(GROUP_ID, EPOCH, OWN), PauseSending(GROUP_ID)):
+        kernel.carry_out(table.control(effect, NOW))
+    before = kernel.hears
+    table.move("10.0.0.77")
+    assert (kernel.hears, kernel.sends_under) == (before, None)
+    again = SetRoster(GROUP_ID, {**ROSTER, 12: "10.0.0.77"}, 12, AUTHORIZER)
+    for effect in (again, SwitchSending(GROUP_ID, EPOCH, 12)):
+        kernel.carry_out(table.control(effect, NOW))
+    assert table.sending is not None
+    assert (str(table.sending.source), table.sending.spi) == ("10.0.0.77", spi_for(EPOCH, 12))
+
+
 def test_a_rollover_installs_before_it_switches_and_drops_last() -> None:
     table, kernel = opened()
     for effect in (install(EPOCH), roster(), SwitchSending(GROUP_ID, EPOCH, OWN), install(EPOCH + 1)):
