@@ -92,12 +92,10 @@ def start(
                 one_sender=one_sender,
             )
             media = [group] if audio else []
-            accepted = [user_id(me.user, name) for name in accept or ()]
-            senders = [user_id(me.user, name) for name in accept_sender or ()]
             conference = await me.convene(
                 title,
-                acceptable_users=accepted,
-                acceptable_senders=senders,
+                acceptable_users=accept or (),
+                acceptable_senders=accept_sender or (),
                 media=media,
                 wait=wait,
                 open_to_all=open_to_all,
@@ -227,6 +225,7 @@ def eject(
     which: WhichArgument,
     subject: Annotated[str, typer.Argument(help="The user to throw out.")],
     reason: Annotated[str, typer.Option(help="For people and the record.")] = "",
+    ban: Annotated[bool, typer.Option("--ban", help="Also where nobody of that name is there: never let in.")] = False,
     user: UserOption = None,
     host: HostOption = None,
     passphrase: PassphraseOption = "",
@@ -237,7 +236,7 @@ def eject(
         async with connect(host=host, user=user, passphrase=passphrase) as me:
             conference = await _attach(me, which, host)
             began_at = time.monotonic()
-            await conference.eject(user_id(me.user, subject), reason)
+            await conference.eject(subject, reason, ban=ban)
             out.print(f"{subject} is out; group keys replaced after {time.monotonic() - began_at:.2f} s", markup=False)
 
     run(work())
@@ -325,11 +324,6 @@ def _lines(text: str, file: Path | None) -> list[str]:
     if file is not None:
         return [line for line in file.read_text().splitlines() if line]
     return [line.rstrip("\n") for line in sys.stdin if line.strip()] if text == "-" else [text]
-
-
-def user_id(own: str, name: str) -> str:
-    """A name as people say it is a user of one's own domain."""
-    return name if name.startswith("spiffe://") else f"{own.rsplit('/', 1)[0]}/{name}"
 
 
 def _show(state: ConferenceState, *, json: bool) -> None:

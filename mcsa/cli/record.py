@@ -44,7 +44,8 @@ def verify(file: FileArgument, anchors: AnchorsOption, json: JsonOption = False)
     if not findings.countersigned:
         raise Refused("record", "open", "good as far as it goes, but the Authorizer has not countersigned it")
     if not json:
-        out.print("\nverified: whole, unchanged, countersigned", style="green")
+        out.print("\nverified: unchanged, countersigned, whole", style="green")
+        out.print(f"from {_time(findings.began_at)} on: a CSM that restarted has begun another file then")
 
 
 @app.command()

@@ -35,6 +35,10 @@ LONGEST_SOCKET_NAME = 22  # bytes: "/", 16 hexadecimal digits of a group, ".sock
 NETWORKS = ("239.0.0.0/8", "232.0.0.0/8", "ff00::/8")  # that Authorizers may key groups in
 AUTHORIZER_NAME = "main"
 DIRECTORY_NAME = "sd"
+REMARKS = {
+    "loop": "  # this laboratory's network gives back what is sent; on any other one take this line out",
+    "interval_floor": "  # seconds: for impatient people in a laboratory; on any other network take this line out",
+}
 
 
 class DomainFiles:
@@ -201,7 +205,7 @@ class DomainFiles:
 
     def _write(self, name: str, values: Mapping[str, Any]) -> Path:
         path = self.folder / f"{name}.toml"
-        lines = [f"{key} = {_toml(value)}\n" for key, value in values.items()]
+        lines = [f"{key} = {_toml(value)}{REMARKS.get(key, '')}\n" for key, value in values.items()]
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w") as file:
             file.writelines(lines)

@@ -37,6 +37,11 @@ from mcsa.v1.types_pb2 import (
 KEY_WITHIN = 30.0  # seconds to wait for a conference key before giving up
 
 
+def user_id(own: str, name: str) -> str:
+    """A user's SPIFFE ID: a name as people say it ("bob") is a user of the domain of one's `own` ID."""
+    return name if name.startswith("spiffe://") else f"{own.rsplit('/', 1)[0]}/{name}"
+
+
 @dataclass(frozen=True, slots=True)
 class Said:
     """A message of a participant."""
@@ -104,9 +109,11 @@ class Conference:
         """Ends the waiting period: the conference-call goes out now (Coordinator only)."""
         await self._client.ask("call", wire.ConferenceServiceCallRequest(conference_id=self.id))
 
-    async def eject(self, user: str, reason: str = "") -> list[int]:
-        """Throws a user out (Coordinator only); the group epochs that follow."""
-        asked = wire.EjectRequest(conference_id=self.id, subject=user, reason=reason)
+    async def eject(self, user: str, reason: str = "", *, ban: bool = False) -> list[int]:
+        """Throws a user out (Coordinator only); the group epochs that follow. `Refused` where nobody of that name is
+        there, or may come by name; with `ban` also that one is kept out."""
+        subject = user_id(self._frames.user, user)
+        asked = wire.EjectRequest(conference_id=self.id, subject=subject, reason=reason, ban=ban)
         response: wire.EjectResponse = await self._client.ask("eject", asked)
         return list(response.epochs)
 
@@ -123,7 +130,10 @@ class Conference:
 
     def socket(self, group: str) -> Path:
         """The local socket of a media group, by its name: plaintext in and out (`mcsa.shell.local_frames`, whose
-        `connect_frames` returns once nothing is missed)."""
+        `connect_frames` returns once nothing is missed). `Refused` where the conference has no such group."""
+        if group not in self.state.sockets:
+            there = ", ".join(sorted(self.state.sockets)) or "none yet"
+            raise Refused("unknown-group", "conference", f"this conference has no group '{group}'; its groups: {there}")
         return Path(self.state.sockets[group])
 
     def reveal_key(self) -> bytes:
@@ -265,21 +275,24 @@ class Connection:
         end: int = 0,
         repeats: Sequence[RepeatTimes] = (),
     ) -> Conference:
-        """Convenes a conference; its Coordinator is this user. The call goes out when all `expected` users (all that
+        """Convenes a conference; its Coordinator is this user. Users are SPIFFE IDs, or names in this user's domain
+        ("bob"). The call goes out when all `expected` users (all that
         are acceptable, unless told) have joined, or after `wait` seconds, or with `Conference.call`. The
         `acceptable_senders` may send to its media groups without joining; `open_to_all`, everybody may.
 
         `start` (0: now), `end` (0: none is known), in seconds since 1970, and `repeats` are announced: people read
         them, and the announcement ends with `end`; the conference itself is held when it is called."""
+        own = self.user
+        users, senders = ([user_id(own, name) for name in names] for names in (acceptable_users, acceptable_senders))
         asked = wire.ConveneRequest(
             user=self._key,
             title=title,
             groups=media,
-            access=AccessControl(acceptable_users=acceptable_users, acceptable_senders=acceptable_senders),
+            access=AccessControl(acceptable_users=users, acceptable_senders=senders),
             policy_class=POLICY_CLASS_OPEN if open_to_all else POLICY_CLASS_CLOSED,
             ckgds=ckgds,
             wait_ms=round(wait * 1000),
-            expected_users=acceptable_users if expected is None else expected,
+            expected_users=users if expected is None else [user_id(own, name) for name in expected],
             policy=policy,
             start_s=start,
             end_s=end,

@@ -846,22 +846,26 @@ class EjectRequest(_message.Message):
     CONFERENCE_ID_FIELD_NUMBER: _builtins.int
     SUBJECT_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    BAN_FIELD_NUMBER: _builtins.int
     conference_id: _builtins.bytes
     """16 bytes."""
     subject: _builtins.str
     """SPIFFE ID of the user."""
     reason: _builtins.str
     """For people and the record."""
+    ban: _builtins.bool
+    """Also where nobody of that name is there, or may come by name: who comes later isn't let in."""
     def __init__(
         self,
         *,
         conference_id: _builtins.bytes = ...,
         subject: _builtins.str = ...,
         reason: _builtins.str = ...,
+        ban: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["conference_id", b"conference_id", "reason", b"reason", "subject", b"subject"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ban", b"ban", "conference_id", b"conference_id", "reason", b"reason", "subject", b"subject"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -18,6 +18,7 @@ from mcsa.ckgds.run import Failed
 from mcsa.control.fragments import MESSAGE_MAX
 from mcsa.control.streams import Delivered
 from mcsa.endpoint import Count
+from mcsa.errors import Refused
 from mcsa.v1.conference_pb2 import Absence, CallResponse, ConferenceCall, ControlMessage, Participant, RunStart
 from mcsa.v1.types_pb2 import POLICY_CLASS_OPEN, AccessControl
 from services.csm import transitions as life
@@ -51,6 +52,7 @@ class Coordination:
         self._access = access
         self._expected: frozenset[str] = frozenset()
         self._present: set[str] = set()
+        self.listed: dict[bytes, set[str]] = {}  # by group: its users, those that only send included
         self._silent: set[str] = set()
         self._gone: set[str] = set()
         self._cheaters: dict[str, str] = {}
@@ -79,6 +81,16 @@ class Coordination:
         is_open = terms.description.policy_class == POLICY_CLASS_OPEN
         return (is_open and user.startswith(terms.own_users)) or user in self._access.acceptable_users
 
+    def check_known(self, user: str) -> None:
+        """`Refused` where nobody of that name is there, was, or may come: a name that is mistaken throws nobody out."""
+        named = {*self._access.acceptable_users, *self._access.acceptable_senders, *self._participant.ejected}
+        listed = set().union(*self.listed.values())
+        if user in named | listed | self._keyed.keys():
+            return
+        there = ", ".join(sorted(listed - {self._participant.name})) or "nobody else"
+        sentence = f"there is no {user} in this conference, nor may one join it by name; in it: {there}"
+        raise Refused("unknown-user", "participant", f"{sentence}. To keep out whoever comes under that name: ban")
+
     @property
     def is_alone(self) -> bool:
         """Nobody else has come yet, and nobody was called."""
@@ -92,7 +104,7 @@ class Coordination:
     # ---- who is there
 
     def present_changed(self, users: Collection[str], now: float) -> Effects:
-        """The roster of the control group has changed."""
+        """The roster of the control group has changed: its members."""
         self._gone &= set(users)  # who left and came back has come back
         self._present = set(users)
         return self._consider(now)

@@ -162,8 +162,8 @@ class CsmCore:
                 effects += self._moving.clashes(participant, changed.remark, move=move, now=now)
             elif changed.change == "statement-needed":
                 self._entering.rejoining.want(participant, [changed.group_id], now)
-            elif participant.terms.control.group_id == changed.group_id and changed.change != "forgery":
-                effects += participant.roster_changed(list(changed.roster), now)
+            elif changed.change != "forgery":
+                effects += participant.roster_changed(changed.group_id, changed.roster, now)
         return effects
 
     def _relay_lost(self, group_id: bytes, now: float) -> Effects:
@@ -242,6 +242,8 @@ class CsmCore:
         participant = self.participants.coordinator_of(message.conference_id, "eject")
         if message.subject == participant.name:
             raise Refused("not-allowed", "not-oneself", "the Coordinator leaves, it is not ejected")
+        if not message.ban and participant.coordination is not None:
+            participant.coordination.check_known(message.subject)
         eviction = Eviction(
             conference_id=message.conference_id,
             subject=message.subject,

@@ -164,12 +164,13 @@ class Entering:
             if group.group_id in answers:
                 participant.sockets[group.name] = answers[group.group_id].socket_path
         moved = participant.moved({group_id: answer.address for group_id, answer in answers.items()})
+        rosters: Effects = []
+        for group_id, answered in answers.items():
+            rosters += participant.roster_changed(group_id, answered.roster, now)
         group_id = participant.terms.control.group_id
-        control = answers.get(group_id)
-        if control is None:
-            return moved
-        opened = OpenRelay(group_id, control.socket_path)
-        return [*moved, opened, *participant.roster_changed(list(control.roster), now)]
+        if group_id not in answers:
+            return [*moved, *rosters]
+        return [*moved, OpenRelay(group_id, answers[group_id].socket_path), *rosters]
 
     def _leave(self, user: Credentials, joined: Iterable[bytes]) -> Effects:
         """What was joined of a join that failed as a whole."""

@@ -6,7 +6,7 @@ messages are treated alike, recorded alike, and in one order.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from google.protobuf.message import DecodeError
@@ -160,10 +160,15 @@ class LocalParticipant:
         self.keying.stop()
         return [*self.changed(), *self.ending.failed(now)]
 
-    def roster_changed(self, roster: list[RosterEntry], now: float) -> Effects:
-        """Who is in the control group, as the Authorizer says."""
+    def roster_changed(self, group_id: bytes, roster: Iterable[RosterEntry], now: float) -> Effects:
+        """Who is in one of the groups, as the Authorizer says."""
+        if self.coordination is None:
+            return []
+        self.coordination.listed[group_id] = {user for entry in roster for user in entry.users}
+        if group_id != self.terms.control.group_id:
+            return []
         users = {user for entry in roster if not entry.send_only for user in entry.users}
-        return [] if self.coordination is None else self.coordination.present_changed(users, now)
+        return self.coordination.present_changed(users, now)
 
     def changed_clash(self, remark: str) -> Effects:
         """Another session uses an address of this one's; "" for none any more."""

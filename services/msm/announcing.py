@@ -94,11 +94,10 @@ class Announcing:
     """See the module. `recover`: an earlier process may have left announcements, which are to go on."""
 
     def __init__(
-        self, key: WithdrawalKey, directory: str, address: str, *, recover: bool = False, clashed: Clashed = _nothing
+        self, key: WithdrawalKey, directory: str, *, recover: bool = False, clashed: Clashed = _nothing
     ) -> None:
         self._key = key
         self._directory = directory
-        self._address = address
         self._clashed = clashed
         self._own: dict[bytes, Own] = {}  # by their text
         self._recover_at: float | None = 0.0 if recover else None
@@ -211,14 +210,15 @@ class Announcing:
         return self._clashed(own, response.clashes, response.announced_ms / 1000, now)
 
     def _adopt(self, announcements: Iterable[SessionAnnouncement], now: float) -> None:
-        """Those that an earlier process of this host has made: nobody else could have made their commitments."""
+        """Those that an earlier process of this host has made, whatever its address was then: nobody else could have
+        made their commitments."""
         for announcement in announcements:
             try:
                 session = parse_announcement(announcement.sdp)
                 found = parse_sdp(announcement.sdp)
             except Rejected:
                 continue
-            if self._address not in found.origin or not session.conference_id or announcement.sdp in self._own:
+            if not session.conference_id or announcement.sdp in self._own:
                 continue
             secret = self._secret(session.conference_id, session.version)
             if found.attribute(WITHDRAWAL) == commitment_of(secret):

@@ -80,9 +80,7 @@ class MsmGroups:
         settings = self.settings
         key = settings.withdrawal_key or WithdrawalKey.draw(self.random)
         recover = settings.withdrawal_key is not None
-        self._announcing = Announcing(
-            key, settings.directory, self._origin, recover=recover, clashed=self._announcement_clashes
-        )
+        self._announcing = Announcing(key, settings.directory, recover=recover, clashed=self._announcement_clashes)
         self._sessions = Sessions(self.credentials, self.trust, settings.directory, self._gpad, self._announcing)
         self._distributing = Distributing(self.credentials, self.trust)
         self._forgeries = Forgeries()

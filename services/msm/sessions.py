@@ -6,7 +6,7 @@ Authorizer gave, that Authorizer is one that this host accepts for those address
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,7 +29,7 @@ from mcsa.trust import Trust
 from mcsa.v1 import authorizer_pb2 as authorizer_wire
 from mcsa.v1 import msm_pb2 as wire
 from mcsa.v1 import sd_pb2 as sd_wire
-from mcsa.v1.types_pb2 import ConferenceDescription, SessionAnnouncement, SignedStatement
+from mcsa.v1.types_pb2 import ConferenceDescription, SignedStatement
 from services.msm.announcing import Announcing
 from services.msm.gpad import Gpad
 
@@ -180,7 +180,7 @@ class Sessions:
     def _heard(self, number: int, response: sd_wire.ListResponse, now: float) -> list[Any]:
         listing = self._listings[number]
         effects: list[Any] = []
-        for announcement in _each_once(response.sessions):
+        for announcement in response.sessions:
             try:
                 session = parse_announcement(announcement.sdp, now)
             except Rejected:
@@ -225,8 +225,9 @@ class Sessions:
             session.remark = self._remark(session)
             session.verified = not session.remark
         self._supersede(listing.sessions)
-        _tell_clashes(listing.sessions)
-        return [Answer(listing.token, wire.ListSessionsResponse(sessions=_as_fit(listing.sessions)))]
+        sessions = _each_once(listing.sessions)
+        _tell_clashes(sessions)
+        return [Answer(listing.token, wire.ListSessionsResponse(sessions=_as_fit(sessions)))]
 
     def _supersede(self, sessions: list[wire.Session]) -> None:
         """Of what a Coordinator signed for one conference only the newest holds, whoever repeats the others."""
@@ -276,16 +277,15 @@ class Sessions:
         return ""
 
 
-def _each_once(announcements: Iterable[SessionAnnouncement]) -> list[SessionAnnouncement]:
-    """One text that was heard in several networks, or from several directories, is one session: as first heard."""
-    found: dict[bytes, SessionAnnouncement] = {}
-    for announcement in announcements:
-        found.setdefault(announcement.sdp, announcement)
-    return list(found.values())
-
-
 def _named(session: wire.Session) -> Named:
     return session.authorizer, session.conference_id
+
+
+def _each_once(sessions: list[wire.Session]) -> list[wire.Session]:
+    """Several may announce one session (RFC 2974, section 3), and a host may have another address than before: of those
+    that a Coordinator signed alike the one that was heard last is shown."""
+    last = {_named(session): session for session in sessions if session.verified}
+    return [session for session in sessions if not session.verified or session is last[_named(session)]]
 
 
 def _as_fit(sessions: list[wire.Session]) -> list[wire.Session]:

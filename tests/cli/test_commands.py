@@ -155,7 +155,7 @@ def test_a_record_is_verified_and_shown(record: tuple[Path, Path], tmp_path: Pat
     file, anchors = record
     done = mcsa("record", "verify", str(file), "--anchors", str(anchors), folder=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "verified: whole, unchanged, countersigned" in done.stdout and "alice" in done.stdout
+    assert "verified: unchanged, countersigned, whole" in done.stdout and "alice" in done.stdout
     told = json.loads(mcsa("record", "show", str(file), "--anchors", str(anchors), "--json", folder=tmp_path).stdout)
     assert told["countersigned"] is True
     assert {one["user"].rsplit("/", 1)[1] for one in told["participants"]} >= {"alice", "bob"}

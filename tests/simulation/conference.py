@@ -285,9 +285,9 @@ class Application:
         )
         self.ask("send", asked)
 
-    def eject(self, user: str) -> wire.EjectResponse:
+    def eject(self, user: str, *, ban: bool = False) -> wire.EjectResponse:
         subject = self._id_of(user)
-        response = self.ask("eject", wire.EjectRequest(conference_id=self.conference_id, subject=subject))
+        response = self.ask("eject", wire.EjectRequest(conference_id=self.conference_id, subject=subject, ban=ban))
         assert isinstance(response, wire.EjectResponse)
         return response
 

@@ -6,6 +6,7 @@ import pytest
 
 from mcsa.record.verify import verify_record
 from mcsa.v1 import csm_pb2 as wire
+from mcsa.v1.types_pb2 import POLICY_CLASS_OPEN
 from tests.simulation.conference import Application, ConferenceDomain
 from tests.simulation.network import START, Frame, Weather
 from tests.world import World
@@ -103,6 +104,41 @@ def test_who_is_ejected_has_neither_group_key_nor_conference_key_of_the_next_epo
     assert epochs[0] == domain.msm["alpha"].core.memberships[alice.participant.terms.control.group_id].epoch
     refused = carol.refusal_of("join", wire.JoinRequest(user=carol._key, conference_id=alice.conference_id))
     assert refused.rule == "unacceptable-user"
+
+
+@pytest.mark.parametrize("name", ["bobb", "Bob", "spiffe://elsewhere.example/user/bob"])
+def test_a_name_that_is_nobodys_throws_nobody_out_and_says_so(name: str):
+    domain = ConferenceDomain(hosts=("alpha", "beta", "gamma"))
+    alice, bob, carol = applications = convened(domain, "bob", "carol")
+    run_until_keyed(domain, applications)
+    before, recorded = alice.participant.view().key_epoch, len(alice.participant.record)
+    subject = name if ":" in name else str(bob.user.id).replace("bob", name)
+    asked = wire.EjectRequest(conference_id=alice.conference_id, subject=subject)
+    refused = alice.refusal_of("eject", asked)
+    assert refused.code == "unknown-user"
+    assert f"there is no {subject} in this conference" in refused.sentence
+    assert str(carol.user.id) in refused.sentence
+    domain.network.run_for(5.0)
+    assert alice.participant.view().key_epoch == before
+    assert len(alice.participant.record) == recorded
+    assert bob.state.state == "active"
+
+
+def test_who_has_not_come_yet_can_be_thrown_out_and_a_stranger_be_banned():
+    domain = ConferenceDomain(hosts=("alpha", "beta", "gamma"))
+    alice = domain.application("alpha", "alice")
+    alice.convene(("bob", "carol"), policy_class=POLICY_CLASS_OPEN, expected=("bob",))
+    bob = domain.application("beta", "bob")
+    bob.join(alice.conference_id)
+    run_until_keyed(domain, [alice, bob], 30.0)
+    alice.eject("carol")  # it may come by name
+    stranger = wire.EjectRequest(conference_id=alice.conference_id, subject=str(domain.world.user("mallory").id))
+    assert alice.refusal_of("eject", stranger).code == "unknown-user"
+    alice.eject("mallory", ban=True)
+    for name in ("carol", "mallory"):
+        late = domain.application("gamma", name)
+        asked = wire.JoinRequest(user=late._key, conference_id=alice.conference_id)
+        assert late.refusal_of("join", asked).rule == "unacceptable-user"
 
 
 def test_only_the_coordinator_ejects():
@@ -235,7 +271,7 @@ def test_a_participant_that_dies_is_absent_and_the_rest_get_a_key():
     alice, bob, carol = applications = convened(domain, "bob", "carol")
     run_until_keyed(domain, applications)
     domain.csms["gamma"].kill()
-    alice.eject("mallory")  # any reason for a new run
+    alice.eject("mallory", ban=True)  # any reason for a new run
     run_until_keyed(domain, [alice, bob], 30.0)
     assert alice.state.absent == [str(carol.user.id)]
 

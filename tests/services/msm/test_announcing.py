@@ -34,7 +34,7 @@ class Directory:
         self.world = world
         self.key = key or WithdrawalKey.draw(seeded(1))
         self.clashes: list[tuple[Own, list[SessionAnnouncement], float]] = []
-        self.announcing = Announcing(self.key, "directory", ADDRESS, recover=recover, clashed=self._clashed)
+        self.announcing = Announcing(self.key, "directory", recover=recover, clashed=self._clashed)
 
     def _clashed(self, own: Own, clashes: Any, announced_at: float, now: float) -> list[Any]:
         self.clashes.append((own, list(clashes), announced_at))

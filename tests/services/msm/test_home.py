@@ -54,7 +54,7 @@ def audio(address: str) -> GroupDescription:
 def test_an_address_that_another_would_serve_is_not_what_was_asked_for(world: World):
     lines = [Accepted(A, "239.1.0.0/16", Y), Accepted(A, "239.2.0.0/16")]
     directory = str(world.directory.id)
-    announcing = Announcing(WithdrawalKey.draw(seeded(1)), directory, "198.51.100.2")
+    announcing = Announcing(WithdrawalKey.draw(seeded(1)), directory)
     sessions = Sessions(world.host("alpha"), world.trust(), directory, Gpad(lines), announcing)
     description = ConferenceDescription(title="t", authorizer=A)
     for address, said in (("239.2.0.1", "is not for"), ("239.3.0.1", "accepts no keys")):

@@ -31,7 +31,7 @@ def resigned(world: World, authorizer: Credentials) -> bytes:
 def listing(world: World) -> Sessions:
     """An MSM's, that accepts any Authorizer."""
     directory = str(world.directory.id)
-    announcing = Announcing(WithdrawalKey.draw(seeded(1)), directory, "198.51.100.2")
+    announcing = Announcing(WithdrawalKey.draw(seeded(1)), directory)
     return Sessions(world.host("alpha"), world.trust(), directory, Gpad([Accepted("*", "0.0.0.0/0")]), announcing)
 
 
@@ -72,6 +72,12 @@ def test_of_two_descriptions_that_the_coordinator_signed_the_newer_one_holds(wor
     assert not alone.verified
     (again,) = listed(world, sessions, newer)
     assert again.verified and again.version == 2
+
+
+def test_what_several_announce_is_one_session(world: World):
+    """A host that has another address now, or who plays it again (RFC 2974, section 3)."""
+    (session,) = listed(world, listing(world), described(world), described(world))
+    assert session.verified
 
 
 def test_bare_line_feeds_change_nothing_that_is_signed(world: World):
