@@ -66,7 +66,9 @@ class Host:
         return [program("ip"), "netns", "exec", self.plan.namespace, *argv]
 
     def popen(self, argv: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
-        """`subprocess.Popen` on this host. `Laboratory.remove` stops what is left of it, also after a crash."""
+        """`subprocess.Popen` on this host, in a process group of its own: Ctrl-C is for who started the laboratory.
+        `Laboratory.remove` stops what is left of it, also after a crash."""
+        options.setdefault("process_group", None if options.get("start_new_session") else 0)
         options["env"] = {**(options.get("env") or os.environ), leftovers.MARK: self._laboratory}
         process = subprocess.Popen(self.command(argv), **options)
         self._processes.append(process)
