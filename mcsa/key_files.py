@@ -91,6 +91,8 @@ def _save(
 
 
 def _load(path: Path, passphrase: bytes | None) -> tuple[ec.EllipticCurvePrivateKey, list[x509.Certificate]]:
+    if b"PRIVATE KEY-----" not in _read(path):  # before its mode is judged: it needn't be secret
+        raise _refuse(path, "holds no private key in PEM form; take the file that has key and certificate")
     pem = read_private_file(path)
     try:
         key = load_pem_private_key(pem, passphrase)

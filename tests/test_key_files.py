@@ -97,8 +97,9 @@ def test_files_that_are_no_key_files(
     certificate = credentials.certificate.public_bytes(Encoding.PEM)
     another = authority.issue("user", "bob", NOW)
     cases = [
-        (b"", "can't be read as a private key"),
-        (certificate, "can't be read as a private key"),
+        (b"", "holds no private key"),
+        (certificate, "holds no private key"),
+        (pem(credentials.private_key).replace(b"M", b"N"), "can't be read as a private key"),
         (pem(credentials.private_key), "holds no certificate"),
         (pem(another.private_key) + certificate, "the certificate of another"),
         (pem(ed25519.Ed25519PrivateKey.generate()) + certificate, "not P-256"),

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json as json_format
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mcsa.cli.moments import MOMENT_HELP, REPEAT_HELP, parse_moment, parse_repeats
+from mcsa.cli.moments import MOMENT_HELP, REPEAT_HELP, check_moment, parse_moment, parse_repeats
 from mcsa.cli.schemes import CkgdsOffered, Gkm, Policy, SourceAuthentication, asked_policy
 from mcsa.cli.showing import (
     HostOption,
@@ -23,10 +25,13 @@ from mcsa.cli.showing import (
     run,
     short,
     show_json,
+    show_pairs,
     show_table,
+    visible,
 )
+from mcsa.cli.usage import check_title, check_user_name, checked, each, usage
 from mcsa.errors import Refused
-from mcsa.sdk.conference import Conference, Connection, connect
+from mcsa.sdk.conference import Conference, Connection, Said, connect
 from mcsa.v1.csm_pb2 import ConferenceState
 from mcsa.v1.types_pb2 import GroupDescription
 
@@ -39,19 +44,30 @@ WhichArgument = Annotated[str, typer.Argument(help="Title, or the beginning of t
 
 @app.command()
 def start(
-    title: Annotated[str, typer.Argument(help="For people.")],
+    title: Annotated[str, typer.Argument(help="For people.", callback=checked(check_title))],
     accept: Annotated[
-        list[str] | None, typer.Option("--accept", "-a", help="User that may join; give it several times.")
+        list[str] | None,
+        typer.Option(
+            "--accept", "-a", help="User that may join; give it several times.", callback=checked(each(check_user_name))
+        ),
     ] = None,
     accept_sender: Annotated[
         list[str] | None,
-        typer.Option(help="User that may send to the media groups without joining; give it several times."),
+        typer.Option(
+            help="User that may send to the media groups without joining; give it several times.",
+            callback=checked(each(check_user_name)),
+        ),
     ] = None,
     user: UserOption = None,
     host: HostOption = None,
     passphrase: PassphraseOption = "",
-    audio: Annotated[int, typer.Option(help="Port of an audio group; 0 for none.")] = 0,
-    wait: Annotated[float, typer.Option(help="Seconds for others to join before the conference-call.")] = 60.0,
+    audio: Annotated[int, typer.Option(min=0, max=65_535, help="Port of an audio group; 0 for none.")] = 0,
+    audio_address: Annotated[
+        str, typer.Option(help="Its multicast address, and so its network; the Authorizer gives one unless told.")
+    ] = "",
+    wait: Annotated[
+        float, typer.Option(min=0, max=LONGEST_WAIT, help="Seconds for others to join before the conference-call.")
+    ] = 60.0,
     gkm: Gkm = "",
     source_authentication: SourceAuthentication = "",
     policy: Policy = None,
@@ -60,25 +76,41 @@ def start(
     one_sender: Annotated[
         bool, typer.Option("--one-sender", help="The audio group is source-specific: this host alone sends.")
     ] = False,
-    begins: Annotated[str, typer.Option("--from", help=MOMENT_HELP)] = "",
-    until: Annotated[str, typer.Option("--until", help="When it ends, as announced; likewise.")] = "",
-    every: Annotated[list[str] | None, typer.Option("--every", help=REPEAT_HELP)] = None,
+    begins: Annotated[str, typer.Option("--from", help=MOMENT_HELP, callback=checked(check_moment))] = "",
+    until: Annotated[
+        str, typer.Option("--until", help="When it ends, as announced; likewise.", callback=checked(check_moment))
+    ] = "",
+    every: Annotated[
+        list[str] | None, typer.Option("--every", help=REPEAT_HELP, callback=checked(parse_repeats))
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Convene a conference. The call goes out when all accepted users have joined, at the latest after --wait, or when
     it begins by --from."""
     if not accept and not open_to_all:
         raise typer.BadParameter("say who may join by --accept, or --open")
+    if audio_address and not audio:
+        raise typer.BadParameter("--audio-address is about the audio group: give it a port by --audio")
     if one_sender and not audio:
         raise typer.BadParameter("--one-sender is about the audio group: give it a port by --audio")
-    group_policy = asked_policy(policy, gkm, source_authentication)
+    with usage():
+        group_policy = asked_policy(policy, gkm, source_authentication)
     now, repeats = time.time(), parse_repeats(every)
-    start_at = parse_moment(begins, now)
+    start_at, end_at = parse_moment(begins, now), parse_moment(until, now)
+    if end_at and end_at <= max(start_at, now):
+        raise typer.BadParameter("it would end before it begins: say a later moment by --until")
     wait = max(wait, min(start_at - now, LONGEST_WAIT))
 
     async def work() -> ConferenceState:
         async with connect(host=host, user=user, passphrase=passphrase) as me:
-            group = GroupDescription(name="audio", media="audio", format="96", port=audio, one_sender=one_sender)
+            group = GroupDescription(
+                name="audio",
+                media="audio",
+                format="96",
+                address=audio_address,
+                port=audio,
+                one_sender=one_sender,
+            )
             media = [group] if audio else []
             conference = await me.convene(
                 title,
@@ -90,7 +122,7 @@ def start(
                 ckgds=ckgds or (),
                 policy=group_policy,
                 start=start_at,
-                end=parse_moment(until, now),
+                end=end_at,
                 repeats=repeats,
             )
             return conference.state
@@ -190,7 +222,8 @@ def listen(
     user: UserOption = None,
     host: HostOption = None,
     passphrase: PassphraseOption = "",
-    count: Annotated[int, typer.Option(help="End after so many messages; 0 for never.")] = 0,
+    count: Annotated[int, typer.Option(min=0, help="End after so many messages; 0 for never.")] = 0,
+    json: Annotated[bool, typer.Option("--json", help="A line of JSON for each message.")] = False,
 ) -> None:
     """Print what the others say, until Ctrl-C or the end of the conference."""
 
@@ -199,13 +232,14 @@ def listen(
             conference = await _attach(me, which, host)
             heard = 0
             async for message in conference:
-                out.print(f"{short(message.user, conference.state.user)}: {message.text}", markup=False)
+                _print_message(message, conference.state.user, json=json)
                 heard += 1
                 if heard == count:
                     return
-            complaints.print(f"the conference {conference.state.state}. {conference.state.reason}", markup=False)
+            _check_ended_well(conference.state)
 
-    run(work())
+    with suppress(KeyboardInterrupt):
+        run(work())
 
 
 @app.command()
@@ -299,6 +333,22 @@ async def _attach(me: Connection, which: str, host: str | None) -> Conference:
     return await me.attach(live[0].conference_id)
 
 
+def _print_message(message: Said, own: str, *, json: bool) -> None:
+    if json:
+        value = {"user": message.user, "text": message.text, "key_epoch": message.key_epoch}
+        typer.echo(json_format.dumps(value, ensure_ascii=False))
+    else:
+        out.print(f"{short(message.user, own)}: {visible(message.text)}", markup=False)
+
+
+def _check_ended_well(state: ConferenceState) -> None:
+    """`Refused("conference-failed")` where it has ended for this user alone, or couldn't go on."""
+    if state.state == "failed":
+        sentence = f"the conference has ended here: {state.reason or 'it failed'}"
+        raise Refused("conference-failed", "participation", sentence)
+    complaints.print(f"the conference has ended. {state.reason}".strip(), markup=False)
+
+
 async def _await_key(conference: Conference) -> None:
     waiting = asyncio.create_task(conference.key())
     done, _ = await asyncio.wait([waiting], timeout=0.5)
@@ -336,4 +386,4 @@ def _show(state: ConferenceState, *, json: bool) -> None:
         ("clash", f"{state.clash}; `mcsa conference move` ends it" if state.clash else ""),
         ("record", state.record_path),
     ]
-    show_table(("", ""), [row for row in rows if row[1]], "")
+    show_pairs(rows)

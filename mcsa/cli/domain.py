@@ -5,22 +5,25 @@ from __future__ import annotations
 import json as json_text
 import os
 import signal
-import threading
 import time
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from mcsa.cli.schemes import Driver
-from mcsa.cli.showing import JsonOption, out, show_json, show_table
+from mcsa.cli.showing import JsonOption, complaints, out, show_json, show_table
+from mcsa.cli.usage import check_domain, checked
 from mcsa.domain.files import DomainFiles
 from mcsa.domain.processes import INFRASTRUCTURE, DomainProcesses
 from mcsa.errors import Refused
 from mcsa.laboratory.kind import kind, reexec_in_user_namespace
 from mcsa.laboratory.leftovers import remove_leftovers
 from mcsa.laboratory.namespaces import Laboratory
+from mcsa.laboratory.plan import check_names
 from mcsa.sdk.places import running_domain
+from mcsa.shell.process import interrupt_at_endings
 from mcsa.shell.settings import state_home
 
 USERS = ("alice", "bob", "carol")
@@ -28,9 +31,13 @@ STARTED = 21  # field of /proc/PID/stat after the name: when the process started
 
 
 def up(
-    hosts: Annotated[str, typer.Option(help="Names of the hosts, with commas.")] = "alpha,beta,gamma",
+    hosts: Annotated[
+        str, typer.Option(help="Names of the hosts, with commas.", callback=checked(check_hosts))
+    ] = "alpha,beta,gamma",
     folder: Annotated[Path | None, typer.Option(help="Keys, configurations, state and logs; kept.")] = None,
-    domain: Annotated[str, typer.Option(help="The part of names that the authority speaks for.")] = "mcsa.example",
+    domain: Annotated[
+        str, typer.Option(help="The part of names that the authority speaks for.", callback=checked(check_domain))
+    ] = "mcsa.example",
     ipv6: Annotated[bool, typer.Option("--ipv6", help="Groups of IPv6.")] = False,
     driver: Driver = "relay",
 ) -> None:
@@ -44,7 +51,7 @@ def up(
         raise Refused(
             "running", "one-domain", f"a domain runs already (process {found['process']}): `mcsa down` ends it"
         )
-    names = [name.strip() for name in hosts.split(",") if name.strip()]
+    names = host_names(hosts)
     where = folder or state_home() / "domain"
     files = DomainFiles(where, domain)
     users = {name: files.credentials_path("user", name) for name in USERS}
@@ -55,19 +62,35 @@ def up(
     out.print(f"hosts are {kind().name.replace('-', ' ')}: {kind().reason}", markup=False)
     for line in laboratory.not_shown:
         out.print(f"not shown here: {line}", markup=False)
-    ended = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        if number == signal.SIGINT or signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
-            signal.signal(number, lambda *_: ended.set())
-    with out.status("starting"), laboratory:
-        with processes:
+    interrupt_at_endings()
+    with ExitStack() as running:
+        try:
+            with out.status("starting"):
+                running.enter_context(laboratory)
+                running.enter_context(processes)
+        except KeyboardInterrupt:
+            complaints.print("interrupted")
+            raise
+        try:
             _note(files, names, processes)
-            try:
+            with suppress(KeyboardInterrupt):
                 _tell_what_next(names, users, where)
-                _watch(processes, ended)
-            finally:
-                running_domain().unlink(missing_ok=True)
-                out.print("stopping", markup=False)
+                _watch(processes)
+        finally:
+            running_domain().unlink(missing_ok=True)
+            out.print("stopping", markup=False)
+
+
+def host_names(text: str) -> list[str]:
+    """Those of `--hosts`."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def check_hosts(text: str) -> None:
+    """`Refused("laboratory")` where they can't be hosts' names; one host more is for broker, Authorizer and SD."""
+    if not host_names(text):
+        raise Refused("laboratory", "hosts", "no host is named: give names with commas, as alpha,beta")
+    check_names([*host_names(text), INFRASTRUCTURE])
 
 
 def _note(files: DomainFiles, names: list[str], processes: DomainProcesses) -> None:
@@ -77,7 +100,10 @@ def _note(files: DomainFiles, names: list[str], processes: DomainProcesses) -> N
         "folder": str(files.folder),
         "broker": processes.broker.url,
         "sockets": {name: str(files.sockets(name) / "csm.sock") for name in names},
-        "services": {name: service.pid for name, service in processes.services.items()},
+        "services": {
+            "broker": processes.broker.process_id,
+            **{name: service.pid for name, service in processes.services.items()},
+        },
     }
     path = running_domain()
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -102,9 +128,13 @@ def _tell_what_next(names: list[str], users: dict[str, Path], folder: Path) -> N
     out.print("\nCtrl-C ends it.", markup=False)
 
 
-def _watch(processes: DomainProcesses, ended: threading.Event) -> None:
-    """Until the end is asked for; a service that ends by itself is told, and ends all."""
-    while not ended.wait(0.5):
+def _watch(processes: DomainProcesses) -> None:
+    """Until the end is asked for; a service or a broker that ends by itself is told, and ends all."""
+    while True:
+        time.sleep(0.5)
+        if (code := processes.broker.exit_code) is not None:
+            log = processes.broker.directory / "nats-server.log"
+            raise Refused("service", "broker", f"the broker has ended with code {code}; see {log}")
         for service in processes.services.values():
             if service.process is not None and service.process.poll() is not None:
                 sentence = f"{service.name} has ended with code {service.process.returncode}; see {service.log}"

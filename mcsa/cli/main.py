@@ -12,6 +12,7 @@ from mcsa import __version__
 from mcsa.cli import ca, conference, doctor, domain, groups, record, send_only, sessions, store
 from mcsa.cli.schemes import Ckgds, Driver, Gkm, Policy, SourceAuthentication, with_source_authentication
 from mcsa.cli.showing import complaints, refuse
+from mcsa.cli.usage import check_new_file, checked, usage
 from mcsa.errors import Refused, Rejected
 
 REFUSED, INTERRUPTED = 1, 130
@@ -21,6 +22,7 @@ app = typer.Typer(
     help="Secure multicast conferencing. Begin with `mcsa demo`, or `mcsa up` and another terminal.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(ca.app, name="ca")
 app.add_typer(conference.app, name="conference")
@@ -53,7 +55,9 @@ def demo(
     hosts: Annotated[int, typer.Option(min=3, max=10, help="Participants, each on a host of its own.")] = 3,
     gkm: Gkm = "",
     ckgds: Ckgds = "",
-    json: Annotated[Path | None, typer.Option(help="Write steps and figures to this file.")] = None,
+    json: Annotated[
+        Path | None, typer.Option(help="Write steps and figures to this file.", callback=checked(check_new_file))
+    ] = None,
     audio: Annotated[Path | None, typer.Option(help="16-bit PCM WAV file to play.", exists=True)] = None,
     lines: Annotated[str, typer.Option(help='File of lines to say, or "-" for standard input.')] = "",
     source_authentication: SourceAuthentication = "",
@@ -66,18 +70,19 @@ def demo(
     from mcsa.demo.command import run_demo  # it needs the services, which other commands do without
     from mcsa.demo.options import Options
 
-    asked = Options(
-        hosts,
-        gkm,
-        ckgds,
-        json,
-        audio,
-        lines,
-        policy_texts=tuple(with_source_authentication(policy, source_authentication)),
-        ipv6=ipv6,
-        driver=driver,
-        player=player,
-    )
+    with usage():
+        asked = Options(
+            hosts,
+            gkm,
+            ckgds,
+            json,
+            audio,
+            lines,
+            policy_texts=tuple(with_source_authentication(policy, source_authentication)),
+            ipv6=ipv6,
+            driver=driver,
+            player=player,
+        )
     raise typer.Exit(run_demo(asked))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from datetime import datetime, timedelta
 
 from mcsa.errors import Refused, Rejected
@@ -32,6 +33,11 @@ def parse_moment(text: str, now: float) -> int:
     except (ValueError, OverflowError):
         sentence = f"'{text}' is no moment: write 14:00, 2026-11-25T14:00 or +90m"
         raise Refused("moment", "format", sentence) from None
+
+
+def check_moment(text: str) -> None:
+    """`Refused("moment")` for what is none, whenever now is."""
+    parse_moment(text, time.time())
 
 
 def parse_repeats(texts: list[str] | None) -> list[RepeatTimes]:

@@ -12,7 +12,7 @@ import typer
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from mcsa.cli.showing import JsonOption, out, short, show_json, show_table
+from mcsa.cli.showing import JsonOption, out, short, show_json, show_pairs, show_table
 from mcsa.errors import Refused, Rejected
 from mcsa.key_files import load_anchors
 from mcsa.record.findings import Findings
@@ -93,7 +93,7 @@ def _show(findings: Findings, *, json: bool) -> None:
         ("missing", "; ".join(findings.missing)),
         ("irregular", "; ".join(f"entry {n.entry}, {short(n.user, home)}: {n.sentence}" for n in findings.irregular)),
     ]
-    show_table(("", ""), [row for row in rows if row[1]], "")
+    show_pairs(rows)
     out.print()
     people = [
         (

@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 
 from mcsa import ckgds, gkm
+from mcsa.cli.usage import checked, each
 from mcsa.policy import complete_policy, parse_policy
-from mcsa.source_authentication import modes
+from mcsa.source_authentication import mode_named, modes
 from mcsa.v1.types_pb2 import GroupPolicy
 
 
@@ -18,6 +19,12 @@ def _gkm_names() -> list[str]:
 
 def _ckgds_names() -> list[str]:
     return list(ckgds.schemes())
+
+
+def _check_driver_name(name: str) -> None:
+    from services.msm.drivers import driver_named  # it needs the services, which other commands do without
+
+    driver_named(name)
 
 
 GKM_HELP = f"Group key management protocol: {', '.join(_gkm_names())}; else the default."
@@ -34,6 +41,7 @@ Policy = Annotated[
         help="Group policy, such as wire=esp or suite=aes-128-gcm; give it several times. "
         f"Names: {', '.join(_POLICY_NAMES)}.",
         autocompletion=lambda: [f"{name}=" for name in _POLICY_NAMES],
+        callback=checked(lambda texts: complete_policy(parse_policy(texts))),
     ),
 ]
 SourceAuthentication = Annotated[
@@ -41,19 +49,34 @@ SourceAuthentication = Annotated[
     typer.Option(
         help=f"How a member can tell which member said it: {', '.join(modes())}; else the default.",
         autocompletion=lambda: list(modes()),
+        callback=checked(mode_named),
     ),
 ]
-Driver = Annotated[str, typer.Option(help="What carries the packets on each host: relay; as root, tun or xfrm.")]
-Gkm = Annotated[str, typer.Option(help=GKM_HELP, autocompletion=_gkm_names)]
+Driver = Annotated[
+    str,
+    typer.Option(
+        help="What carries the packets on each host: relay; where hosts are network namespaces, tun; where the "
+        "kernel has IPsec and you are root, xfrm.",
+        callback=checked(_check_driver_name),
+    ),
+]
+Gkm = Annotated[str, typer.Option(help=GKM_HELP, autocompletion=_gkm_names, callback=checked(gkm.scheme_named))]
 Ckgds = Annotated[
     str,
     typer.Option(
-        help=f"Conference key scheme: {CKGDS_NAMES}; else the Coordinator's floor decides.", autocompletion=_ckgds_names
+        help=f"Conference key scheme: {CKGDS_NAMES}; else the Coordinator's floor decides.",
+        autocompletion=_ckgds_names,
+        callback=checked(ckgds.scheme_named),
     ),
 ]
 CkgdsOffered = Annotated[
     list[str] | None,
-    typer.Option("--ckgds", help=f"Key schemes offered, best first: {CKGDS_NAMES}.", autocompletion=_ckgds_names),
+    typer.Option(
+        "--ckgds",
+        help=f"Key schemes offered, best first: {CKGDS_NAMES}.",
+        autocompletion=_ckgds_names,
+        callback=checked(each(ckgds.scheme_named)),
+    ),
 ]
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mcsa.cli.showing import HostOption, JsonOption, PassphraseOption, UserOption, out, run, show_json, show_table
+from mcsa.cli.showing import HostOption, JsonOption, PassphraseOption, UserOption, out, run, show_json, show_pairs
 from mcsa.sdk.conference import SendOnly, connect
 
 
@@ -47,4 +47,4 @@ def send_only(
         ("socket", sending.socket),
         ("for example", f"python -m mcsa.audio send --socket {sending.socket} --port {port} FILE.wav"),
     ]
-    show_table(("", ""), rows, "")
+    show_pairs(rows)

@@ -31,7 +31,7 @@ def sessions(
     host: HostOption = None,
     json: JsonOption = False,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Go on, and show what changes, until Ctrl-C.")] = False,
-    seconds: Annotated[float, typer.Option("--for", help="Watch for so many seconds only; 0 for ever.")] = 0.0,
+    seconds: Annotated[float, typer.Option("--for", min=0, help="Watch for so many seconds only; 0 for ever.")] = 0.0,
 ) -> None:
     """List the sessions that the directory has heard. What nobody could verify is shown, and never joined."""
     if watch:

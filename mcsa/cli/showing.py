@@ -47,6 +47,14 @@ def show_table(
     out.print(table if table.row_count else empty, markup=False)
 
 
+def show_pairs(rows: Iterable[tuple[str, object]]) -> None:
+    """What belongs to each name, where there is something; never folded: paths can be copied on any terminal."""
+    pairs = [(name, visible(str(value))) for name, value in rows if str(value)]
+    width = max((len(name) for name, _ in pairs), default=0)
+    for name, value in pairs:
+        out.print(f"{name:<{width}}  {value}", markup=False)
+
+
 def visible(text: str) -> str:
     """Without what a terminal would obey: some of it comes from the network."""
     return "".join(character if character.isprintable() or character == "\n" else "\ufffd" for character in text)

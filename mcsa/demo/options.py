@@ -14,6 +14,7 @@ from mcsa.policy import DEFAULTS, complete_policy, parse_policy
 from mcsa.shell.programs import program
 from mcsa.source_authentication import mode_named
 from mcsa.v1.types_pb2 import GroupPolicy
+from services.msm.drivers import driver_named
 
 HOSTS = ("alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa")
 USERS = ("alice", "bob", "carol", "dave", "erin", "frank", "grace", "heidi", "ivan", "judy")
@@ -32,7 +33,8 @@ OWN_LINES = (
 class Options:
     """`lines` is a file of text, "-" for standard input; `audio` a 16-bit WAV file; empty for the demo's own.
 
-    `Refused` where there is no such protocol, scheme or file, or sound that can't be sent: before anything is started.
+    `Refused` where there is no such protocol, scheme, driver, player or file, or sound that can't be sent. What this
+    machine lacks is said by `check_machine`.
     """
 
     hosts: int = LEAST
@@ -48,7 +50,7 @@ class Options:
     player: str = ""  # the unmodified program that plays and records in place of our own
 
     def __post_init__(self) -> None:
-        check_driver(self.driver)
+        driver_named(self.driver)
         self._check_player()
         complete_policy(self.policy)
         if self.ckgds:
@@ -68,7 +70,12 @@ class Options:
         if self.driver not in WITH_ADDRESSES:
             way_out = "add --driver tun, or xfrm"
             raise Refused("player", "driver", f"{self.player} uses the group's own address: {way_out}")
-        program(self.player, "player")
+
+    def check_machine(self) -> None:
+        """`Refused` where this machine lacks what is asked for: before anything is started."""
+        check_driver(self.driver)
+        if self.player:
+            program(self.player, "player")
 
     @property
     def gkm_name(self) -> str:

@@ -7,8 +7,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -57,7 +57,7 @@ class Player:
 
 
 class Stage:
-    """An asynchronous context manager: everything runs inside, nothing is left after."""
+    """An asynchronous context manager inside of `hosts`: everything runs inside, nothing is left after."""
 
     def __init__(self, options: Options, folder: Path, domain: str = "demo.example") -> None:
         self.options = options
@@ -69,7 +69,7 @@ class Stage:
         self.figures: dict[str, Any] = {}
         self.players: dict[str, Player] = {}
         self.conference_id = b""
-        self._exits = AsyncExitStack()
+        self._exits, self._hosts = AsyncExitStack(), ExitStack()
         victim_host = options.host_names[-1]
         self.processes = DomainProcesses(
             self.laboratory,
@@ -84,12 +84,18 @@ class Stage:
         self.wire: Capture | None = None
         self.telemetry: OpenTelemetry | None = None
 
-    async def __aenter__(self) -> Self:
-        try:
-            self._exits.enter_context(self.laboratory)
-            self._exits.enter_context(self.processes)
+    @contextmanager
+    def hosts(self) -> Iterator[None]:
+        """Hosts and services are there inside. They start before the event loop does, which wouldn't hear Ctrl-C."""
+        with self._hosts:
+            self._hosts.enter_context(self.laboratory)
+            self._hosts.enter_context(self.processes)
             if self.laboratory.kind != "loopback":
                 self.wire = Capture(self.laboratory.bridge, self.folder / "wire.pcap", self.processes.broker.port)
+            yield
+
+    async def __aenter__(self) -> Self:
+        try:
             self.telemetry = set_up_telemetry("demo", "demo", {"MCSA_TRACE_DIR": str(self.traces)})
             for user, host in zip(self.options.user_names, self.options.host_names, strict=True):
                 await self.add_player(user, host)
@@ -103,6 +109,7 @@ class Stage:
             if player.listening is not None:
                 player.listening.cancel()
         await self._exits.aclose()
+        self._hosts.close()  # now, since threads of the loop may wait for programs there
 
     async def add_player(self, user: str, host: str) -> Player:
         """A user of the domain, connected to the CSM of a host."""

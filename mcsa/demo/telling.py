@@ -56,7 +56,8 @@ class Telling:
         try:
             yield
             step.ok = True
+        except Exception:  # an interruption is none
+            self._console.print(f"  [bold red]step '{name}' did not do what it should[/]")
+            raise
         finally:
             step.seconds = round(time.monotonic() - began_at, 3)
-            if not step.ok:
-                self._console.print(f"  [bold red]step '{name}' did not do what it should[/]")

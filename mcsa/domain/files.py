@@ -51,10 +51,13 @@ class DomainFiles:
         self._subordinates: list[DomainFiles] = []
         self._homes: list[dict[str, Any]] = []
         self._conferences_of: list[str] = []
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make(folder)
         authority = folder / "authority.pem"
         if authority.exists():
             self.authority = load_authority(authority)
+            if self.authority.domain != domain:
+                way_out = "name that domain, or another folder"
+                raise Refused("domain", str(folder), f"{folder} has the keys of {self.authority.domain}: {way_out}")
         else:
             self.authority = CertificationAuthority.create(domain, time.time())
             save_authority(authority, self.authority)
@@ -210,6 +213,16 @@ class DomainFiles:
         with os.fdopen(descriptor, "w") as file:
             file.writelines(lines)
         return path
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        way_out = "choose another, or set XDG_STATE_HOME to a folder of yours"
+        raise Refused("folder", str(folder), f"{folder} can't be made ({error.strerror}): {way_out}") from None
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise Refused("folder", str(folder), f"{folder} is not yours to write in: choose another")
 
 
 def _toml(value: Any) -> str:

@@ -14,12 +14,15 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Literal
 
+from mcsa.errors import Refused
+
 KindName = Literal["namespaces", "user-namespaces", "loopback"]
 
 BENCHMARK_NETWORK = IPv4Network("198.18.0.0/15")  # RFC 2544, never routed: 512 networks of 254 hosts
 LOOPBACK_NETWORK = IPv4Network("127.64.0.0/10")
 GROUP_NETWORK = IPv4Network("239.255.0.0/17")  # lower half of the local scope (RFC 2365 section 6.1)
 BRIDGE = "br0"
+MOST_HOSTS = 250
 _HOST_NAME = re.compile(r"[a-z][a-z0-9-]{0,14}")  # also an interface name on the bridge: at most 15 characters
 
 
@@ -66,17 +69,25 @@ class LaboratoryPlan:
         return str(self.groups6[number])
 
 
+def check_names(names: Sequence[str]) -> None:
+    """`Refused("laboratory")` for what can't be the names of a laboratory's hosts."""
+    if not 0 < len(names) <= MOST_HOSTS:
+        raise Refused("laboratory", "hosts", f"a laboratory has 1 to {MOST_HOSTS} hosts, and not {len(names)}")
+    for host in names:
+        if not _HOST_NAME.fullmatch(host) or host in (BRIDGE, "bridge", "lo"):
+            sentence = f"'{host}' can't be a host's name: take up to 15 of a-z, 0-9 and '-', and a letter first"
+            raise Refused("laboratory", "host name", sentence)
+        if names.count(host) > 1:
+            raise Refused("laboratory", "host name", f"two hosts are called '{host}': give each a name of its own")
+
+
 def plan(
     names: Sequence[str], owner: int, suffix: str, kind: KindName = "namespaces", reflecting: Collection[str] = ()
 ) -> LaboratoryPlan:
     """The plan for hosts of these names, for the process `owner`, with a random `suffix` of a few characters."""
-    if len(set(names)) != len(names) or not 0 < len(names) <= 250:
-        raise ValueError("a laboratory has 1 to 250 hosts with a name each")
+    check_names(names)
     if unknown := set(reflecting) - set(names):
         raise ValueError(f"no such hosts: {', '.join(sorted(unknown))}")
-    for host in names:
-        if not _HOST_NAME.fullmatch(host) or host in (BRIDGE, "bridge", "lo"):
-            raise ValueError(f"{host!r} can't be a host's name: up to 15 of a-z, 0-9 and '-'")
     name = f"mcsa-{owner}-{suffix}"
     network = _pick(LOOPBACK_NETWORK if kind == "loopback" else BENCHMARK_NETWORK, name)
     network6, groups6 = _ipv6_networks(name)

@@ -66,6 +66,11 @@ class BrokerProcess:
         return self._running().pid
 
     @property
+    def exit_code(self) -> int | None:
+        """Where the server has ended by itself."""
+        return None if self._process is None else self._process.poll()
+
+    @property
     def log(self) -> str:
         """What the server has written since it was started."""
         path = self.directory / "nats-server.log"

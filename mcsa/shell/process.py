@@ -8,6 +8,7 @@ import os
 import resource
 import signal
 
+ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # Ctrl-C, a shell's kill, a terminal that is closed
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _PR_SET_DUMPABLE = 4
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -27,6 +28,20 @@ def die_with_parent() -> None:
     exec` included, but not a set-uid program.
     """
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def interrupt_at_endings() -> None:
+    """From now on the first of `ENDINGS` raises KeyboardInterrupt in the main thread, and all that follow are ignored:
+    they would only disturb the cleaning up. SIGHUP stays ignored where it is (nohup)."""
+
+    def interrupt(*_: object) -> None:
+        for number in ENDINGS:
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    for number in ENDINGS:
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, interrupt)
 
 
 def stop_event() -> asyncio.Event:

@@ -9,6 +9,7 @@ from mcsa.errors import Refused
 from mcsa.gkm import scheme_named
 from mcsa.v1.authorizer_log_pb2 import ConferenceRecord, GroupRecord, Subgroup
 from mcsa.v1.types_pb2 import GroupDescription
+from services.authorizer.addresses import speaks_from
 from services.authorizer.conference import Conference, conference_log, group_log
 from services.authorizer.group import Group
 from services.authorizer.group_state import AGENT
@@ -69,7 +70,7 @@ class GroupsMade(GroupsFlushed):
             conference.id,
             conference.signed,
             self._credentials,
-            self._address,
+            speaks_from(self._networks, description.address),
             self._random,
             conference.access_list,
             self._distributors,

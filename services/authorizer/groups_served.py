@@ -9,6 +9,7 @@ from mcsa.endpoint import Refuse
 from mcsa.errors import Refused
 from mcsa.identity import Credentials
 from mcsa.keys import Random
+from mcsa.networks import Networks
 from mcsa.v1 import authorizer_pb2 as wire
 from services.authorizer.addresses import AddressPools
 from services.authorizer.agenda import Agenda
@@ -28,7 +29,7 @@ class GroupsServed:
         self,
         credentials: Credentials,
         random: Random,
-        address: str,
+        networks: Networks,
         pools: AddressPools,
         distributors: Sequence[str] = (),
     ) -> None:
@@ -36,7 +37,7 @@ class GroupsServed:
         self._pools = pools
         self._distributors = distributors
         self._random = random
-        self._address = address
+        self._networks = networks
         self.journal = Journal()
         self._snapshots = SnapshotTimes()
         self._beacons = Beacons(credentials, random)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import stat
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from mcsa import __version__, ckgds, gkm
+from mcsa.domain.files import DomainFiles
 from mcsa.key_files import load_credentials, save_anchors
 from mcsa.source_authentication import modes
 from tests.record.parts import whole
@@ -106,6 +108,17 @@ def test_a_key_file_may_have_a_passphrase(tmp_path: Path) -> None:
     assert str(load_credentials(tmp_path / "user-alice.pem", b"correct horse").id).endswith("/user/alice")
 
 
+def test_a_user_file_without_a_key_is_told_as_such(tmp_path: Path) -> None:
+    save_anchors(tmp_path / "anchors.pem", [World("example.org").authority.certificate])
+    start = ["conference", "start", "Budget", "-a", "bob", "--user", str(tmp_path / "anchors.pem")]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as csm:
+        csm.bind(str(tmp_path / "csm.sock"))
+        csm.listen()
+        done = mcsa(*start, folder=tmp_path, MCSA_CSM_SOCKET=str(tmp_path / "csm.sock"))
+    assert done.returncode == 1
+    assert "holds no private key" in done.stderr and "chmod" not in done.stderr
+
+
 def test_status_and_down_where_nothing_runs(tmp_path: Path) -> None:
     assert json.loads(mcsa("status", "--json", folder=tmp_path).stdout) == {"running": False, "note": None}
     assert "mcsa up" in mcsa("status", folder=tmp_path).stdout
@@ -122,6 +135,13 @@ def test_status_tells_what_a_killed_one_left_and_down_cleans_it(tmp_path: Path) 
     assert "was killed" in done.stdout and "gone" in done.stdout and "missing" in done.stdout
     assert mcsa("down", folder=tmp_path).returncode == 0
     assert not note.exists()
+
+
+def test_doctor_takes_the_groups_of_one_network(tmp_path: Path) -> None:
+    told = mcsa("doctor", "--interface", "lo", "--groups", "239.193.0.0/16", folder=tmp_path).stdout
+    assert "239.193.0.0/16" in told
+    wrong = mcsa("doctor", "--groups", "10.0.0.0/8", folder=tmp_path)
+    assert wrong.returncode == 2 and "no prefix of multicast addresses" in wrong.stdout + wrong.stderr
 
 
 def test_doctor_gives_json_and_tells_what_mends(tmp_path: Path) -> None:
@@ -199,12 +219,59 @@ def test_a_record_of_another_domain_is_refused(record: tuple[Path, Path], tmp_pa
 def test_a_policy_that_can_not_be_is_refused_before_anything_is_started(tmp_path: Path, policy: str, why: str) -> None:
     for command in (["demo"], ["conference", "start", "Budget", "-a", "bob"]):
         done = mcsa(*command, "--policy", policy, folder=tmp_path)
-        assert done.returncode == 1
+        assert done.returncode == 2
         assert why in done.stderr
 
 
-def test_a_domain_with_a_driver_that_there_is_not_starts_nothing(tmp_path: Path) -> None:
-    done = mcsa("up", "--driver", "pigeon", folder=tmp_path)
-    assert done.returncode == 1
-    assert "there is no driver 'pigeon'; there are: relay, tun, xfrm" in done.stderr
+@pytest.mark.parametrize(
+    ("asked", "why"),
+    [
+        (["up", "--driver", "pigeon"], "there is no driver 'pigeon'; there are: relay, tun, xfrm"),
+        (["up", "--hosts", ""], "no host is named"),
+        (["up", "--hosts", "a b"], "'a b' can't be a host's name"),
+        (["up", "--hosts", "alpha,alpha"], "two hosts are called 'alpha'"),
+        (["up", "--hosts", "infra"], "two hosts are called 'infra'"),
+        (["up", "--domain", "No Domain"], "'No Domain' can't be a domain"),
+        (["conference", "start", ""], "not empty"),
+        (["conference", "start", "two\nlines"], "one line of printable characters"),
+        (["conference", "start", "Budget", "-a", ""], "'' can't be a user"),
+        (["conference", "start", "Budget", "-a", "bob carol"], "'bob carol' can't be a user"),
+        (["conference", "start", "Budget", "-a", "spiffe://a.example/host/bob"], "can't be a user"),
+        (["conference", "start", "Budget", "--open", "--wait", "-3"], "'--wait'"),
+        (["conference", "start", "Budget", "--open", "--audio", "99999"], "'--audio'"),
+        (["conference", "start", "Budget", "--open", "--gkm", "rot13"], "there is no group key management protocol"),
+        (["conference", "start", "Budget", "--open", "--ckgds", "rot13"], "there is no key scheme 'rot13'"),
+        (["conference", "start", "Budget", "--open", "--from", "soon"], "'soon' is no moment"),
+        (["conference", "start", "Budget", "--open", "--every", "soon"], "'soon' is no repetition"),
+        (["conference", "start", "Budget", "--open", "--until", "2020-01-01"], "it would end before it begins"),
+        (["conference", "start", "Budget", "--open", "-p", "activation_ms=5000"], "must outlive the activation delay"),
+    ],
+    ids=lambda part: " ".join(part) if isinstance(part, list) else "",
+)
+def test_a_value_that_can_not_be_is_wrong_usage_and_starts_nothing(tmp_path: Path, asked: list[str], why: str) -> None:
+    done = mcsa(*asked, folder=tmp_path)
+    assert done.returncode == 2
+    assert why in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "state" / "mcsa").exists()
+
+
+@pytest.mark.parametrize("command", [[], ["conference"], ["conference", "start"], ["demo"], ["doctor"]], ids=" ".join)
+def test_help_is_short_too(command: list[str], tmp_path: Path) -> None:
+    assert mcsa(*command, "-h", folder=tmp_path).stdout == mcsa(*command, "--help", folder=tmp_path).stdout
+
+
+def test_where_nothing_can_be_written_it_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = mcsa("up", "--folder", str(tmp_path / "file" / "domain"), folder=tmp_path)
+    assert done.returncode == 1
+    assert "can't be made (Not a directory): choose another" in done.stderr and "Traceback" not in done.stderr
+    done = mcsa("up", "--folder", str(tmp_path / "domain"), folder=tmp_path / "file")
+    assert done.returncode == 1
+    assert "Set XDG_STATE_HOME to a directory of yours" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_folder_of_another_domain_is_refused(tmp_path: Path) -> None:
+    DomainFiles(tmp_path / "domain", "mcsa.example")
+    done = mcsa("up", "--domain", "other.example", "--folder", str(tmp_path / "domain"), folder=tmp_path)
+    assert done.returncode == 1
+    assert "has the keys of mcsa.example: name that domain, or another folder" in done.stderr

@@ -48,7 +48,7 @@ def _converse(folder: Path, up: subprocess.Popen[str]) -> None:
     domain = folder / "state" / "mcsa" / "domain"
     keys = {name: ["--user", str(domain / f"user-{name}.pem")] for name in ("alice", "bob")}
     deadline = time.monotonic() + 30
-    while mcsa("status", folder=folder).stdout.count("running") < 8:
+    while mcsa("status", folder=folder).stdout.count("running") < 9:  # the broker, too
         assert up.poll() is None and time.monotonic() < deadline
     second = mcsa("up", folder=folder)
     assert second.returncode == 1 and "runs already" in second.stderr
@@ -56,7 +56,7 @@ def _converse(folder: Path, up: subprocess.Popen[str]) -> None:
     start = ["conference", "start", "Budget", "-a", "bob", "--host", "alpha", *keys["alice"]]
     for unknown in (["--gkm", "rot13"], ["--ckgds", "rot13"]):
         refused = mcsa(*start, *unknown, folder=folder)
-        assert refused.returncode == 1 and "rot13" in refused.stderr
+        assert refused.returncode == 2 and "rot13" in refused.stderr
     started = mcsa(*start, "--gkm", "kd", folder=folder)
     assert started.returncode == 0, started.stderr
     while "Budget" not in mcsa("sessions", "--host", "beta", folder=folder).stdout:
@@ -67,13 +67,7 @@ def _converse(folder: Path, up: subprocess.Popen[str]) -> None:
     joined = mcsa("conference", "join", "Budget", "--host", "beta", *keys["bob"], folder=folder)
     assert joined.returncode == 0, joined.stderr
 
-    listen = ["conference", "listen", "Budget", "--host", "alpha", "--count", "1", *keys["alice"]]
-    alice = subprocess.Popen(
-        [sys.executable, "-m", "mcsa.cli", *listen],
-        env={**os.environ, "XDG_STATE_HOME": str(folder / "state")},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    alice = _listen(folder, "--json", "--host", "alpha", *keys["alice"])
     time.sleep(2.0)  # it says nothing before it hears something
 
     groups = mcsa("groups", "--host", "beta", folder=folder)
@@ -99,11 +93,21 @@ def _converse(folder: Path, up: subprocess.Popen[str]) -> None:
         text=True,
     )
     assert listener.stdout is not None
-    assert alice.communicate(timeout=20)[0] == "bob: hello from beta\n"
+    assert alice.stdout is not None
+    heard = json.loads(alice.stdout.readline())
+    assert (heard["user"], heard["text"]) == ("spiffe://mcsa.example/user/bob", "hello from beta")
+    alice.send_signal(signal.SIGINT)
+    assert alice.wait(20) == 0  # what goes on until Ctrl-C is done then
+    bob = _listen(folder, "--host", "beta", *keys["bob"])
+    time.sleep(2.0)
     assert (
         mcsa("conference", "say", "Budget", "hello", "--host", "alpha", *keys["alice"], folder=folder).returncode == 0
     )
     assert listener.stdout.readline().endswith("/user/alice: hello\n")
+    assert bob.stdout is not None and bob.stdout.readline() == "alice: hello\n"
+    shown = mcsa("conference", "show", "Budget", "--host", "alpha", *keys["alice"], folder=folder, COLUMNS="80")
+    (path,) = [line.split()[1] for line in shown.stdout.splitlines() if line.startswith("record ")]
+    assert Path(path).is_file()  # not folded
 
     listed = mcsa("conference", "list", "--host", "alpha", folder=folder)
     assert "active" in listed.stdout
@@ -112,16 +116,72 @@ def _converse(folder: Path, up: subprocess.Popen[str]) -> None:
     ejected = mcsa("conference", "eject", "Budget", "bob", "--host", "alpha", *keys["alice"], folder=folder)
     assert "bob is out" in ejected.stdout
     assert listener.wait(20) == 0  # the conversation has ended for bob
+    assert bob.wait(20) == 1
+    assert bob.stderr is not None and "thrown out by the Coordinator" in bob.stderr.read()
     left = mcsa("conference", "leave", "Budget", "--host", "alpha", *keys["alice"], folder=folder)
     record = left.stdout.removeprefix("record: ").strip()
     verified = mcsa("record", "verify", record, "--anchors", str(domain / "anchors.pem"), folder=folder)
     assert verified.returncode == 0, verified.stderr
 
 
+def _listen(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-u", "-m", "mcsa.cli", "conference", "listen", "Budget", *arguments],
+        env={**os.environ, "XDG_STATE_HOME": str(folder / "state")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
 def _example() -> str:
     found = re.search(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
     assert found is not None
     return found[1]
+
+
+@pytest.mark.timeout(90)
+def test_ctrl_c_while_a_domain_starts_is_an_interruption_and_leaves_nothing(tmp_path: Path) -> None:
+    if kind().name != "namespaces":
+        lacking(f"network namespaces: {kind().reason}")
+    up = _up(tmp_path)
+    while not list((tmp_path / "state" / "mcsa" / "domain" / "logs").glob("authorizer.log")):
+        assert up.poll() is None
+        time.sleep(0.02)
+    os.killpg(up.pid, signal.SIGINT)  # as a terminal does it
+    said, _ = up.communicate(timeout=30)
+    assert up.returncode == 130, said
+    assert "interrupted" in said and "did not start" not in said and "Traceback" not in said
+    assert not list((tmp_path / "state" / "mcsa" / "laboratories").glob("*"))
+
+
+@pytest.mark.timeout(90)
+def test_a_domain_whose_broker_died_ends_and_says_so(tmp_path: Path) -> None:
+    if kind().name != "namespaces":
+        lacking(f"network namespaces: {kind().reason}")
+    up = _up(tmp_path)
+    note = tmp_path / "state" / "mcsa" / "running.json"
+    while not note.exists():
+        assert up.poll() is None
+        time.sleep(0.1)
+    broker = json.loads(note.read_text())["services"]["broker"]
+    assert re.search(rf"broker +{broker} +running", mcsa("status", folder=tmp_path).stdout)
+    os.kill(broker, signal.SIGKILL)
+    said, _ = up.communicate(timeout=30)
+    assert up.returncode == 1
+    assert "the broker has ended with code -9; see " in said
+    assert not note.exists()
+
+
+def _up(folder: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-u", "-m", "mcsa.cli", "up"],
+        env={**os.environ, "XDG_STATE_HOME": str(folder / "state"), "COLUMNS": "200"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
 
 
 def test_the_readmes_example_has_at_most_fifteen_lines():

@@ -80,39 +80,51 @@ def test_a_step_that_goes_wrong_is_told_and_gives_exit_code_1(tmp_path: Path) ->
     [
         (("--gkm", "rot13"), "there is no"),
         (("--ckgds", "rot13"), "there is no"),
-        (("--source-authentication", "rot13"), "is none of none, signature, tesla, tree"),
+        (("--source-authentication", "rot13"), "there are: none, signature, tesla, tree"),
         (("--lines", "/no/such/file"), "there is no"),
         (("--audio", "README.md"), "isn't a PCM WAV file"),
         (("--driver", "carrier-pigeon"), "there is no driver"),
         (("--player", "gramophone"), "there is no player"),
         (("--player", "ffmpeg"), "add --driver tun"),
+        (("--json", "/no/such/folder/file"), "can't be written"),
     ],
 )
-def test_what_cannot_be_done_is_refused_before_anything_starts(asked: tuple[str, str], why: str) -> None:
+def test_what_is_asked_for_wrongly_is_wrong_usage_before_anything_starts(asked: tuple[str, str], why: str) -> None:
     command = [sys.executable, "-m", "mcsa.cli", "demo", *asked]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
-    assert done.returncode == 1
+    environment = {**os.environ, "COLUMNS": "200"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30, env=environment)
+    assert done.returncode == 2
     assert not done.stdout
     assert why in done.stderr and asked[1] in done.stderr
 
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_demo_that_is_ended_early_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
+@pytest.mark.parametrize("when", ["hosts are namespaces", "Alice convenes"])
+def test_a_demo_that_is_ended_early_leaves_nothing_but_its_files(
+    tmp_path: Path, number: signal.Signals, when: str
+) -> None:
     if kind().name != "namespaces":
         lacking(f"network namespaces: {kind().reason}")
-    environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path / "state"), "TMPDIR": str(tmp_path)}
+    environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path / "state"), "TMPDIR": str(tmp_path), "COLUMNS": "200"}
     with (tmp_path / "told").open("w+") as told:
-        demo = subprocess.Popen([sys.executable, "-m", "mcsa.cli", "demo"], stdout=told, stderr=told, env=environment)
+        command = [sys.executable, "-u", "-m", "mcsa.cli", "demo"]
+        demo = subprocess.Popen(command, stdout=told, stderr=told, env=environment, start_new_session=True)
         try:
-            while "Alice convenes" not in (tmp_path / "told").read_text():
+            while when not in (tmp_path / "told").read_text():
                 assert demo.poll() is None
                 time.sleep(0.1)
-            demo.send_signal(number)
+            if number is signal.SIGINT:
+                os.killpg(demo.pid, number)  # as a terminal does it
+            else:
+                demo.send_signal(number)
             assert demo.wait(30) == 130
         finally:
             demo.kill()
             demo.wait()
+    said = (tmp_path / "told").read_text()
+    assert "interrupted; files are kept in " in said
+    assert not any(word in said for word in ("went wrong", "did not", "FAILED", "Traceback")), said
     assert not list((tmp_path / "state" / "mcsa" / "laboratories").glob("*"))
     assert not _processes_in(tmp_path)
 

@@ -6,6 +6,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 import pytest
 
+from mcsa.errors import Refused
 from mcsa.laboratory.plan import plan
 
 
@@ -45,7 +46,7 @@ def test_two_runs_of_one_process_rarely_meet() -> None:
 
 @pytest.mark.parametrize("names", [(), ("a", "a"), ("Alpha",), ("br0",), ("bridge",), ("a" * 16,), ("a/b",)])
 def test_names_that_no_host_can_have(names: tuple[str, ...]) -> None:
-    with pytest.raises(ValueError, match="host"):
+    with pytest.raises(Refused, match="host"):
         plan(names, 1, "00")
 
 
