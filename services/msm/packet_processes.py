@@ -16,7 +16,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -84,10 +84,10 @@ class PacketProcesses:
         for process in self._processes:
             process.send(MoveDriver(networks))
 
-    def close(self) -> None:
+    def close(self, staying: Collection[str] = ()) -> None:
         for process in self._processes:
             process.close()
-        self._here.close()
+        self._here.close(staying)
 
 
 class _Process:

@@ -75,6 +75,7 @@ class MsmService:
         self._driver = self._make_driver(settings)
         self._assembly = Assembly("msm", settings)
         self._groups: dict[bytes, GroupAtWork] = {}
+        self._addresses: dict[bytes, str] = {}  # of those that this host is a member of
         self._network_of: dict[bytes, str] = {}  # name of the network that a group is in, by the group's id
         self._agents: dict[bytes, AgentAtWork] = {}  # by the leaf's id
         self._distributes: set[bytes] = set()  # groups for whose newcomers this host is there
@@ -127,7 +128,7 @@ class MsmService:
         await self._running.close()
         for group in self._groups.values():
             group.close()
-        self._driver.close()
+        self._driver.close(set(self._addresses.values()))
         self._assembly.close()
 
     def _network_changed(self, name: str, network: Network) -> None:
@@ -173,6 +174,7 @@ class MsmService:
     def _perform(self, effect: Any) -> None:
         match effect:
             case OpenGroup():
+                self._addresses[effect.group.group_id] = effect.group.address
                 self._open(effect, self._driver.open)
             case OpenSending():  # with whatever driver: there is nothing to bring to applications
                 self._open(effect, partial(RelayedGroup, self._driver_settings, send_only=True))
@@ -183,6 +185,7 @@ class MsmService:
             case StopRelaying():
                 self._agents.pop(effect.leaf_id).stop()
             case CloseGroup():
+                self._addresses.pop(effect.group_id, None)
                 group = self._groups.pop(effect.group_id, None)
                 self._network_of.pop(effect.group_id, None)
                 if group is not None:

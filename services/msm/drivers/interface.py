@@ -7,7 +7,7 @@ core): a driver moves plaintext between applications and the wire.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -91,8 +91,10 @@ class Driver(Protocol):
     def open(self, domain: str, group: GroupDescription, tell: Tell) -> GroupAtWork:
         """Joins the group. Keys derive under `domain`. Raises `Refused` with what mends it."""
 
-    def close(self) -> None:
-        """After all groups are closed: what the driver has of its own goes."""
+    def close(self, staying: Collection[str] = ()) -> None:
+        """After all groups are closed: what the driver has of its own goes. Nothing passes in the clear, also
+        afterwards, between applications and the addresses that are `staying`: of groups that were open when this MSM
+        was ended, and will be when the next one has begun."""
 
 
 @cache
