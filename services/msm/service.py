@@ -27,7 +27,7 @@ from services.msm.config import MsmSettings
 from services.msm.core import MsmCore
 from services.msm.core_groups import Settings
 from services.msm.drivers import Driver, DriverSettings, GroupAtWork, driver_named
-from services.msm.drivers.interface import MovableDriver, MovableGroup, Tell
+from services.msm.drivers.interface import Tell
 from services.msm.drivers.relay import RelayedGroup
 from services.msm.events import (
     CloseGroup,
@@ -140,16 +140,10 @@ class MsmService:
         if network.trouble:
             return
         self._driver_settings = replace(self._driver_settings, networks=self._networks)
-        if isinstance(self._driver, MovableDriver):
-            self._driver.move(self._networks)
+        self._driver.move(self._networks)
         for group_id, group in self._groups.items():
-            if self._network_of[group_id] != name:
-                continue
-            if isinstance(group, MovableGroup):
+            if self._network_of[group_id] == name:
                 group.move(network.address, partial(self._not_moved, name, network))
-            else:
-                sentence = f"the driver {self._settings.driver} doesn't follow the network: start this host's MSM again"
-                self._running.feed(NetworkChanged(name, replace(network, trouble=sentence)))
 
     def _not_moved(self, name: str, network: Network, refused: Refused) -> None:
         self._running.feed_from_thread(NetworkChanged(name, replace(network, trouble=refused.sentence)))

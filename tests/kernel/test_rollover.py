@@ -129,6 +129,10 @@ def test_what_was_open_when_an_msm_was_ended_is_not_in_the_clear(make_group: Mak
             driver_named("xfrm")(DriverSettings(Networks.only(alpha.address), group.folder)).close()
             with KernelIpsec() as ipsec:
                 assert not [each for each in ipsec.policies() if each.reqid in REQIDS]
+        alpha.is_closed = True  # but for what its application has
+        alpha.disconnect()
+        assert alpha.application is not None
+        alpha.application.close()
 
 
 def test_a_state_that_is_renewed_lives_on_with_its_numbers(make_group: MakeGroup) -> None:
