@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import suppress
 from dataclasses import replace
 from ipaddress import ip_address
 
@@ -122,7 +123,8 @@ def test_what_was_open_when_an_msm_was_ended_is_not_in_the_clear(make_group: Mak
         with alpha.host.inside():
             alpha.at_work.close()
             alpha.driver.close([group.description.address])
-        alpha.say(b"the policies are still there")
+        with suppress(OSError):  # the kernel may say that it is blocked
+            alpha.say(b"the policies are still there")
         assert beta.application is not None
         assert beta.application.hears_nothing()
         with alpha.host.inside():
