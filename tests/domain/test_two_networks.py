@@ -43,15 +43,19 @@ class TwoNetworkDomain(RunningDomain):
         *,
         groups: str = MEDIA,
         address: str = SECOND,
+        infrastructure: bool = True,
         msm_options: dict[str, object] | None = None,
     ) -> None:
-        """`groups` belong to the second network; its `address` there a host says as that, or as what it is."""
+        """`groups` belong to the second network, where hosts are called by `address`; Authorizer and directory are told
+        of it unless `infrastructure` says otherwise."""
         hosts = [HOSTS[user] for user in users]
         both = [host for host in hosts if host != HOSTS["carol"]] + [INFRASTRUCTURE]
         self.two = TwoNetworks([*hosts, INFRASTRUCTURE], both, (INFRASTRUCTURE,))
         networks = {host: [{"groups": groups, "address": address}] for host in both} | {
             host: [{"groups": groups}] for host in hosts if host not in both
         }
+        if not infrastructure:
+            del networks[INFRASTRUCTURE]
         super().__init__(folder, users, laboratory=self.two, networks=networks, msm_options=msm_options)
 
     def addresses_of(self, name: str, group: str) -> tuple[str, str]:
@@ -230,14 +234,17 @@ async def test_a_host_in_one_network_takes_part_there_and_is_told_what_the_other
         await domain.connections["bob"].join("with sound")
 
 
-async def test_subgroups_of_one_group_in_different_networks(tmp_path: Path) -> None:
-    """The backbone is in the media network; other subgroups have addresses of the Authorizer's pool: in the first."""
+@pytest.mark.parametrize("told", [True, False], ids=["one network", "two networks"])
+async def test_subgroups_of_one_group(tmp_path: Path, told: bool) -> None:
+    """They are in the network of the group that was announced, where the Authorizer is told of it; otherwise they have
+    addresses of its pool: then the backbone is in one network, the others in the other one."""
     policy = GroupPolicy(gkm="iolus", subgroup_size=1)
-    async with TwoNetworkDomain(tmp_path) as domain:
+    async with TwoNetworkDomain(tmp_path, infrastructure=told) as domain:
         await domain.gather(audio_address=AUDIO, policy=policy)
         await talk_and_sound_pass(domain)
-        addresses = {(await domain.groups(user))["audio"].group.address for user in domain.users}
-        assert AUDIO in addresses and len(addresses) == 2
+        found = [(await domain.groups(user))["audio"] for user in domain.users]
+        assert AUDIO in {state.group.address for state in found}
+        assert {state.interface for state in found} == ({SECOND} if told else {"eth0", SECOND})
 
 
 def test_two_networks_have_nothing_in_common() -> None:
