@@ -67,7 +67,8 @@ class OwnAddress:
         if name and not flags & IFF_UP:
             return f"{name} is down: ip link set dev {name} up"
         if not self._address:
-            return f"{name} has no {self._family or 'IPv4'} address: ip address add ADDRESS dev {name}"
+            family = "IPv6" if self._family == "ipv6" else "IPv4"
+            return f"{name} has no {family} address: ip address add ADDRESS dev {name}"
         if _interface_with(self._address) == "":
             kind = "-6 " if ":" in self._address else ""
             length = 64 if kind else 24

@@ -157,7 +157,7 @@ async def test_a_further_network_may_be_missing_when_a_service_begins(host: Host
             ip(host, "link add eth7 type veth peer name other7")
             ip(host, "link set eth7 up")
             ip(host, "link set other7 up")
-            await until(lambda: told and "eth7 has no ipv4 address: ip address add" in told[-1][1].trouble)
+            await until(lambda: told and "eth7 has no IPv4 address: ip address add" in told[-1][1].trouble)
             ip(host, f"address add {OTHER}/24 dev eth7")
             await until(lambda: told[-1][1].address == OTHER and not told[-1][1].trouble)
             assert {name for name, _ in told} == {"239.193.0.0/16"}
