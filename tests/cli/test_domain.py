@@ -53,6 +53,12 @@ def _converse(folder: Path, up: subprocess.Popen[str]) -> None:
     second = mcsa("up", folder=folder)
     assert second.returncode == 1 and "runs already" in second.stderr
 
+    hosts = json.loads(mcsa("status", "--json", folder=folder).stdout)["note"]["hosts"]
+    on_beta = mcsa("exec", "beta", "--", "ip", "-brief", "address", folder=folder)
+    assert f"{hosts['beta']['address']}/" in on_beta.stdout and hosts["alpha"]["address"] not in on_beta.stdout
+    assert mcsa("exec", "beta", "sh", "-c", "exit 7", folder=folder).returncode == 7
+    assert "there are: alpha, beta, gamma" in mcsa("exec", "delta", "true", folder=folder).stderr
+
     start = ["conference", "start", "Budget", "-a", "bob", "--host", "alpha", *keys["alice"]]
     for unknown in (["--gkm", "rot13"], ["--ckgds", "rot13"]):
         refused = mcsa(*start, *unknown, folder=folder)
