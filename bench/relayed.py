@@ -18,6 +18,7 @@ from bench.two_hosts import SILENCE, Fork, Link, cores
 from bench.ways import PORT, Receive, Send
 from mcsa.keys import GroupKey
 from mcsa.laboratory.namespaces import Host
+from mcsa.networks import Networks
 from mcsa.policy import complete_policy
 from mcsa.shell.local_batches import BatchedApplication
 from mcsa.v1.types_pb2 import GroupDescription, GroupPolicy
@@ -107,7 +108,7 @@ def _serve(
     policy = complete_policy(GroupPolicy())
     group = GroupDescription(group_id=_GROUP_ID, name="media", address=address, port=PORT, ttl=1, policy=policy)
     with host.inside():
-        driver = driver_named("relay")(DriverSettings(host.address, folder))
+        driver = driver_named("relay")(DriverSettings(Networks.only(host.address), folder))
         opened = driver.open(_DOMAIN, group, _ignore)
     opened.control(InstallEpoch(_GROUP_ID, _EPOCH, key))
     opened.control(SetRoster(_GROUP_ID, hosts, number, None))

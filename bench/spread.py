@@ -17,6 +17,7 @@ from typing import Any
 from bench.two_hosts import Fork, Link, two_hosts
 from bench.ways import PORT
 from mcsa.keys import GroupKey
+from mcsa.networks import Networks
 from mcsa.policy import complete_policy
 from mcsa.shell.local_batches import BatchedApplication
 from mcsa.v1.types_pb2 import GroupDescription, GroupPolicy
@@ -92,7 +93,7 @@ def _open(link: Link, folder: Path, make: Callable[[DriverSettings], Driver], op
     host, policy = link.laboratory["sender"], complete_policy(GroupPolicy())
     paths = []
     with host.inside():
-        driver = make(DriverSettings(host.address, folder))
+        driver = make(DriverSettings(Networks.only(host.address), folder))
         opened.callback(driver.close)
         for number in range(GROUPS):
             group_id, address = bytes([number + 1]) * 16, link.laboratory.plan.group(10 + number)

@@ -20,6 +20,7 @@ from typing import Any
 from bench.two_hosts import Fork
 from mcsa.keys import GroupKey
 from mcsa.laboratory.namespaces import Host, Laboratory
+from mcsa.networks import Networks
 from mcsa.policy import complete_policy
 from mcsa.shell.programs import find_program
 from mcsa.v1.types_pb2 import GroupDescription, GroupPolicy
@@ -73,7 +74,7 @@ def _secure(host: Host, number: int, address: str, addresses: dict[int, str], fo
     policy = complete_policy(GroupPolicy())
     group = GroupDescription(group_id=_GROUP_ID, name="bench", address=address, port=5004, ttl=1, policy=policy)
     with host.inside():
-        driver = TunDriver(DriverSettings(host.address, folder))
+        driver = TunDriver(DriverSettings(Networks.only(host.address), folder))
         opened = driver.open("bench", group, lambda _: None)
         opened.control(InstallEpoch(_GROUP_ID, _EPOCH, GroupKey(bytes(32))))
         opened.control(SetRoster(_GROUP_ID, addresses, number, None))

@@ -15,6 +15,8 @@ from mcsa.errors import Refused
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 SOURCE_SPECIFIC = ipaddress.IPv4Network("232.0.0.0/8")  # RFC 4607 section 1
+SOURCE_SPECIFIC_OF = {4: "232.0.0.0", 6: "ff35::"}
+"""An address of each family that stands for those with sources."""
 
 
 def parse_address(text: str) -> IpAddress:

@@ -24,6 +24,8 @@ class Facts:
     multicast_heard: bool | None
     querier_heard: bool | None
     """None: not listened for."""
+    groups: str
+    """Prefix of the groups that belong to the interface's network."""
     igmp_max_memberships: int | None
     igmp_max_msf: int | None
     igmp_version_forced: int | None
@@ -71,11 +73,12 @@ def check_interface(facts: Facts) -> Finding:
 
 def check_route(facts: Facts) -> Finding:
     """Where multicast without a chosen interface goes. Our sockets choose theirs, other programs don't."""
-    mend = f"ip route add 224.0.0.0/4 dev {facts.interface or 'INTERFACE'}"
+    family = "-6 " if ":" in facts.groups else ""
+    mend = f"ip {family}route add {facts.groups} dev {facts.interface or 'INTERFACE'}"
     if not facts.multicast_route:
-        return Finding("multicast route", WARN, "no route for 224.0.0.0/4: other programs can't send", mend)
+        return Finding("multicast route", WARN, f"no route for {facts.groups}: other programs can't send", mend)
     if facts.interface and facts.multicast_route != facts.interface:
-        what = f"multicast of other programs leaves by {facts.multicast_route}, not by {facts.interface}"
+        what = f"what other programs send to {facts.groups} leaves by {facts.multicast_route}, not by {facts.interface}"
         return Finding("multicast route", WARN, what, mend)
     return Finding("multicast route", OK, f"by {facts.multicast_route}")
 

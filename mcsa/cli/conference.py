@@ -62,6 +62,9 @@ def start(
     host: HostOption = None,
     passphrase: PassphraseOption = "",
     audio: Annotated[int, typer.Option(min=0, max=65_535, help="Port of an audio group; 0 for none.")] = 0,
+    audio_address: Annotated[
+        str, typer.Option(help="Its multicast address, and so its network; the Authorizer gives one unless told.")
+    ] = "",
     wait: Annotated[
         float, typer.Option(min=0, max=LONGEST_WAIT, help="Seconds for others to join before the conference-call.")
     ] = 60.0,
@@ -86,6 +89,8 @@ def start(
     it begins by --from."""
     if not accept and not open_to_all:
         raise typer.BadParameter("say who may join by --accept, or --open")
+    if audio_address and not audio:
+        raise typer.BadParameter("--audio-address is about the audio group: give it a port by --audio")
     if one_sender and not audio:
         raise typer.BadParameter("--one-sender is about the audio group: give it a port by --audio")
     with usage():
@@ -98,7 +103,14 @@ def start(
 
     async def work() -> ConferenceState:
         async with connect(host=host, user=user, passphrase=passphrase) as me:
-            group = GroupDescription(name="audio", media="audio", format="96", port=audio, one_sender=one_sender)
+            group = GroupDescription(
+                name="audio",
+                media="audio",
+                format="96",
+                address=audio_address,
+                port=audio,
+                one_sender=one_sender,
+            )
             media = [group] if audio else []
             conference = await me.convene(
                 title,

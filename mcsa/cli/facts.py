@@ -9,6 +9,7 @@ import socket
 import subprocess
 from contextlib import suppress
 from datetime import UTC, datetime
+from ipaddress import ip_network
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -26,17 +27,18 @@ from mcsa.shell.queries import query_heard
 from services.msm.drivers.xfrm import check_kernel
 
 TEST_GROUP, TEST_PORT = "239.255.255.254", 49_321  # local scope; a port of the dynamic range
+ALL_GROUPS = "224.0.0.0/4"
 HEARD_WITHIN = 1.0  # seconds
 _IFF_UP, _IFF_MULTICAST = 0x1, 0x1000  # linux/if.h
 _CAP_NET_ADMIN = 12  # linux/capability.h
 _STA_UNSYNC = 0x40  # linux/timex.h
 
 
-def read_facts(interface: str, broker: str, querier: float = 0.0) -> Facts:
+def read_facts(interface: str, broker: str, querier: float = 0.0, groups: str = ALL_GROUPS) -> Facts:
     """Everything; a querier where that is to be listened for so many seconds. `interface` may be empty for the one that
-    other programs' multicast, or the default, leaves by."""
+    other programs' multicast to `groups`, or the default, leaves by."""
     addresses = interface_addresses()
-    route = _route()
+    route = _route(TEST_GROUP if groups == ALL_GROUPS else str(ip_network(groups).network_address))
     chosen = interface or (route if route in addresses else next((name for name in addresses if name != "lo"), ""))
     flags = int(_read(f"/sys/class/net/{chosen}/flags") or "0", 16) if chosen else 0
     place = kind()
@@ -45,6 +47,7 @@ def read_facts(interface: str, broker: str, querier: float = 0.0) -> Facts:
         interface_up=bool(flags & _IFF_UP),
         interface_multicast=bool(flags & _IFF_MULTICAST),
         multicast_route=route,
+        groups=groups,
         multicast_heard=_self_test(addresses.get(chosen, "")),
         querier_heard=query_heard(chosen, querier) if querier and chosen else None,
         igmp_max_memberships=_number("/proc/sys/net/ipv4/igmp_max_memberships"),
@@ -109,10 +112,10 @@ def _number(path: str) -> int | None:
     return int(text) if text.lstrip("-").isdigit() else None
 
 
-def _route() -> str:
+def _route(group: str) -> str:
     """The interface that the kernel takes for a group's address, or ""."""
     with suppress(Refused, OSError):
-        argv = [program("ip"), "-o", "route", "get", TEST_GROUP]
+        argv = [program("ip"), "-o", "route", "get", group]
         words = subprocess.run(argv, capture_output=True, text=True, check=False).stdout.split()
         return words[words.index("dev") + 1] if "dev" in words else ""
     return ""

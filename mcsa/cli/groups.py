@@ -29,7 +29,7 @@ def groups(host: HostOption = None, json: JsonOption = False) -> None:
     columns = ("group", "address", "state", "epoch", "sent", "opened")
     show_table(columns, map(_row, found), "this host is in no group; join a conference first", unbroken=columns)
     for state in found:
-        out.print(_more(state), markup=False)
+        out.print(more(state), markup=False)
     if common := shared(state.packets for state in found):
         out.print(f"all groups of this host: {common}", markup=False)
     for trouble in sorted({state.network for state in found} - {""}):
@@ -59,11 +59,13 @@ def _row(state: GroupState) -> tuple[object, ...]:
     )
 
 
-def _more(state: GroupState) -> str:
+def more(state: GroupState) -> str:
     """What has no room in the table."""
     group = state.group
     fits = f"payloads of up to {state.largest_payload} bytes, " if state.largest_payload else ""
-    return f"{group.name}: {group.policy.wire}, {fits}{len(state.roster)} senders; dropped: {dropped(state.packets)}"
+    where = f"by {state.interface} as {state.own_address}, " if state.interface else ""
+    senders = f"{len(state.roster)} senders"
+    return f"{group.name}: {group.policy.wire}, {where}{fits}{senders}; dropped: {dropped(state.packets)}"
 
 
 def dropped(packets: Mapping[str, int]) -> str:

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,9 +110,11 @@ class DomainProcesses:
         infrastructure: str = INFRASTRUCTURE,
         pool: str = "",
         ipv6: bool = False,
+        networks: Mapping[str, Sequence[Mapping[str, str]]] | None = None,
     ) -> None:
         """`infrastructure`: the host of broker, Authorizer and SD. `pool`: addresses that the Authorizer gives; all of
-        the laboratory's, where it is the only one there. `ipv6`: of the groups; the bus stays with IPv4."""
+        the laboratory's, where it is the only one there. `ipv6`: of the groups; the bus stays with IPv4. `networks`: by
+        host, further ones, as configurations have them."""
         if ipv6 and laboratory.kind == "loopback":
             raise Refused("ipv6", "loopback", "On loopback addresses there is one IPv6 address: it takes namespaces.")
         self._ipv6 = ipv6
@@ -124,6 +126,7 @@ class DomainProcesses:
         self._sd_options = sd_options or {}
         self._msm_options = msm_options or {}
         self._environment = {"MCSA_TRACE_DIR": str(trace)} if trace else {}
+        self._networks = networks or {}
         self._infrastructure = laboratory[infrastructure]
         self._pool = pool or str(laboratory.plan.groups6 if ipv6 else laboratory.plan.groups)
         self.broker = BrokerProcess(
@@ -141,16 +144,20 @@ class DomainProcesses:
         if "authorizer" in self._kinds:
             make_stream(infrastructure, bus, files)
         if "authorizer" in self._kinds:
-            config = files.authorizer_config(bus, self._address(infrastructure), self._pool)
+            networks = self._networks_of(infrastructure)
+            config = files.authorizer_config(bus, self._address(infrastructure), self._pool, networks=networks)
             self._add("authorizer", infrastructure, config)
         if "sd" in self._kinds:
             loop = not infrastructure.plan.reflects
-            options = {"loop": loop, "address6": infrastructure.address6, **self._sd_options}
+            ipv6 = [{"groups": "ff00::/8", "address": infrastructure.address6}] if infrastructure.address6 else []
+            networks = self._networks_of(infrastructure) or ipv6
+            options = {"loop": loop, "networks": networks, **self._sd_options}
             self._add("sd", infrastructure, files.sd_config(bus, infrastructure.address, **options))
         for name in self.host_names:
             host = self.laboratory[name]
             if "msm" in self._kinds:
-                options = {"address": self._address(host), **self._msm_options}
+                own = {"address": self._address(host), "networks": self._networks_of(host)}
+                options = {**own, **self._msm_options}
                 self._add("msm", host, files.msm_config(name, bus, **options))
             if "csm" in self._kinds:
                 self._add("csm", host, files.csm_config(name, bus))
@@ -160,6 +167,9 @@ class DomainProcesses:
 
     def _address(self, host: Host) -> str:
         return host.address6 if self._ipv6 else host.address
+
+    def _networks_of(self, host: Host) -> list[dict[str, str]]:
+        return [dict(network) for network in self._networks.get(host.name, ())]
 
     def _add(self, kind: str, host: Host, config: Path) -> None:
         name = kind if host.name == self._infrastructure.name else f"{kind}-{host.name}"

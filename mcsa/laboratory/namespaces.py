@@ -148,7 +148,7 @@ class Laboratory:
         for host in self.plan.hosts:
             run_batch(host.namespace, _host_commands(host, self.plan))
             if host.reflects:
-                _accept_own(host)
+                accept_own(host.namespace, host.interface)
 
     def await_membership(self, host: Host, group: str, source: str = "") -> None:
         """Returns when the bridge has seen the host's IGMP or MLD report: from then on it forwards the group there.
@@ -210,13 +210,11 @@ def _host_commands(host: HostPlan, laboratory: LaboratoryPlan) -> Iterator[str]:
     yield f"route add 224.0.0.0/4 dev {host.interface}"
 
 
-def _accept_own(host: HostPlan) -> None:
+def accept_own(namespace: str, interface: str) -> None:
     """A packet that arrives with the host's own address as source is a martian unless this is set."""
     # The stricter of "all" and the interface's own value counts for rp_filter.
-    names = ("all/rp_filter", f"{host.interface}/rp_filter")
-    set_kernel(
-        host.namespace, {f"ipv4/conf/{name}": 0 for name in names} | {f"ipv4/conf/{host.interface}/accept_local": 1}
-    )
+    names = ("all/rp_filter", f"{interface}/rp_filter")
+    set_kernel(namespace, {f"ipv4/conf/{name}": 0 for name in names} | {f"ipv4/conf/{interface}/accept_local": 1})
 
 
 def set_kernel(namespace: str, settings: Mapping[str, int]) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from mcsa.sap.entry import WITHDRAWAL
 from mcsa.sap.packet import SapPacket
@@ -18,10 +19,23 @@ DELETED_AGAIN_AFTER = (1.0, 5.0)  # seconds: a deletion is not repaired, and wha
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """A SAP packet for one of the SAP addresses."""
+    """A SAP packet for one of the SAP addresses, in one of the networks."""
 
+    network: str
     address: str
     payload: bytes
+
+
+class Said(NamedTuple):
+    """What one announcement is said as in one network at one SAP address."""
+
+    network: str
+    packet: SapPacket
+    address: str
+
+    def send(self, packet: SapPacket) -> Send:
+        """This one there."""
+        return Send(self.network, self.address, packet.encode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,20 +48,20 @@ class Deletion:
 
 @dataclass(slots=True)
 class Announced:
-    """One of ours. `host` asked for it, last at `asked_at`; it is said as each of `says`: packet and SAP address."""
+    """One of ours. `host` asked for it, last at `asked_at`; it is said as each of `says`."""
 
     sdp: bytes
     parsed: Sdp
     host: str
-    says: list[tuple[SapPacket, str]]
+    says: list[Said]
     timer: Timer
     announced_at: float
     asked_at: float
 
     @property
     def packet(self) -> SapPacket:
-        """As it is said in its own scope."""
-        return self.says[0][0]
+        """As it is said in its own scope, in the first of its networks."""
+        return self.says[0].packet
 
     @property
     def commitment(self) -> str | None:
@@ -57,7 +71,7 @@ class Announced:
     @property
     def size(self) -> int:
         """Bytes of its packets."""
-        return sum(len(packet.encode()) for packet, _ in self.says)
+        return sum(len(said.packet.encode()) for said in self.says)
 
     @property
     def ends_at(self) -> float:
@@ -70,12 +84,12 @@ class Announced:
         return now >= self.ends_at or now >= self.asked_at + lease
 
 
-def spread(sdp: bytes, origin: str, address: str, taken: Collection[int], *, link: bool) -> list[tuple[SapPacket, str]]:
-    """The packets of one description: in its scope, and at the link's address with bare line feeds."""
-    says = [(SapPacket(origin, free_hash(sdp, taken), sdp), address)]
+def spread(sdp: bytes, network: str, origin: str, address: str, taken: Collection[int], *, link: bool) -> list[Said]:
+    """The packets of one description in one network: in its scope, and at the link's address with bare line feeds."""
+    says = [Said(network, SapPacket(origin, free_hash(sdp, taken), sdp), address)]
     if link:
         bare = canonical(sdp).replace(b"\r\n", b"\n")
-        says.append((SapPacket(origin, free_hash(bare, {*taken, says[0][0].hash}), bare), LINK))
+        says.append(Said(network, SapPacket(origin, free_hash(bare, {*taken, says[0].packet.hash}), bare), LINK))
     return says
 
 
@@ -92,8 +106,5 @@ def deletions_of(own: Announced, secret: bytes, now: float) -> tuple[list[Send],
     payload = f"o={own.parsed.origin}\r\n".encode()
     if secret:
         payload += f"a={WITHDRAWAL}:{secret.hex()}\r\n".encode()
-    sends = [
-        Send(address, SapPacket(packet.origin, packet.hash, payload, deletion=True).encode())
-        for packet, address in own.says
-    ]
+    sends = [said.send(SapPacket(said.packet.origin, said.packet.hash, payload, deletion=True)) for said in own.says]
     return sends, [Deletion(now + after, send) for after in DELETED_AGAIN_AFTER for send in sends]

@@ -10,9 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
-from mcsa.errors import Rejected
+from mcsa.errors import Refused, Rejected
 from mcsa.keys import Random
-from mcsa.sap.announced import Announced, Deletion, Send, deletions_of, spread
+from mcsa.networks import Networks
+from mcsa.sap.announced import Announced, Deletion, Said, Send, deletions_of, spread
 from mcsa.sap.cache import Cache
 from mcsa.sap.entry import OURS, Entry, commitment_of
 from mcsa.sap.packet import SapPacket, parse_packet
@@ -25,11 +26,10 @@ LEASE = 3_600.0  # seconds after which an announcement that its host hasn't aske
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a directory is: its own addresses, IPv6 only where it has one, the scopes it is within, and whether it says
+    """Where a directory is: its networks, with its own address in each, the scopes it is within, and whether it says
     everything at 224.0.0.56 too, with bare line feeds, as what listens there wants it (PulseAudio)."""
 
-    address: str
-    address6: str = ""
+    networks: Networks
     scopes: Scopes = Scopes()  # noqa: RUF009 - never changed
     link: bool = False
 
@@ -66,7 +66,7 @@ class Directory:
             raise Rejected("withdrawn", parsed.title[:40])
         earlier = self._earlier(parsed, host)
         own = self._own[sdp] = self._made(sdp, parsed, host, now)
-        self._said.update(packet for packet, _ in own.says)
+        self._said.update(said.packet for said in own.says)
         self.cache.refile(sdp)
         sends = [] if earlier is None else self._stop(earlier, b"", now)
         return own.packet.hash, [*sends, *self._say(own, now)]
@@ -82,14 +82,28 @@ class Directory:
         return None
 
     def _made(self, sdp: bytes, parsed: Sdp, host: str, now: float) -> Announced:
-        address = parsed.media[0].address
-        is_ipv6 = ":" in address
-        if is_ipv6 and not self.place.address6:
-            raise Rejected("scope", "the directory has no IPv6 address: set `address6`")
-        origin = self.place.address6 if is_ipv6 else self.place.address
+        says: list[Said] = []
         taken = {packet.hash for packet in self._said}
-        says = spread(sdp, origin, self.place.scopes.of(address).address, taken, link=self.place.link and not is_ipv6)
+        for origin, (network, address) in self._networks_of(parsed).items():
+            link = self.place.link and ":" not in origin
+            says += spread(sdp, network, origin, self.place.scopes.of(address).address, taken, link=link)
         return Announced(sdp, parsed, host, says, Timer(now, 0.0, now), announced_at=now, asked_at=now)
+
+    def _networks_of(self, parsed: Sdp) -> dict[str, tuple[str, str]]:
+        """Those that its groups belong to, as far as the directory is in them: by own address there the network, and
+        the group whose scope counts in it: the first one. `Rejected("scope")` where it is in none of them."""
+        found: dict[str, tuple[str, str]] = {}
+        refusal: Refused | None = None
+        for media in parsed.media:
+            try:
+                network = self.place.networks.of(media.address)
+            except Refused as refused:
+                refusal = refused
+            else:
+                found.setdefault(network.source, (self.place.networks.name_of(media.address), media.address))
+        if refusal is not None and not found:
+            raise Rejected("scope", refusal.sentence)
+        return found
 
     def withdraw(self, sdp: bytes, secret: bytes, now: float) -> list[Send]:
         """Stops announcing, and says so a few times, with the preimage that makes others believe it.
@@ -118,7 +132,7 @@ class Directory:
 
     def _forget(self, own: Announced) -> None:
         self._own.pop(own.sdp, None)
-        self._said.difference_update(packet for packet, _ in own.says)
+        self._said.difference_update(said.packet for said in own.says)
         self.cache.refile(own.sdp)
 
     def announced(self) -> list[Announced]:
@@ -166,13 +180,13 @@ class Directory:
     def _say(self, own: Announced, now: float) -> list[Send]:
         own.timer = Timer(now, int.from_bytes(self._random(2), "big") / 65_536, now)
         own.timer.reckon(self._interval(own))
-        return [Send(address, packet.encode()) for packet, address in own.says]
+        return [said.send(said.packet) for said in own.says]
 
     def _interval(self, own: Announced) -> float:
         """By what is announced in its scope, ours at least, and by how many others say the same."""
-        _, address = own.says[0]
-        ours = sum(each.says[0][1] == address for each in self._own.values())
-        others = self.cache.announcers(own.commitment, own.sdp) - {self._source(own)}
+        address = own.says[0].address
+        ours = sum(each.says[0].address == address for each in self._own.values())
+        others = self.cache.announcers(own.commitment, own.sdp) - {said.packet.origin for said in own.says}
         return self._pace.interval(max(ours, self.cache.count(address)), own.size, 1 + len(others))
 
     # ---- hearing

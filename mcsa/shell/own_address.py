@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from functools import partial
 
 from mcsa.addresses import parse_address
 from mcsa.errors import Refused
+from mcsa.networks import Network, Networks
 from mcsa.shell.interfaces import (
     IFF_RUNNING,
     IFF_UP,
@@ -31,24 +32,15 @@ _NETLINK_ROUTE = 0
 _GROUPS = 0x1 | 0x10 | 0x100  # RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR; linux/rtnetlink.h
 
 
-@dataclass(frozen=True, slots=True)
-class Network:
-    """What is so now. `address` is the last one that there was; `trouble` is empty, or a sentence with the way out."""
-
-    address: str
-    trouble: str = ""
-    index: int = 0  # of the interface: sockets on an earlier one of the same name are dead
-
-
 class OwnAddress:
     """See the module. `wanted` is an address (link-local with its scope) or the name of an interface; then the address
-    is of IPv4 where the interface has one, unless `wanted` says "eth0 ipv6"."""
+    is of IPv4 where the interface has one, unless `wanted` says "eth0 ipv6", or "eth0 ipv4" for no other."""
 
     def __init__(self, wanted: str) -> None:
         """`Refused` where an interface is named that there isn't, or that has no address. An address may be missing: it
         is looked for again, and `now` says so."""
         self._wanted, _, family = ("", "", "") if _is_address(wanted) else wanted.partition(" ")
-        self._ipv6 = family == "ipv6"
+        self._family = family
         self._address = "" if self._wanted else wanted
         self._interface = self._wanted or _interface_with(wanted)
         if self._wanted and not self._of_interface():
@@ -66,7 +58,7 @@ class OwnAddress:
         found = self._of_interface() if self._wanted else ""
         self._address = found or self._address
         self._interface = self._wanted or _interface_with(self._address) or self._interface
-        return Network(self._address, self._trouble(), interface_index(self._interface))
+        return Network(self._address, self._trouble(), interface_index(self._interface), self._interface)
 
     def _trouble(self) -> str:
         name, flags = self._interface, interface_flags(self._interface) if self._interface else 0
@@ -90,9 +82,33 @@ class OwnAddress:
         first = of_6[0] if of_6 else ""
         if first and parse_address(first).is_link_local:
             first = f"{first}%{self._wanted}"
-        if self._ipv6 or ":" in self._address:
+        if self._family == "ipv6" or ":" in self._address:
             return first
-        return of_4 if self._address else of_4 or first
+        return of_4 if self._address or self._family else of_4 or first
+
+
+class OwnNetworks:
+    """All networks of a service's configuration, by name what the operator says of each: an own address as `OwnAddress`
+    takes it, or nothing, where the host isn't in it. `Refused` as there."""
+
+    def __init__(self, wanted: Mapping[str, str]) -> None:
+        self._wanted = wanted
+        self._own = {name: OwnAddress(text) for name, text in wanted.items() if text}
+
+    def now(self) -> Networks:
+        """Looks."""
+        return Networks({name: self._own[name].now() if name in self._own else Network("") for name in self._wanted})
+
+    def watch(self, changed: Callable[[str, Network], None]) -> list[NetworkWatch]:
+        """A watch of each; `changed` is told which has."""
+        return [NetworkWatch(own, partial(changed, name)) for name, own in self._own.items()]
+
+
+def family_of(wanted: str) -> int:
+    """4 or 6 where what the operator says tells it, 0 where it doesn't: an interface's name alone."""
+    if _is_address(wanted):
+        return parse_address(wanted).version
+    return {"ipv4": 4, "ipv6": 6}.get(wanted.partition(" ")[2], 0)
 
 
 def _is_address(text: str) -> bool:

@@ -144,6 +144,10 @@ class TunInterface:
         else:
             self._ip(f"route replace {group}/32 dev {self.name} src {ADDRESS}{limit}")
 
+    def mtu_of(self, group: str) -> int:
+        """As `route` was told; 0 where nothing is routed."""
+        return self._routes.get(group, 0)
+
     def unroute(self, group: str) -> None:
         """No longer."""
         with self._access:

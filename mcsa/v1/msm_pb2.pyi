@@ -889,6 +889,8 @@ class GroupState(_message.Message):
     FORGERIES_FIELD_NUMBER: _builtins.int
     SOURCE_OVERHEAD_FIELD_NUMBER: _builtins.int
     NETWORK_FIELD_NUMBER: _builtins.int
+    OWN_ADDRESS_FIELD_NUMBER: _builtins.int
+    INTERFACE_FIELD_NUMBER: _builtins.int
     epoch: _builtins.int
     """Epoch used for sending."""
     sender_id: _builtins.int
@@ -907,6 +909,10 @@ class GroupState(_message.Message):
     """Bytes that source authentication adds to a payload, at most."""
     network: _builtins.str
     """What is wrong with this host's network, and what mends it; empty where nothing is."""
+    own_address: _builtins.str
+    """This host's own address in the group's network, without scope."""
+    interface: _builtins.str
+    """Name of the interface that has it; empty where that is not known."""
     @_builtins.property
     def group(self) -> _types_pb2.GroupDescription:
         """The group."""
@@ -942,10 +948,12 @@ class GroupState(_message.Message):
         forgeries: _abc.Iterable[Global___SourceForgery] | None = ...,
         source_overhead: _builtins.int = ...,
         network: _builtins.str = ...,
+        own_address: _builtins.str = ...,
+        interface: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["group", b"group"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "epochs", b"epochs", "forgeries", b"forgeries", "group", b"group", "largest_payload", b"largest_payload", "network", b"network", "packets", b"packets", "roster", b"roster", "sender_id", b"sender_id", "source_overhead", b"source_overhead", "state", b"state", "switched_ms", b"switched_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "epochs", b"epochs", "forgeries", b"forgeries", "group", b"group", "interface", b"interface", "largest_payload", b"largest_payload", "network", b"network", "own_address", b"own_address", "packets", b"packets", "roster", b"roster", "sender_id", b"sender_id", "source_overhead", b"source_overhead", "state", b"state", "switched_ms", b"switched_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

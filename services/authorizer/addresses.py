@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Collection, Container
+from contextlib import suppress
 from dataclasses import dataclass
 
 from mcsa.addresses import check_group, is_canonical, is_source_specific, parse_address
 from mcsa.errors import Refused
 from mcsa.gkm import scheme_named
+from mcsa.networks import Networks
 from mcsa.v1.types_pb2 import GroupDescription
 
 
@@ -90,12 +92,17 @@ def check_pool(pool: str, *, source_specific: bool) -> str:
     return str(network)
 
 
-def complete_sources(group: GroupDescription, host_address: str, authorizer_address: str) -> None:
-    """Who sends to a group with one sender: the Coordinator's host, and the Authorizer its updates, where it can.
+def speaks_from(networks: Networks, group: str) -> str:
+    """The Authorizer's own address as the group's roster names it. Where it isn't in the group's network it speaks by
+    the bus alone, and any of its own will do."""
+    try:
+        return networks.own_address(group)
+    except Refused:
+        return networks.default.source
 
-    The host and the Authorizer say their addresses themselves, as in the roster. Where the Authorizer's is of the other
-    family, its updates and beacons go by the bus alone.
-    """
+
+def complete_sources(group: GroupDescription, host_address: str) -> None:
+    """Who sends to a group with one sender: the Coordinator's host, which says its address itself, as in the roster."""
     if group.one_sender and not group.sources:
         check_source(host_address)
         group.sources.append(host_address)
@@ -104,6 +111,12 @@ def complete_sources(group: GroupDescription, host_address: str, authorizer_addr
     if scheme_named(group.policy.gkm).subgroups:
         sentence = f"{group.policy.gkm} relays between subgroups, which takes groups that anybody sends to"
         raise Refused("policy", "one-sender", sentence)
-    alike = (":" in group.sources[0]) == (":" in authorizer_address)
-    if group.policy.multicast_updates and alike and authorizer_address not in group.sources:
-        group.sources.append(authorizer_address)
+
+
+def add_own_source(group: GroupDescription, networks: Networks) -> None:
+    """And the Authorizer its updates, where the group, which has an address by now, has sources. Where it isn't in the
+    group's network, its updates and beacons go by the bus alone."""
+    with suppress(Refused):
+        own_address = networks.own_address(group.address)
+        if group.sources and group.policy.multicast_updates and own_address not in group.sources:
+            group.sources.append(own_address)

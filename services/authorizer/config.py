@@ -7,8 +7,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 
-from mcsa.addresses import parse_address
-from mcsa.shell.settings import ServiceSettings
+from mcsa.shell.network_settings import NetworkedSettings
 from services.authorizer.addresses import check_pool
 
 
@@ -25,11 +24,10 @@ class HomeSettings(BaseModel):
     """Seed of this Authorizer at that broker, 0600."""
 
 
-class AuthorizerSettings(ServiceSettings):
-    """See `mcsa.shell.settings` for what all services have."""
+class AuthorizerSettings(NetworkedSettings):
+    """See `mcsa.shell.settings` and `network_settings` for what other services have too. Updates and beacons go out in
+    each group's network; where the Authorizer isn't in it, by the bus alone."""
 
-    address: str
-    """Own address on the interface that carries the multicast, IPv4 or IPv6; updates and beacons go out there too."""
     pool: str = "239.255.64.0/18"
     """Multicast addresses that it gives to groups, IPv4 or IPv6."""
     source_specific_pools: tuple[str, ...] = ("232.64.0.0/10", "ff35::8000:0/97")
@@ -44,12 +42,6 @@ class AuthorizerSettings(ServiceSettings):
     """Authorizers of peers whose conferences hosts of this domain take part in, through this one."""
     subordinates: tuple[str, ...] = ()
     """Authorizers of peers (SPIFFE IDs) that may do so with groups of this one."""
-
-    @field_validator("address")
-    @classmethod
-    def _check_address(cls, address: str) -> str:
-        parse_address(address)
-        return address
 
     @field_validator("pool")
     @classmethod

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from google.protobuf.message import DecodeError
@@ -25,6 +26,7 @@ from mcsa.errors import Refused, Rejected
 from mcsa.gkm import scheme_named
 from mcsa.identity import Credentials, Identity, SpiffeId
 from mcsa.keys import Random
+from mcsa.networks import Networks
 from mcsa.registration import verify_user_statement
 from mcsa.statements import COUNTERSIGNATURE_LABEL, EVICTION_LABEL, RELOCATION_LABEL
 from mcsa.trust import Trust
@@ -36,7 +38,7 @@ from services.authorizer.addresses import AddressPools, check_source
 from services.authorizer.batch import Joiner
 from services.authorizer.branches import Branches
 from services.authorizer.conference import Conference, conference_log
-from services.authorizer.creating import complete_groups, new_addresses, open_description
+from services.authorizer.creating import Addressing, complete_groups, new_addresses, open_description
 from services.authorizer.distributing import Distributing
 from services.authorizer.events import Appended, Decided, Fenced, FromHome, HomeTold, Loaded
 from services.authorizer.group import Group
@@ -56,7 +58,7 @@ class Settings:
     """What an operator decides."""
 
     pools: AddressPools = field(default_factory=AddressPools)
-    address: str = "127.0.0.1"  # from which the Authorizer's own packets come
+    networks: Networks = field(default_factory=partial(Networks.only, "127.0.0.1"))  # that its own packets go out in
     homes: Sequence[str] = ()  # Authorizers of peers whose groups this one keys for hosts of its own domain
     subordinates: Sequence[str] = ()  # Authorizers of peers that do so with groups of this one
     distributors: Sequence[str] = ("*",)  # patterns of hosts that may serve joins, in groups where members do
@@ -73,11 +75,11 @@ class AuthorizerCore:
         self._random = random
         self._settings = settings
         self._rules = rules or Rules(credentials.id.domain)
-        self._kept = Groups(credentials, random, settings.address, settings.pools, settings.distributors)
+        self._kept = Groups(credentials, random, settings.networks, settings.pools, settings.distributors)
         self._distributing = Distributing(credentials, trust, self._kept, self._admit)
         self._send_only = SendOnly(trust, self._rules, self._kept, self._believe)
         self._subordinate_domains = {SpiffeId.parse(name).domain for name in settings.subordinates}
-        self._branches = Branches(credentials, trust, random, settings.address, settings.homes)
+        self._branches = Branches(credentials, trust, random, settings.networks.default.source, settings.homes)
         self._verbs: dict[str, Callable[[Requested, float], list[Any]]] = {
             "create": self._create,
             "register": self._register,
@@ -167,8 +169,8 @@ class AuthorizerCore:
         rule = self._rules.check(coordinator, "create", resource)
         taken = self._kept.addresses()
         in_use = message.addresses_in_use[:ADDRESSES_AVOIDED]
-        sources = message.address, self._settings.address
-        groups = complete_groups(signed, coordinator, description, self._settings.pools, taken, sources, in_use)
+        addressing = Addressing(self._settings.pools, self._settings.networks, message.address)
+        groups = complete_groups(signed, coordinator, description, addressing, taken, in_use)
         conference = Conference.created(message, coordinator, groups)
         if conference.record().ByteSize() > MAX_ENTRY:
             raise Refused("too-many", "access-control", "the access control list is too long to be kept in one record")

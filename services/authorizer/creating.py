@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from google.protobuf.message import DecodeError
 
 from mcsa.conference_id import CONFERENCE_LABEL, conference_id_of, group_id_of
 from mcsa.errors import Refused, Rejected
 from mcsa.gkm import scheme_named
+from mcsa.networks import Networks
 from mcsa.policy import complete_policy
 from mcsa.trust import Trust
 from mcsa.v1.types_pb2 import ConferenceDescription, GroupDescription, SignedStatement
-from services.authorizer.addresses import AddressPools, complete_sources
+from services.authorizer.addresses import AddressPools, add_own_source, complete_sources
 
 MAX_GROUPS = 16  # in one conference
 DEFAULT_TTL = 8
@@ -40,19 +42,27 @@ def open_description(
     return str(coordinator.id), description
 
 
+@dataclass(frozen=True, slots=True)
+class Addressing:
+    """Where groups' addresses come from, and who sends to those with one sender: the Coordinator's host, from the
+    address that it says, and this Authorizer, in the networks that it is in."""
+
+    pools: AddressPools
+    networks: Networks
+    host: str
+
+
 def complete_groups(
     signed: SignedStatement,
     coordinator: str,
     description: ConferenceDescription,
-    pools: AddressPools,
+    addressing: Addressing,
     taken: Iterable[str],
-    sources: tuple[str, str],
     in_use: Iterable[str] = (),
 ) -> list[GroupDescription]:
     """The groups with ids, addresses of their own (not among `taken`) and whole policies; `Refused`.
 
-    `sources`: the addresses of the Coordinator's host and of this Authorizer, for groups with one sender. `in_use` are
-    addresses that somebody seems to use: only where none is left it is one of those.
+    `in_use` are addresses that somebody seems to use: only where none is left it is one of those.
     """
     conference_id = conference_id_of(coordinator, signed.statement)
     addresses, avoided = set(taken), set(in_use)
@@ -63,8 +73,9 @@ def complete_groups(
         group.group_id = group_id_of(conference_id, index)
         group.policy.CopyFrom(complete_policy(asked.policy))
         scheme_named(group.policy.gkm)
-        complete_sources(group, *sources)
-        group.address = pools.give(group, group.group_id, addresses, avoided)
+        complete_sources(group, addressing.host)
+        group.address = addressing.pools.give(group, group.group_id, addresses, avoided)
+        add_own_source(group, addressing.networks)
         group.ttl = asked.ttl or DEFAULT_TTL
         addresses.add(group.address)
         groups.append(group)

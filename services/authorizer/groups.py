@@ -23,11 +23,12 @@ from mcsa.errors import Refused, Rejected
 from mcsa.gkm import scheme_named
 from mcsa.identity import Credentials
 from mcsa.keys import Random
+from mcsa.networks import Networks
 from mcsa.v1 import authorizer_pb2 as wire
 from mcsa.v1.authorizer_log_pb2 import ConferenceRecord, GroupRecord, Subgroup
 from mcsa.v1.types_pb2 import GroupDescription
 from services.authorizer import alarms
-from services.authorizer.addresses import AddressPools
+from services.authorizer.addresses import AddressPools, speaks_from
 from services.authorizer.agenda import Agenda
 from services.authorizer.beacons import Beacons
 from services.authorizer.conference import LOG_PREFIX, Conference, conference_log, group_log
@@ -50,7 +51,7 @@ class Groups:
         self,
         credentials: Credentials,
         random: Random,
-        address: str,
+        networks: Networks,
         pools: AddressPools,
         distributors: Sequence[str] = (),
     ) -> None:
@@ -58,7 +59,7 @@ class Groups:
         self._pools = pools
         self._distributors = distributors
         self._random = random
-        self._address = address
+        self._networks = networks
         self.journal = Journal()
         self._snapshots = SnapshotTimes()
         self._beacons = Beacons(credentials, random)
@@ -160,7 +161,7 @@ class Groups:
             conference.id,
             conference.signed,
             self._credentials,
-            self._address,
+            speaks_from(self._networks, description.address),
             self._random,
             conference.access_list,
             self._distributors,

@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 
 from mcsa import subjects
-from mcsa.addresses import canonical, parse_address
+from mcsa.addresses import parse_address
 from mcsa.broker import bus_name, subordinate_name
 from mcsa.durable_log import Conflict
 from mcsa.endpoint import Endpoint
@@ -25,6 +25,7 @@ from mcsa.shell.bus import Bus, Headers
 from mcsa.shell.clock import system_now
 from mcsa.shell.multicast import ESP_PORT, GroupSocket
 from mcsa.shell.nkeys import load_nkey
+from mcsa.shell.own_address import OwnNetworks
 from mcsa.shell.requests import BusUnavailable
 from mcsa.shell.run import crash
 from mcsa.shell.service import RunningService
@@ -65,6 +66,7 @@ class AuthorizerService:
 
     def __init__(self, settings: AuthorizerSettings) -> None:
         self._settings = settings
+        self._networks = OwnNetworks(settings.own).now()
         self._assembly = assembly = Assembly("authorizer", settings)
         text = settings.rules.read_text() if settings.rules else DEFAULT_RULES
         self._core = AuthorizerCore(
@@ -73,7 +75,7 @@ class AuthorizerService:
             os.urandom,
             Settings(
                 AddressPools(settings.pool, settings.source_specific_pools),
-                canonical(settings.address),
+                self._networks,
                 distributors=() if settings.rules else settings.distributors,
                 homes=[home.authorizer for home in settings.homes],
                 subordinates=settings.subordinates,
@@ -209,25 +211,26 @@ class AuthorizerService:
         group = effect.group
         suite = suite_named(group.policy.suite)
         key = derive_traffic_key(effect.key, effect.domain, group.group_id, effect.epoch, suite, effect.sender_id)
-        checksum = inner_checksum(self._settings.address, group.address)
-        self._senders[group.group_id, effect.epoch] = OutboundAssociation(key, checksum)
-        if group.group_id in self._sockets:
-            return
         try:
-            self._sockets[group.group_id] = self._open_socket(group)
+            own_address = self._networks.of(group.address).address
+            if group.group_id not in self._sockets:
+                self._sockets[group.group_id] = self._open_socket(group, own_address)
         except Refused as refused:  # the bus does alone
             self._running.endpoint.counters["multicast.no-socket"] += 1
             audit.warning("multicast.no-socket", group=group.name, why=refused.sentence)
+            return
+        checksum = inner_checksum(own_address, group.address)
+        self._senders[group.group_id, effect.epoch] = OutboundAssociation(key, checksum)
 
-    def _open_socket(self, group: GroupDescription) -> GroupSocket:
+    def _open_socket(self, group: GroupDescription, own_address: str) -> GroupSocket:
         raw_esp = group.policy.wire == "esp"
         return GroupSocket(
             group.address,
             0 if raw_esp else ESP_PORT,
-            self._settings.address,
+            own_address,
             ttl=group.ttl or 1,
             bind_group=False,
-            loop=parse_address(self._settings.address).is_loopback,
+            loop=parse_address(own_address).is_loopback,
             fragment=False,  # what is too long for a datagram goes in parts (`mcsa/update_parts.py`)
             raw_esp=raw_esp,
         )

@@ -6,6 +6,7 @@ nobody but the subgroup, and carries packets between the two (`relaying.py`). It
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,13 +40,13 @@ class _Registration:
 
 
 class Agency:
-    """One appointment. `address`: this host's own."""
+    """One appointment. `own_address`: this host's in the network of a group."""
 
-    def __init__(self, leaf: Membership, address: str) -> None:
+    def __init__(self, leaf: Membership, own_address: Callable[[str], str]) -> None:
         assert leaf.backbone is not None
         self._leaf = leaf
         self.leaf_id = leaf.group.group_id
-        self.address = address
+        self._own_address = own_address
         self.backbone = Membership(
             leaf.backbone,
             leaf.authorizer,
@@ -76,7 +77,7 @@ class Agency:
             hpke_public_key=key.public,
             hpke_suite=key.suite,
             sender=True,
-            address=self.address,
+            address=self._own_address(membership.group.address),
             gkm_contribution=joining.contribution,
             last_beacon=membership.last_beacon,
             relay=True,

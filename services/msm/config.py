@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, Field, ValidationInfo, field_validator
 
-from mcsa.shell.settings import ServiceSettings
+from mcsa.shell.network_settings import NetworkedSettings
 
 
 class AcceptedSettings(BaseModel):
@@ -45,13 +45,10 @@ class LoopbackSettings(BaseModel):
         return port
 
 
-class MsmSettings(ServiceSettings):
-    """See `mcsa.shell.settings` for what all services have."""
+class MsmSettings(NetworkedSettings):
+    """See `mcsa.shell.settings` and `network_settings` for what other services have too. Where a network's interface is
+    named, its groups follow that one's address."""
 
-    address: str
-    """This host's own address on the interface that carries the multicast, IPv4 or IPv6; a link-local one with its
-    interface (`fe80::1%eth0`). Or that interface's name (`eth0`, `eth0 ipv6`): then its address, also when it
-    gets another one."""
     directory: str
     """SPIFFE ID of the session directory."""
     accepts: list[AcceptedSettings]

@@ -10,13 +10,14 @@ Which Authorizer may key which addresses is the host's own list (RFC 5374's GPAD
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from google.protobuf.message import Message
 
 from mcsa import subjects
+from mcsa.addresses import SOURCE_SPECIFIC_OF
 from mcsa.conference_id import conference_id_of
 from mcsa.endpoint import Answer, Answered, Count, Failed, Published, Refuse, Request, Requested, Woken
 from mcsa.errors import Refused, Rejected
@@ -24,6 +25,7 @@ from mcsa.membership import Membership
 from mcsa.send_only import SendOnlyGroup
 from mcsa.v1 import authorizer_pb2 as authorizer_wire
 from mcsa.v1 import msm_pb2 as wire
+from mcsa.v1.types_pb2 import GroupDescription
 from services.msm.agency import RegisteringAgent
 from services.msm.core_groups import Repairing, Unanswered
 from services.msm.core_joining import MsmJoining, Registering
@@ -148,20 +150,32 @@ class MsmCore(MsmJoining):
         message = request.message
         description = self._sessions.open_description(message.description, now)
         serving = self._gpad.serving_all(description.authorizer, [group.address for group in description.groups])
+        sends_from = self._sends_from(description.groups)
 
         def answer(created: authorizer_wire.CreateResponse) -> Message:
-            return self._sessions.created(description, serving, created, self.settings.address, now)
+            return self._sessions.created(description, serving, created, self._origin, now)
 
         def create(in_use: list[str]) -> list[Any]:
             asked = authorizer_wire.CreateRequest(
                 description=message.description,
                 access=message.access,
                 addresses_in_use=in_use,
-                address=self.settings.address,
+                address=sends_from,
             )
             return self._pass_on(request, "create", serving, asked, answer)
 
         return self._sessions.find_in_use(create, request.traceparent)
+
+    def _sends_from(self, groups: Iterable[GroupDescription]) -> str:
+        """This host's address as the source of groups with one sender: in the network of the address that is asked for,
+        or in the one that source-specific addresses belong to. `Refused` where it is in no network of a group."""
+        for group in groups:
+            if group.address:
+                self.own_address(group.address)
+        of_one = [group.address for group in groups if group.one_sender]
+        if not of_one:
+            return self._origin
+        return self.own_address(of_one[0] or SOURCE_SPECIFIC_OF[6 if ":" in self._origin else 4])
 
     def _move_session(self, request: Requested, now: float) -> list[Any]:
         message = request.message
@@ -171,7 +185,7 @@ class MsmCore(MsmJoining):
 
         def answer(moved: authorizer_wire.MoveResponse) -> Message:
             created = authorizer_wire.CreateResponse(conference_id=conference_id, groups=moved.groups)
-            described = self._sessions.created(description, serving, created, self.settings.address, now)
+            described = self._sessions.created(description, serving, created, self._origin, now)
             return wire.MoveSessionResponse(groups=described.groups, unsigned_sdp=described.unsigned_sdp)
 
         def move(in_use: list[str]) -> list[Any]:

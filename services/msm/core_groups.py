@@ -13,6 +13,7 @@ from mcsa.errors import Rejected
 from mcsa.identity import Credentials
 from mcsa.keys import Random
 from mcsa.membership import Changed, Membership, RenewalWanted, RepairWanted
+from mcsa.networks import Networks
 from mcsa.send_only import SendOnlyGroup
 from mcsa.source_authentication import mode_named
 from mcsa.trust import Trust
@@ -35,7 +36,7 @@ from services.msm.sessions import Sessions
 class Settings:
     """What an operator decides."""
 
-    address: str
+    networks: Networks
     directory: str
     accepts: Sequence[Accepted]
     hpke_suite: str = "x25519"
@@ -81,18 +82,26 @@ class MsmGroups:
         recover = settings.withdrawal_key is not None
         self._announcing = Announcing(key, settings.directory, recover=recover, clashed=self._announcement_clashes)
         self._sessions = Sessions(self.credentials, self.trust, settings.directory, self._gpad, self._announcing)
-        self.trouble = ""  # with this host's network
         self._distributing = Distributing(self.credentials, self.trust)
         self._forgeries = Forgeries()
         self.sending_only = SendingOnly(
             self.credentials,
             self.trust,
             self.random,
-            self.settings.address,
+            self.own_address,
             self._gpad,
             self._prepared,
             lambda: {*self.memberships, *(each.group.group_id for each in self._all_memberships())},
         )
+
+    @property
+    def _origin(self) -> str:
+        """This host's address as its announcements have it (o=)."""
+        return self.settings.networks.default.source
+
+    def own_address(self, group: str) -> str:
+        """In the network of the group at this address; `Refused` where this host isn't in it."""
+        return self.settings.networks.own_address(group)
 
     def _all_memberships(self) -> list[Membership]:
         """Those that this host has as a relaying agent, too."""
@@ -185,16 +194,16 @@ class MsmGroups:
         return self._register_anew(group_id, "sequence numbers run out", now)
 
     def _network_changed(self, event: NetworkChanged, now: float) -> list[Any]:
-        """Rosters name addresses: with another one this host is nobody until it has registered again."""
-        self.trouble = event.trouble
-        if event.address == self.settings.address:
+        """Rosters name addresses: with another one this host is nobody in that network's groups until it has registered
+        again."""
+        before = self.settings.networks
+        self.settings = replace(self.settings, networks=before.changed(event.name, event.network))
+        if event.network.source == before.named[event.name].source:
             return []
-        self.settings = replace(self.settings, address=event.address)
-        for agency in self._agencies.values():
-            agency.address = event.address
-        effects = self.sending_only.moved(event.address)
+        effects = self.sending_only.moved(lambda group: before.name_of(group) == event.name)
         for membership in self._all_memberships():
-            effects += self._follow(membership, membership.lost("this host has another address now"), now)
+            if before.name_of(membership.group.address) == event.name:
+                effects += self._follow(membership, membership.lost("this host has another address now"), now)
         return effects
 
     # ---- relaying agents
@@ -207,7 +216,7 @@ class MsmGroups:
             effects += self._end_agency(asked_id)
             agency = None
         if agency is None and membership.is_agent:
-            agency = self._agencies[asked_id] = Agency(membership, self.settings.address)
+            agency = self._agencies[asked_id] = Agency(membership, self.own_address)
             effects += agency.begin()
         return effects
 
@@ -240,6 +249,7 @@ class MsmGroups:
         roster = membership.roster.values() if isinstance(membership, Membership) else ()  # told to members
         asked_id = membership.asked.group_id if isinstance(membership, Membership) else b""
         policy = membership.group.policy
+        network = self.settings.networks.of(membership.group.address)
         return wire.GroupState(
             group=membership.group,
             epoch=membership.epoch,
@@ -250,7 +260,9 @@ class MsmGroups:
             epochs=membership.epochs,
             switched_ms=round(membership.switched_at * 1000),
             largest_payload=self.largest_payload(membership.group.group_id),
-            network=self.trouble,
+            network=network.trouble,
+            own_address=network.source,
+            interface=network.interface,
             forgeries=self._forgeries.of(asked_id),
             source_overhead=mode_named(policy.source_authentication).overhead(policy),
         )

@@ -39,6 +39,7 @@ class Join:
     key: SealingKey
     joining: Joining | None = None
     source_key: SourceKey | None = None
+    address: str = ""  # that it registers with
     asked_at: float = 0.0
     request_hash: bytes = b""
     traceparent: str | None = None
@@ -62,6 +63,7 @@ class MsmJoining(MsmGroups):
         message: wire.JoinGroupRequest = request.message
         group = message.group
         serving = self._gpad.serving(message.authorizer, group.address)
+        self.own_address(group.address)
         self.sending_only.check_not_here(group.group_id)
         key = self._prepared.take(message.user_statement.statement, now)
         if group.group_id in self._joins:
@@ -89,7 +91,10 @@ class MsmJoining(MsmGroups):
                 return agency.opened(now)
         for asked_id, join in self._joins.items():
             if join.association is not None and join.association.group.group_id == event.group_id:
-                self.memberships[asked_id].socket_path = event.socket_path
+                entered = self.memberships[asked_id]
+                entered.socket_path = event.socket_path
+                if join.address != self.own_address(entered.group.address):  # it is in another network
+                    return self._register(asked_id, now)
                 return self._associated(asked_id, join.association, now)
         membership = self.memberships.get(event.group_id)
         if membership is None:
@@ -117,6 +122,7 @@ class MsmJoining(MsmGroups):
         join.source_key = None if another_user else membership.draw_source_key()
         if membership.state == "opening":
             membership.state = "registering"
+        join.address = self.own_address(membership.group.address)
         request = authorizer_wire.RegisterRequest(
             group_id=group_id,
             hpke_public_key=join.key.public,
@@ -124,7 +130,7 @@ class MsmJoining(MsmGroups):
             user_statement=join.message.user_statement,
             sender=not another_user,
             another_user=another_user,
-            address=self.settings.address,
+            address=join.address,
             gkm_contribution=join.joining.contribution,
             last_beacon=membership.last_beacon,
             asked_ms=round(now * 1000),
@@ -185,6 +191,7 @@ class MsmJoining(MsmGroups):
             membership.check(gsa)
             if self._gpad.serving(membership.home, gsa.group.address) != membership.authorizer:
                 raise Rejected("association", "of a subgroup whose address is another Authorizer's to key here")
+            self.own_address(gsa.group.address)
         except Rejected as rejected:
             return self._not_associated(membership.asked.group_id, rejected, now)
         except Refused as refused:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mcsa.esp.relayed import Origin
+from mcsa.networks import Network
 from mcsa.path_control import (
     DropEpoch,
     InstallEpoch,
@@ -163,7 +164,7 @@ class SourceForged:
 
 @dataclass(frozen=True, slots=True)
 class NetworkChanged:
-    """The host's own address is this now, without scope; `trouble` is empty, or what is wrong and what mends it."""
+    """One of the host's networks is this now."""
 
-    address: str
-    trouble: str
+    name: str
+    network: Network

@@ -58,12 +58,13 @@ class KernelGroup:
         self, settings: DriverSettings, domain: str, group: GroupDescription, reqids: Reqids, tell: Tell
     ) -> None:
         self._tell = tell
-        self._table = KernelTable(domain, group, settings.address, reqids)
+        own_address = settings.networks.of(group.address).address
+        self._table = KernelTable(domain, group, own_address, reqids)
         self._retired: Counter[str] = Counter()  # what was counted of states that are gone
         self._access = threading.Lock()  # to the netlink socket: the thread changes, others count
         self._queue: deque[Any] = deque()
         self._closing = False
-        self._largest_payload = largest_of(group, settings.address)  # later a policy forbids to ask for the route
+        self._largest_payload = largest_of(group, own_address)  # later a policy forbids to ask for the route
         with ExitStack() as opened:
             self._ipsec = opened.enter_context(KernelIpsec())
             self._expiries = opened.enter_context(Expiries())
@@ -79,7 +80,7 @@ class KernelGroup:
             opened.callback(self._local.close)
             self._hearing: KernelHearing | None = None  # until the network is there again
             opened.callback(self._leave)
-            self._join(settings.address)
+            self._join(own_address)
             self._opened = opened.pop_all()
         self._renew_at = system_now() + self._table.renew_each
         self._thread = threading.Thread(target=self._run, name=f"kernel {group.name}", daemon=True)

@@ -17,6 +17,7 @@ from mcsa.errors import Refused
 from mcsa.esp.derive import TrafficKey
 from mcsa.esp.suite import suite_named
 from mcsa.keys import Secret
+from mcsa.networks import Networks
 from mcsa.source_authentication import SourceKey
 from mcsa.v1.types_pb2 import GroupDescription
 from services.msm.drivers import DriverSettings
@@ -52,7 +53,7 @@ class Control:
 class MoveDriver:
     """`MovableDriver.move`."""
 
-    address: str
+    networks: Networks
 
 
 @dataclass(frozen=True, slots=True)

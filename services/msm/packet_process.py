@@ -91,7 +91,7 @@ class PacketProcess:
                 self._groups[message.group_id].control(message.effect)
             case MoveDriver():
                 if isinstance(self._driver, MovableDriver):
-                    self._driver.move(message.address)
+                    self._driver.move(message.networks)
             case MoveGroup():
                 group = self._groups[message.group_id]
                 if isinstance(group, MovableGroup):

@@ -22,6 +22,7 @@ from typing import Any
 
 from mcsa.errors import Refused
 from mcsa.gkm import scheme_named
+from mcsa.networks import Networks
 from mcsa.shell.child_process import ChildProcess
 from mcsa.v1.types_pb2 import GroupDescription
 from services.msm.drivers import DriverSettings, GroupAtWork, driver_named, drivers
@@ -74,14 +75,14 @@ class PacketProcesses:
             return self._here.open(domain, group, tell)
         # Conferences have a quiet group, "control", beside the loud ones: each kind is spread by itself.
         process = min(self._processes, key=lambda each: (each.names[group.name], each.names.total()))
-        return process.open(domain, group, self._settings.address, tell)
+        return process.open(domain, group, self._settings.networks.of(group.address).address, tell)
 
-    def move(self, address: str) -> None:
-        self._settings = replace(self._settings, address=address)
+    def move(self, networks: Networks) -> None:
+        self._settings = replace(self._settings, networks=networks)
         if isinstance(self._here, MovableDriver):
-            self._here.move(address)
+            self._here.move(networks)
         for process in self._processes:
-            process.send(MoveDriver(address))
+            process.send(MoveDriver(networks))
 
     def close(self) -> None:
         for process in self._processes:

@@ -71,14 +71,15 @@ class LeavingSender:
 
 
 class SendingOnly:
-    """See the module. `joined`: the groups that this host is in, or about to be."""
+    """See the module. `own_address`: this host's in the network of a group. `joined`: the groups that this host is in,
+    or about to be."""
 
     def __init__(
         self,
         credentials: Credentials,
         trust: Trust,
         random: Random,
-        address: str,
+        own_address: Callable[[str], str],
         gpad: Gpad,
         prepared: Prepared,
         joined: Callable[[], Collection[bytes]],
@@ -86,7 +87,7 @@ class SendingOnly:
         self._credentials = credentials
         self._trust = trust
         self._random = random
-        self._address = address
+        self._own_address = own_address
         self._gpad = gpad
         self._prepared = prepared
         self._joined = joined
@@ -100,6 +101,7 @@ class SendingOnly:
         message: wire.OpenSendingRequest = request.message
         group, home = message.group, message.authorizer
         serving = self._gpad.serving(home, group.address)
+        self._own_address(group.address)
         key = self._prepared.take(message.user_statement.statement, now)
         if serving != home:
             sentence = "a host sends to a peer domain's groups as a member only; join it"
@@ -165,7 +167,7 @@ class SendingOnly:
             hpke_public_key=asked.key.public,
             hpke_suite=asked.key.suite,
             user_statement=asked.message.user_statement,
-            address=self._address,
+            address=self._own_address(sending.group.address),
             last_beacon=sending.last_beacon,
             asked_ms=round(now * 1000),
             source_key=b"" if asked.source_key is None else asked.source_key.public,
@@ -225,6 +227,7 @@ class SendingOnly:
         group = association.group
         if group.group_id != sending.group.group_id or group.address == sending.group.address:
             return False
+        self._own_address(group.address)
         if self._gpad.serving(sending.authorizer, group.address) != sending.authorizer:
             raise Rejected("association", "of a group whose address is another Authorizer's to key here")
         return True
@@ -281,11 +284,11 @@ class SendingOnly:
         """Our numbers in this epoch run out: another sender ID has fresh ones."""
         return self._follow(self.groups[group_id], [Changed("statement-needed", "sequence numbers run out")], 0.0)
 
-    def moved(self, address: str) -> list[Any]:
-        """This host's address is another now, and the rosters name it."""
-        self._address = address
+    def moved(self, touched: Callable[[str], bool]) -> list[Any]:
+        """This host's address is another now in the network of the groups at these addresses: the rosters name it."""
         changed = [Changed("statement-needed", "this host has another address now")]
-        return [effect for sending in self.groups.values() for effect in self._follow(sending, changed, 0.0)]
+        sending = [each for each in self.groups.values() if touched(each.group.address)]
+        return [effect for each in sending for effect in self._follow(each, changed, 0.0)]
 
     def woken(self, now: float) -> list[Any]:
         """What is due."""

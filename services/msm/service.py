@@ -12,14 +12,14 @@ from typing import Any
 import structlog
 
 from mcsa import subjects
-from mcsa.addresses import canonical
 from mcsa.endpoint import Endpoint
 from mcsa.errors import Refused
+from mcsa.networks import Network
 from mcsa.shell.assembly import Assembly
 from mcsa.shell.bus import BusUnavailable, End, Headers
 from mcsa.shell.cores import Cores
 from mcsa.shell.limits import check_open_files
-from mcsa.shell.own_address import Network, NetworkWatch, OwnAddress
+from mcsa.shell.own_address import NetworkWatch, OwnNetworks
 from mcsa.shell.service import RunningService
 from mcsa.v1.types_pb2 import GroupDescription
 from services.msm.agent import AgentAtWork
@@ -59,11 +59,12 @@ class MsmService:
 
     def __init__(self, settings: MsmSettings) -> None:
         self._settings = settings
-        self._own = OwnAddress(settings.address)
-        self._watch: NetworkWatch | None = None
+        self._own = OwnNetworks(settings.own)
+        self._networks = self._own.now()
+        self._watches: list[NetworkWatch] = []
         loopback = {line.group: (line.send, line.deliver) for line in settings.loopback}
         self._driver_settings = DriverSettings(
-            self._own.address,
+            self._networks,
             settings.sockets,
             self.make_path,
             offload=settings.offload,
@@ -74,6 +75,7 @@ class MsmService:
         self._driver = self._make_driver(settings)
         self._assembly = Assembly("msm", settings)
         self._groups: dict[bytes, GroupAtWork] = {}
+        self._network_of: dict[bytes, str] = {}  # name of the network that a group is in, by the group's id
         self._agents: dict[bytes, AgentAtWork] = {}  # by the leaf's id
         self._distributes: set[bytes] = set()  # groups for whose newcomers this host is there
         self._shares: dict[bytes, End] = {}  # those that it listens for
@@ -81,8 +83,7 @@ class MsmService:
         credentials = self._assembly.credentials
         accepts = [Accepted(line.authorizer, line.network, line.through) for line in settings.accepts]
         key = load_withdrawal_key(settings.state / "withdrawal.key")
-        own = canonical(self._own.address)
-        core_settings = Settings(own, settings.directory, accepts, settings.hpke_suite, key)
+        core_settings = Settings(self._networks, settings.directory, accepts, settings.hpke_suite, key)
         core = self.make_core(core_settings)
         endpoint = Endpoint(
             subjects.MSM,
@@ -116,38 +117,41 @@ class MsmService:
         """Serves the host's CSM, and listens to all groups' updates."""
         self._settings.sockets.mkdir(mode=0o700, parents=True, exist_ok=True)
         await self._running.start()
-        self._watch = NetworkWatch(self._own, self._network_changed)
+        self._watches = self._own.watch(self._network_changed)
         await self._running.listen(f"{subjects.PREFIX}.{subjects.GROUP}.*.*", self._group_told)
 
     async def close(self) -> None:
         """Ends; the groups' memberships end with the leases, or are left by the CSM before."""
-        if self._watch is not None:
-            self._watch.close()
+        for watch in self._watches:
+            watch.close()
         await self._running.close()
         for group in self._groups.values():
             group.close()
         self._driver.close()
         self._assembly.close()
 
-    def _network_changed(self, network: Network) -> None:
+    def _network_changed(self, name: str, network: Network) -> None:
         """Sockets on an interface that was gone, or under another address, are dead: where there is a network again,
-        all groups are joined anew."""
-        log.info("network", address=network.address, trouble=network.trouble)
-        self._running.feed(NetworkChanged(canonical(network.address), network.trouble))
+        all its groups are joined anew."""
+        log.info("network", name=name, address=network.address, trouble=network.trouble)
+        self._networks = self._networks.changed(name, network)
+        self._running.feed(NetworkChanged(name, network))
         if network.trouble:
             return
-        self._driver_settings = replace(self._driver_settings, address=network.address)
+        self._driver_settings = replace(self._driver_settings, networks=self._networks)
         if isinstance(self._driver, MovableDriver):
-            self._driver.move(network.address)
-        for group in self._groups.values():
+            self._driver.move(self._networks)
+        for group_id, group in self._groups.items():
+            if self._network_of[group_id] != name:
+                continue
             if isinstance(group, MovableGroup):
-                group.move(network.address, partial(self._not_moved, canonical(network.address)))
+                group.move(network.address, partial(self._not_moved, name, network))
             else:
                 sentence = f"the driver {self._settings.driver} doesn't follow the network: start this host's MSM again"
-                self._running.feed(NetworkChanged(canonical(network.address), sentence))
+                self._running.feed(NetworkChanged(name, replace(network, trouble=sentence)))
 
-    def _not_moved(self, address: str, refused: Refused) -> None:
-        self._running.feed_from_thread(NetworkChanged(address, refused.sentence))
+    def _not_moved(self, name: str, network: Network, refused: Refused) -> None:
+        self._running.feed_from_thread(NetworkChanged(name, replace(network, trouble=refused.sentence)))
 
     def _group_told(self, subject: str, raw: bytes, _headers: Headers) -> None:
         try:
@@ -180,6 +184,7 @@ class MsmService:
                 self._agents.pop(effect.leaf_id).stop()
             case CloseGroup():
                 group = self._groups.pop(effect.group_id, None)
+                self._network_of.pop(effect.group_id, None)
                 if group is not None:
                     group.close()
             case Distribute():
@@ -222,4 +227,5 @@ class MsmService:
             tell(GroupFailed(group_id, refused.sentence))
             return
         self._groups[group_id] = group
+        self._network_of[group_id] = self._networks.name_of(effect.group.address)
         tell(GroupOpened(group_id, group.socket_path))

@@ -8,16 +8,13 @@ from pydantic import Field, field_validator
 
 from mcsa.sap.schedule import BITS_PER_SECOND, FORGET_AFTER
 from mcsa.sap.scopes import LINK, Scopes
-from mcsa.shell.settings import ServiceSettings
+from mcsa.shell.network_settings import NetworkedSettings
 
 
-class SdSettings(ServiceSettings):
-    """See `mcsa.shell.settings` for what all services have."""
+class SdSettings(NetworkedSettings):
+    """See `mcsa.shell.settings` and `network_settings` for what other services have too. It hears all its networks, and
+    announces a session in those that its groups belong to."""
 
-    address: str
-    """Own address on the interface that carries the multicast."""
-    address6: str = ""
-    """Own IPv6 address on it; empty for IPv4 only."""
     interval_floor: float = Field(default=30.0, gt=0)
     """Seconds at least between two announcements of a session; RFC 2974 says 300, real announcers 5 to 30."""
     bandwidth: float = Field(default=BITS_PER_SECOND, gt=0)

@@ -172,4 +172,4 @@ class SdCore:
 
 
 def _sap(sends: list[Send]) -> list[Any]:
-    return [SendSap(send.address, send.payload) for send in sends]
+    return [SendSap(send.network, send.address, send.payload) for send in sends]

@@ -23,8 +23,9 @@ class Recovered:
 
 @dataclass(frozen=True, slots=True)
 class SendSap:
-    """Effect: a datagram to a SAP address."""
+    """Effect: a datagram to a SAP address, in one of the networks."""
 
+    network: str
     address: str
     payload: bytes
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -12,6 +11,7 @@ from mcsa import subjects
 from mcsa.broker import bus_name
 from mcsa.endpoint import Endpoint
 from mcsa.errors import Refused
+from mcsa.networks import Networks
 from mcsa.sap.directory import Directory, Place
 from mcsa.sap.packet import PORT
 from mcsa.sap.schedule import Pace
@@ -20,6 +20,7 @@ from mcsa.sap.state import LARGEST_STATE
 from mcsa.shell.assembly import Assembly
 from mcsa.shell.clock import system_now
 from mcsa.shell.multicast import MulticastListener
+from mcsa.shell.own_address import OwnNetworks
 from mcsa.shell.sealed_file import write_atomically
 from mcsa.shell.service import RunningService
 from services.sd.config import SdSettings
@@ -30,12 +31,15 @@ BURST = 16  # datagrams read before the event loop gets its turn: a flood must n
 STATE = "directory.state"
 
 
-def _listeners(settings: SdSettings, scopes: Scopes) -> Iterator[MulticastListener]:
-    """On IPv4 always, on IPv6 where the directory has an address of it; `Refused`."""
-    addresses = list(dict.fromkeys([*scopes.addresses(), *settings.listen]))
-    yield MulticastListener(addresses, PORT, settings.address, settings.ttl, settings.loop)
-    if settings.address6:
-        yield MulticastListener(IPV6_ADDRESSES, PORT, settings.address6, settings.ttl, settings.loop)
+def _listeners(settings: SdSettings, networks: Networks, scopes: Scopes) -> dict[str, MulticastListener]:
+    """One for each own address, whichever networks have it; `Refused`."""
+    ipv4_addresses = list(dict.fromkeys([*scopes.addresses(), *settings.listen]))
+    found: dict[str, MulticastListener] = {}
+    for network in networks.joined().values():
+        if network.address not in found:
+            addresses = IPV6_ADDRESSES if ":" in network.address else ipv4_addresses
+            found[network.address] = MulticastListener(addresses, PORT, network.address, settings.ttl, settings.loop)
+    return found
 
 
 class SdService:
@@ -45,10 +49,11 @@ class SdService:
         self._assembly = assembly = Assembly("sd", settings)
         self._loop = asyncio.get_running_loop()
         scopes = Scopes(settings.scopes)
-        place = Place(settings.address, settings.address6, scopes, settings.announce_on_link)
+        self._networks = OwnNetworks(settings.own).now()
+        place = Place(self._networks, scopes, settings.announce_on_link)
         pace = Pace(settings.interval_floor, settings.bandwidth, settings.forget_after)
         self._core = SdCore(Directory(place, os.urandom, pace))
-        self._listeners = list(_listeners(settings, scopes))
+        self._listeners = _listeners(settings, self._networks, scopes)
         self._state = settings.state / STATE
         self._writer = ThreadPoolExecutor(1, "state")  # the disk may take its time
         endpoint = Endpoint(
@@ -66,13 +71,13 @@ class SdService:
     async def start(self) -> None:
         """Takes in what an earlier process wrote down, listens to the network, then serves."""
         self._recover()
-        for listener in self._listeners:
+        for listener in self._listeners.values():
             self._loop.add_reader(listener, self._read, listener)
         await self._running.start()
 
     async def close(self) -> None:
         """Ends. What is announced is forgotten by others when it is not repeated."""
-        for listener in self._listeners:
+        for listener in self._listeners.values():
             self._loop.remove_reader(listener)
             listener.close()
         await self._running.close()
@@ -97,9 +102,7 @@ class SdService:
                 raise TypeError(effect)
 
     def _send(self, effect: SendSap) -> None:
-        """By the socket of its family: there is one, since nothing else is announced."""
-        is_ipv6 = ":" in effect.address
-        listener = next(each for each in self._listeners if (":" in each.interface_address) == is_ipv6)
+        listener = self._listeners[self._networks.named[effect.network].address]
         try:
             listener.send(effect.payload, effect.address)
         except Refused:  # it is repeated

@@ -140,6 +140,13 @@ def test_status_tells_what_a_killed_one_left_and_down_cleans_it(tmp_path: Path) 
     assert not note.exists()
 
 
+def test_doctor_takes_the_groups_of_one_network(tmp_path: Path) -> None:
+    told = mcsa("doctor", "--interface", "lo", "--groups", "239.193.0.0/16", folder=tmp_path).stdout
+    assert "239.193.0.0/16" in told
+    wrong = mcsa("doctor", "--groups", "10.0.0.0/8", folder=tmp_path)
+    assert wrong.returncode == 2 and "no prefix of multicast addresses" in wrong.stdout + wrong.stderr
+
+
 def test_doctor_gives_json_and_tells_what_mends(tmp_path: Path) -> None:
     told = json.loads(mcsa("doctor", "--json", folder=tmp_path).stdout)
     assert {"interface", "multicast route", "clock", "broker", "privileges"} <= {check["name"] for check in told}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from mcsa.cli.groups import dropped, forged, shared
-from mcsa.v1.msm_pb2 import SourceForgery
+from mcsa.cli.groups import dropped, forged, more, shared
+from mcsa.v1.msm_pb2 import GroupState, SourceForgery
+from mcsa.v1.types_pb2 import GroupDescription, GroupPolicy
 
 
 def test_what_was_lost_is_told_the_most_frequent_first() -> None:
@@ -36,3 +37,10 @@ def test_a_packet_that_was_not_its_senders_is_told_in_a_sentence() -> None:
     assert forged(found) == "at 08:00:00 UTC a member sent in the name of alpha, from 10.0.0.2: source-mac"
     relayed = SourceForgery(sender_id=3, cause="source-mac", source="10.0.0.2", relay="spiffe://example.org/host/gamma")
     assert "sender 3, from 10.0.0.2, by the relaying agent gamma: " in forged(relayed)
+
+
+def test_the_interface_of_each_group_is_told_as_far_as_it_is_known() -> None:
+    state = GroupState(group=GroupDescription(name="audio", policy=GroupPolicy(wire="udp")))
+    assert more(state) == "audio: udp, 0 senders; dropped: none"
+    state.own_address, state.interface, state.largest_payload = "10.2.0.5", "eth1", 1_430
+    assert more(state).startswith("audio: udp, by eth1 as 10.2.0.5, payloads of up to 1430 bytes, ")

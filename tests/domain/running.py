@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Self
@@ -35,13 +35,17 @@ class RunningDomain:
         ipv6: bool = False,
         beyond: tuple[str, ...] = (),
         msm_options: dict[str, Any] | None = None,
+        laboratory: Laboratory | None = None,
+        networks: Mapping[str, Sequence[Mapping[str, str]]] | None = None,
     ) -> None:
-        """`beyond`: users whose hosts are in a second subnet, behind a multicast router."""
+        """`beyond`: users whose hosts are in a second subnet, behind a multicast router. `laboratory`: in place of one
+        that is made; then `networks` are those of its hosts (see `DomainProcesses`)."""
         self.users = users
         hosts = [HOSTS[user] for user in users]
         far = [HOSTS[user] for user in beyond]
         near = [*(host for host in hosts if host not in far), INFRASTRUCTURE]
-        self.laboratory = RoutedLaboratory(near, far, (INFRASTRUCTURE,)) if far else Laboratory(near, (INFRASTRUCTURE,))
+        routed = RoutedLaboratory(near, far, (INFRASTRUCTURE,)) if far else None
+        self.laboratory = laboratory or routed or Laboratory(near, (INFRASTRUCTURE,))
         self.files = files or DomainFiles(folder / "domain", "test.example")
         self.processes = DomainProcesses(
             self.laboratory,
@@ -51,6 +55,7 @@ class RunningDomain:
             sd_options={"interval_floor": 0.5},
             ipv6=ipv6,
             msm_options=msm_options,
+            networks=networks,
         )
         self.connections: dict[str, Connection] = {}
         self.conferences: dict[str, Conference] = {}
@@ -94,10 +99,13 @@ class RunningDomain:
         media: bool = False,
         one_sender: bool = False,
         policy: GroupPolicy | None = None,
+        audio_address: str = "",
     ) -> Conference:
         """Alice's; the call goes out when all that are acceptable have joined."""
-        audio = GroupDescription(name="audio", media="audio", format="96", port=5004, one_sender=one_sender)
-        groups = [audio] if media else []
+        audio = GroupDescription(
+            name="audio", media="audio", format="96", port=5004, one_sender=one_sender, address=audio_address
+        )
+        groups = [audio] if media or audio_address else []
         names = [self.id_of(user) for user in acceptable]
         conference = await self.connections["alice"].convene(
             TITLE, acceptable_users=names, wait=wait, media=groups, policy=policy
@@ -117,9 +125,16 @@ class RunningDomain:
         self._in(user, conference)
         return conference
 
-    async def gather(self, *, media: bool = False, one_sender: bool = False, policy: GroupPolicy | None = None) -> None:
+    async def gather(
+        self,
+        *,
+        media: bool = False,
+        one_sender: bool = False,
+        policy: GroupPolicy | None = None,
+        audio_address: str = "",
+    ) -> None:
         """All users in one conference, with a key."""
-        await self.convene(*self.users, media=media, one_sender=one_sender, policy=policy)
+        await self.convene(*self.users, media=media, one_sender=one_sender, policy=policy, audio_address=audio_address)
         for user in self.users[1:]:
             await self.join(user)
         await self.keyed()

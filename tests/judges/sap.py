@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 
 from mcsa.errors import Rejected
 from mcsa.laboratory.namespaces import Host, Laboratory
+from mcsa.networks import DEFAULT, Network, Networks
 from mcsa.sap.announced import Send
 from mcsa.sap.directory import Directory, Place
 from mcsa.sap.entry import Entry
@@ -29,7 +30,8 @@ class Listening:
     """A directory and its sockets, IPv4 and IPv6, on a host."""
 
     def __init__(self, host: Host, *, more: Iterable[str] = (), link: bool = False, interval: float = 0.5) -> None:
-        self.directory = Directory(Place(host.address, host.address6, link=link), os.urandom, Pace(floor=interval))
+        networks = Networks({DEFAULT: Network(host.address), "ff00::/8": Network(host.address6)})
+        self.directory = Directory(Place(networks, link=link), os.urandom, Pace(floor=interval))
         with host.inside():
             self._listeners = [
                 MulticastListener([*ADDRESSES, *more], PORT, host.address),

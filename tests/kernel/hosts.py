@@ -15,6 +15,7 @@ from mcsa.esp.outbound import OutboundAssociation
 from mcsa.esp.suite import suite_named
 from mcsa.keys import GroupKey
 from mcsa.laboratory.namespaces import Host, Laboratory
+from mcsa.networks import Networks
 from mcsa.policy import complete_policy
 from mcsa.shell.local_frames import LARGEST_FRAME, IncomingFrame, OutgoingFrame, connect_frames, parse_incoming
 from mcsa.shell.multicast import GroupSocket
@@ -83,7 +84,7 @@ class Member:
         self.name, self.number, self.told = name, SENDERS[name], list[Any]()
         self.host, self.group = laboratory[name], group
         self.address = address_on(self.host, group.address)
-        settings = DriverSettings(self.address, folder / name)
+        settings = DriverSettings(Networks.only(self.address), folder / name)
         settings.sockets.mkdir(mode=0o700, exist_ok=True)
         with self.host.inside():
             self.driver = driver_named(driver)(settings)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import pytest
 
 from mcsa.laboratory.namespaces import Host
+from mcsa.networks import Networks
 from mcsa.updates import PORT as UPDATE_PORT
 from services.msm.events import GroupMessage, PauseSending, SetRoster, SwitchSending
 from tests.kernel.conftest import MakeGroup
@@ -26,7 +27,7 @@ def moved(member: Member, address: str) -> list[str]:
     """Tells the driver; what it complained of so far."""
     complaints: list[str] = []
     with member.host.inside():
-        member.driver.move(address)  # type: ignore[attr-defined]
+        member.driver.move(Networks.only(address))  # type: ignore[attr-defined]
         member.at_work.move(address, lambda refused: complaints.append(refused.sentence))  # type: ignore[attr-defined]
     member.control()
     return complaints

@@ -10,6 +10,7 @@ from ipaddress import ip_address
 import pytest
 
 from mcsa.errors import Refused
+from mcsa.networks import Networks
 from mcsa.shell.netlink import KernelIpsec
 from mcsa.xfrm.operations import RenewState
 from mcsa.xfrm.state import StateReport
@@ -103,9 +104,9 @@ def test_an_msm_that_died_soon_sends_no_more_and_its_successor_takes_over(
         assert beta.application.hears_nothing()
         with alpha.host.inside():
             with pytest.raises(Refused, match="stop it first"):
-                driver_named("xfrm")(DriverSettings(alpha.address, group.folder))
+                driver_named("xfrm")(DriverSettings(Networks.only(alpha.address), group.folder))
             alpha.driver._lock.close()  # type: ignore[attr-defined]
-            successor = driver_named("xfrm")(DriverSettings(alpha.address, group.folder))
+            successor = driver_named("xfrm")(DriverSettings(Networks.only(alpha.address), group.folder))
         assert not _states(alpha)
         alpha.say(b"the policies are still there")
         assert beta.application.hears_nothing()
@@ -195,4 +196,4 @@ def test_the_driver_says_what_it_can_not_do(make_group: MakeGroup) -> None:
         with pytest.raises(Refused, match="relays nothing"):
             alpha.at_work.engine  # noqa: B018
         with alpha.host.inside(), pytest.raises(Refused, match="loopback"):
-            driver_named("xfrm")(DriverSettings("127.0.0.1", group.folder))
+            driver_named("xfrm")(DriverSettings(Networks.only("127.0.0.1"), group.folder))

@@ -7,6 +7,7 @@ import struct
 import pytest
 
 from mcsa.errors import Rejected
+from mcsa.networks import Networks
 from mcsa.sap.directory import Directory, Place
 from mcsa.sap.packet import PAYLOAD_TYPE, SapPacket
 from mcsa.sap.schedule import Pace
@@ -18,7 +19,7 @@ HERE, THERE = "198.51.100.1", "198.51.100.2"
 
 
 def directory(pace: Pace = Pace(floor=1.0)) -> Directory:  # noqa: B008 - never changed
-    return Directory(Place(HERE), seeded(1), pace)
+    return Directory(Place(Networks.only(HERE)), seeded(1), pace)
 
 
 def packet(sdp: bytes, message_hash: int = 7, deletion: bool = False) -> bytes:

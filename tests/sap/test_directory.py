@@ -7,6 +7,7 @@ import itertools
 import pytest
 
 from mcsa.errors import Rejected
+from mcsa.networks import DEFAULT, Network, Networks
 from mcsa.sap.announced import DELETED_AGAIN_AFTER
 from mcsa.sap.cache import FORGET_PERIODS, ROOM, ROOM_PER_SOURCE
 from mcsa.sap.directory import LEASE, Directory, Place
@@ -20,7 +21,7 @@ HERE, THERE, LIAR = "198.51.100.1", "198.51.100.2", "198.51.100.66"
 
 
 def directory(interval: float = 30.0, forget_after: float = 3_600.0, address: str = HERE) -> Directory:
-    return Directory(Place(address), seeded(1), Pace(interval, forget_after=forget_after))
+    return Directory(Place(Networks.only(address)), seeded(1), Pace(interval, forget_after=forget_after))
 
 
 def packet(sdp: bytes, source: str = THERE, message_hash: int = 7, deletion: bool = False) -> bytes:
@@ -144,7 +145,7 @@ def test_an_ipv6_session_goes_to_its_scope_from_an_ipv6_address():
     with pytest.raises(Rejected) as caught:
         directory().announce(sdp, NOW)
     assert caught.value.cause == "scope"
-    made = Directory(Place(HERE, "2001:db8::1"), seeded(1))
+    made = Directory(Place(Networks({DEFAULT: Network(HERE), "ff00::/8": Network("2001:db8::1")})), seeded(1))
     (said,) = made.announce(sdp, NOW)[1]
     assert said.address == "ff08::2:7ffe" and parse_packet(said.payload).origin == "2001:db8::1"
     made.arrived(said.payload, "2001:db8::1", said.address, NOW)
@@ -153,7 +154,7 @@ def test_an_ipv6_session_goes_to_its_scope_from_an_ipv6_address():
 
 
 def test_on_the_link_it_is_said_with_bare_line_feeds_and_is_one_session(world: World):
-    made = Directory(Place(HERE, link=True), seeded(1))
+    made = Directory(Place(Networks.only(HERE), link=True), seeded(1))
     sdp = described(world)
     scope, link = made.announce(sdp, NOW)[1]
     assert (scope.address, link.address) == (LOCAL, LINK)

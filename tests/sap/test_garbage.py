@@ -8,6 +8,7 @@ import re
 import pytest
 
 from mcsa.errors import Rejected
+from mcsa.networks import Networks
 from mcsa.sap.announcement import parse_announcement, split_signature
 from mcsa.sap.directory import Directory, Place
 from mcsa.sap.packet import SapPacket
@@ -21,7 +22,7 @@ NUMBERS = (b"-1", b"0", b"256", b"65536", b"4294967296", b"18446744073709551616"
 
 def taken(sdp: bytes) -> None:
     """As directory and MSM take it; raises whatever is not `Rejected`."""
-    made = Directory(Place("198.51.100.1"), seeded(1))
+    made = Directory(Place(Networks.only("198.51.100.1")), seeded(1))
     for deletion in (False, True):
         try:
             made.arrived(SapPacket("192.0.2.1", 7, sdp, deletion).encode(), "192.0.2.1", LOCAL, NOW)
@@ -75,7 +76,7 @@ def test_bytes_changed_cut_doubled_and_moved(world: World, seed: int):
 
 def test_random_bytes(world: World):
     chance = random.Random(9)
-    made = Directory(Place("198.51.100.1"), seeded(1))
+    made = Directory(Place(Networks.only("198.51.100.1")), seeded(1))
     for size in range(300):
         with pytest.raises(Rejected):
             made.arrived(chance.randbytes(size), "192.0.2.1", LOCAL, NOW)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from mcsa.errors import Rejected
+from mcsa.networks import Networks
 from mcsa.sap.announced import Send
 from mcsa.sap.cache import ROOM, ROOM_PER_SOURCE
 from mcsa.sap.directory import Directory, Place
@@ -52,7 +53,9 @@ class Network:
         self._on_the_way: list[tuple[float, int, Station, bytes, str]] = []
         self._count = 0
         self.stations = [
-            Station(address, Directory(Place(address), seeded(100 * seed + number), pace, lease=FOR_EVER))
+            Station(
+                address, Directory(Place(Networks.only(address)), seeded(100 * seed + number), pace, lease=FOR_EVER)
+            )
             for number, address in enumerate(f"198.51.100.{number + 1}" for number in range(stations))
         ]
 

@@ -7,6 +7,7 @@ import random
 import pytest
 
 from mcsa.errors import Rejected
+from mcsa.networks import Networks
 from mcsa.sap.cache import ROOM_PER_SOURCE
 from mcsa.sap.directory import LEASE, Directory, Place
 from mcsa.sap.packet import SapPacket
@@ -21,7 +22,7 @@ HERE, THERE = "198.51.100.1", "198.51.100.2"
 
 
 def directory() -> Directory:
-    return Directory(Place(HERE), seeded(1), Pace(floor=30.0, forget_after=600.0))
+    return Directory(Place(Networks.only(HERE)), seeded(1), Pace(floor=30.0, forget_after=600.0))
 
 
 def packet(sdp: bytes, message_hash: int = 7, deletion: bool = False) -> bytes:

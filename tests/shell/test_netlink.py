@@ -12,6 +12,7 @@ import pytest
 
 from mcsa.errors import Refused
 from mcsa.laboratory.namespaces import Laboratory
+from mcsa.networks import Networks
 from mcsa.shell.netlink import Expiries, KernelIpsec, refusal
 from mcsa.xfrm.layout import Selector
 from mcsa.xfrm.operations import AddState, DeletePolicy, DeleteReported, SetPolicy
@@ -82,7 +83,7 @@ def test_a_kernel_without_esp_is_refused_with_the_way_out(
     with laboratory["alpha"].inside():
         for _ in range(2):  # and what was begun is undone
             with pytest.raises(Refused, match="no IPsec with ESP"):
-                driver_named("xfrm")(DriverSettings(laboratory["alpha"].address, tmp_path))
+                driver_named("xfrm")(DriverSettings(Networks.only(laboratory["alpha"].address), tmp_path))
     assert not ipsec.policies()
 
 
@@ -102,9 +103,9 @@ def test_who_may_not_is_told_which_capability_it_takes() -> None:
 
 def test_ports_on_loopback_are_refused(tmp_path: Path) -> None:
     with pytest.raises(Refused, match="take `loopback` out"):
-        driver_named("xfrm")(DriverSettings("10.0.0.1", tmp_path, loopback={"audio": (15_004, 15_006)}))
+        driver_named("xfrm")(DriverSettings(Networks.only("10.0.0.1"), tmp_path, loopback={"audio": (15_004, 15_006)}))
 
 
 def test_loopback_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Refused, match="loopback"):
-        driver_named("xfrm")(DriverSettings("127.64.1.2", tmp_path))
+        driver_named("xfrm")(DriverSettings(Networks.only("127.64.1.2"), tmp_path))

@@ -10,8 +10,9 @@ import pytest
 
 from mcsa.errors import Refused
 from mcsa.laboratory.namespaces import Host, Laboratory
+from mcsa.networks import Network
 from mcsa.shell.interfaces import ipv4_interfaces
-from mcsa.shell.own_address import Network, NetworkWatch, OwnAddress
+from mcsa.shell.own_address import NetworkWatch, OwnAddress
 from tests.shell.conftest import until
 
 OTHER, OTHER6 = "198.51.100.77", "2001:db8::77"

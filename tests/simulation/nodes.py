@@ -29,6 +29,7 @@ from mcsa.esp.outbound import OutboundAssociation
 from mcsa.esp.suite import suite_named
 from mcsa.identity import SpiffeId
 from mcsa.keys import Random
+from mcsa.networks import Networks
 from mcsa.registration import sign_user_statement
 from mcsa.shell.storage_key import StorageKeyAtRest
 from mcsa.subjects import GROUP_CHANGED
@@ -216,7 +217,9 @@ class AuthorizerNode(Node):
         subordinates: tuple[str, ...] = (),
     ) -> None:
         random = seeded(seed)
-        settings = AuthorizerSettings(address=address, homes=tuple(homes or ()), subordinates=subordinates)
+        settings = AuthorizerSettings(
+            networks=Networks.only(address), homes=tuple(homes or ()), subordinates=subordinates
+        )
         core = AuthorizerCore(world.authorizer, world.trust(), random, settings)
         peers = {SpiffeId.parse(name).domain: ("authorizer",) for name in subordinates}
         super().__init__("authorizer", self.make_endpoint(world, core, random, peers), switchboard)
@@ -365,7 +368,7 @@ class MsmNode(Node):
         random = seeded(seed)
         credentials = world.host(name)
         own = Accepted(f"spiffe://{world.domain}/authorizer/*", "239.255.0.0/16")
-        settings = MsmSettings(address, str(world.directory.id), [*accepts, own])
+        settings = MsmSettings(Networks.only(address), str(world.directory.id), [*accepts, own])
         core = MsmCore(credentials, world.trust(), random, settings, self._path_counters)
         endpoint = Endpoint(
             subjects.MSM, credentials.id.token, credentials, world.trust(), core, random, distributes=True

@@ -193,7 +193,7 @@ def test_a_host_that_was_not_appointed_is_no_agent():
     story = Story()
     node = story.domain.msm["delta"]
     leaf = node.core.memberships[story.group_id]
-    agency = node.core._agencies[story.group_id] = Agency(leaf, node.address)
+    agency = node.core._agencies[story.group_id] = Agency(leaf, lambda _: node.address)
     effects = agency.begin()
     node.perform(node.endpoint.carry_out(effects, story.domain.network.now))
     story.domain.network.run_for(0.5)

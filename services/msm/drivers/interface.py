@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from mcsa.errors import Refused
+from mcsa.networks import Networks
 from mcsa.plug_ins import plug_ins
 from mcsa.shell.cores import Cores
 from mcsa.v1.types_pb2 import GroupDescription
@@ -28,7 +29,7 @@ Tell = Callable[[Any], None]
 class DriverSettings:
     """What a host's operator decides, and how a packet path is made."""
 
-    address: str  # this host's own, on the interface that carries the multicast
+    networks: Networks  # this host's, with its own address in each
     sockets: Path  # folder of the local sockets
     make_path: Callable[[str, GroupDescription], GroupPath] = GroupPath
     offload: bool = True
@@ -75,7 +76,7 @@ class MovableGroup(Protocol):
 class MovableDriver(Protocol):
     """A driver whose groups are `MovableGroup`. Others' hosts start their MSM again."""
 
-    def move(self, address: str) -> None:
+    def move(self, networks: Networks) -> None:
         """New groups are opened there from now on."""
 
 

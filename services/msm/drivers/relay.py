@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from mcsa.errors import Refused
+from mcsa.networks import Networks
 from mcsa.v1.types_pb2 import GroupDescription
 from services.msm.drivers.interface import DriverSettings, Tell
 from services.msm.engine import GroupEngine, Outlet
@@ -33,12 +34,12 @@ class RelayedGroup:
         outlet: Callable[[GroupEngine], Outlet] | None = None,
     ) -> None:
         """`transparent`, `send_only`: the wire's. `outlet`, made for the engine, is beside the local socket."""
-        self._address = settings.address
+        self._address = settings.networks.of(group.address).address
         self._open_wire = partial(
             open_wire, group, offload=settings.offload, transparent=transparent, send_only=send_only
         )
         with ExitStack() as opened:
-            wire = self._open_wire(settings.address)
+            wire = self._open_wire(self._address)
             opened.callback(wire.close)
             self.engine = GroupEngine(settings.make_path(domain, group), wire, tell, settings.cores.pin)
             opened.callback(self.engine.close)
@@ -88,8 +89,8 @@ class RelayDriver:
     def open(self, domain: str, group: GroupDescription, tell: Tell) -> RelayedGroup:
         return RelayedGroup(self._settings, domain, group, tell)
 
-    def move(self, address: str) -> None:
-        self._settings = replace(self._settings, address=address)
+    def move(self, networks: Networks) -> None:
+        self._settings = replace(self._settings, networks=networks)
 
     def close(self) -> None:
         """There is nothing but the groups."""

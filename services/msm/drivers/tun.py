@@ -27,9 +27,11 @@ from functools import lru_cache, partial
 from ipaddress import ip_address
 from typing import Any
 
+from mcsa.addresses import canonical, parse_address
 from mcsa.errors import Refused
 from mcsa.esp.ip import UDP_HEADER_SIZE, headers_size
 from mcsa.esp.outbound import largest_payload
+from mcsa.networks import Networks
 from mcsa.shell.marking import Marking
 from mcsa.shell.nftables import GroupFirewall
 from mcsa.shell.tun import ADDRESS, ADDRESS_6, FAR_END, FAR_END_6, Outgoing, TunInterface, physical_mtu
@@ -115,17 +117,16 @@ class TunDriver:
     spreads = False  # one interface for all groups
 
     def __init__(self, settings: DriverSettings) -> None:
-        own = ip_address(settings.address)
-        if own.is_loopback:
+        if any(parse_address(network.address).is_loopback for network in settings.networks.joined().values()):
             raise Refused("driver", "tun", 'hosts on loopback have no interface to route: choose driver = "relay"')
         self._settings = settings
-        self._sources = {_packed(each) for each in (settings.address, ADDRESS, ADDRESS_6)}
+        self._sources = _sources(settings.networks)
         self._groups: Mapping[bytes, TunnelledGroup] = {}  # by destination; replaced, never changed
         self._restoring = threading.Lock()
         self._closing = threading.Event()
         with ExitStack() as opened:
             self._interface = TunInterface(
-                settings.interface, largest_packet(settings.address), offload=settings.offload
+                settings.interface, largest_packet_of(settings.networks), offload=settings.offload
             )
             opened.callback(self._interface.close)
             self.firewall = GroupFirewall(settings.interface)
@@ -156,16 +157,22 @@ class TunDriver:
         self._groups = {**self._groups, opened.destination: opened}
         return opened
 
-    def move(self, address: str) -> None:
-        self._settings = replace(self._settings, address=address)
-        self._sources = {_packed(each) for each in (address, ADDRESS, ADDRESS_6)}
-        with suppress(Refused):  # it has gone again, and who tells us will do so again
-            if self._interface.resize(largest_packet(address)):
-                for group in self._groups.values():
-                    self._route(group.engine.group)
+    def move(self, networks: Networks) -> None:
+        self._settings = replace(self._settings, networks=networks)
+        self._sources = _sources(networks)
+        resized = False
+        with suppress(Refused):  # what has gone again will be told again
+            resized = self._interface.resize(largest_packet_of(networks))
+        for group in self._groups.values():
+            with suppress(Refused):
+                self._route(group.engine.group, again=resized)
 
-    def _route(self, group: GroupDescription) -> None:
-        self._interface.route(group.address, self._interface.mtu - taken_inside(group))
+    def _route(self, group: GroupDescription, *, again: bool = True) -> None:
+        """Packets of a group are as long as its own network takes them. Without `again` nothing is done where the route
+        says so."""
+        mtu = largest_packet(self._settings.networks.of(group.address).address) - taken_inside(group)
+        if again or self._interface.mtu_of(group.address) != mtu:
+            self._interface.route(group.address, mtu)
 
     def _close_to_applications(self, group: TunnelledGroup) -> None:
         """Applications reach it no longer; the rules stay."""
@@ -238,8 +245,27 @@ class TunDriver:
 
 def largest_packet(address: str) -> int:
     """Bytes that an application's IP packet may have on a host with this address; `Refused` where it has no such."""
-    headers = headers_size(ip_address(address).packed)
-    return headers + largest_payload(physical_mtu(address), headers - UDP_HEADER_SIZE)
+    headers = headers_size(parse_address(address).packed)
+    return headers + largest_payload(physical_mtu(canonical(address)), headers - UDP_HEADER_SIZE)
+
+
+def largest_packet_of(networks: Networks) -> int:
+    """The same of all its networks that are there; `Refused` where none is."""
+    found, missing = list[int](), list[Refused]()
+    for network in networks.joined().values():
+        try:
+            found.append(largest_packet(network.address))
+        except Refused as refused:
+            missing.append(refused)
+    if not found:
+        raise missing[0]
+    return max(found)
+
+
+def _sources(networks: Networks) -> set[bytes]:
+    """Whom applications on this host speak as."""
+    own = [network.source for network in networks.joined().values()]
+    return {_packed(each) for each in (*own, ADDRESS, ADDRESS_6)}
 
 
 @lru_cache(maxsize=4096)

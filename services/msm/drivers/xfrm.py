@@ -8,11 +8,13 @@ from __future__ import annotations
 import os
 import socket
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address
 
+from mcsa.addresses import parse_address
 from mcsa.errors import Refused
 from mcsa.esp.derive import TrafficKey
 from mcsa.esp.suite import suite_named
+from mcsa.networks import Networks
 from mcsa.shell.netlink import WAY_OUT, KernelIpsec, refusal
 from mcsa.v1.types_pb2 import GroupDescription
 from mcsa.xfrm.layout import Address
@@ -35,7 +37,7 @@ class XfrmDriver:
     spreads = False  # the kernel has all cores
 
     def __init__(self, settings: DriverSettings) -> None:
-        if ip_address(settings.address).is_loopback:
+        if any(parse_address(network.address).is_loopback for network in settings.networks.joined().values()):
             sentence = "The kernel's IPsec has one table for all of a machine's loopback addresses."
             raise Refused("driver", "xfrm.loopback", f"{sentence} {WAY_OUT}.")
         if settings.loopback:
@@ -53,11 +55,11 @@ class XfrmDriver:
             raise
 
     def open(self, domain: str, group: GroupDescription, tell: Tell) -> KernelGroup:
-        check_kernel(self._ipsec, group.policy.suite, ip_address(group.address).version)
+        check_kernel(self._ipsec, group.policy.suite, parse_address(group.address).version)
         return KernelGroup(self._settings, domain, group, self._free_reqids(), tell)
 
-    def move(self, address: str) -> None:
-        self._settings = replace(self._settings, address=address)
+    def move(self, networks: Networks) -> None:
+        self._settings = replace(self._settings, networks=networks)
 
     def close(self) -> None:
         """Closed groups' addresses are like any other again."""

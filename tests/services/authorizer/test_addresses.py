@@ -7,15 +7,23 @@ import ipaddress
 import pytest
 
 from mcsa.errors import Refused
+from mcsa.networks import Networks
 from mcsa.policy import complete_policy
 from mcsa.v1.types_pb2 import GroupDescription, GroupPolicy
-from services.authorizer.addresses import AddressPools, check_pool, check_source, complete_sources
+from services.authorizer.addresses import AddressPools, add_own_source, check_pool, check_source, complete_sources
 from services.authorizer.creating import new_addresses
 
 ID = bytes(range(16))
 HOST, HOST6 = "198.51.100.7", "fd00::7"
 AUTHORIZER, AUTHORIZER6 = "198.51.100.1", "fd00::1"
 POOLS = AddressPools("ff15::8000:0/120", ("232.64.0.0/30", "ff35::8000:0/97"))
+
+
+def complete(asked: GroupDescription, host: str, authorizer: str) -> None:
+    """In a group with an address of the host's family."""
+    complete_sources(asked, host)
+    asked.address = POOLS.give(asked, ID, set())
+    add_own_source(asked, Networks.only(authorizer))
 
 
 def group(**fields: object) -> GroupDescription:
@@ -82,7 +90,7 @@ def test_one_sender_is_the_coordinators_host_and_the_authorizer_tells_of_changes
     host: str, authorizer: str, sources: list[str]
 ) -> None:
     asked = group(one_sender=True)
-    complete_sources(asked, host, authorizer)
+    complete(asked, host, authorizer)
     assert list(asked.sources) == sources
 
 
@@ -90,20 +98,20 @@ def test_without_updates_on_the_multicast_the_authorizer_is_no_source() -> None:
     policy = GroupPolicy()
     policy.multicast_updates = False
     asked = group(one_sender=True, policy=policy)
-    complete_sources(asked, HOST, AUTHORIZER)
+    complete(asked, HOST, AUTHORIZER)
     assert list(asked.sources) == [HOST]
 
 
 def test_sources_that_were_named_stay_and_others_have_none() -> None:
     named, any_source = group(sources=["198.51.100.9"], one_sender=True), group()
-    complete_sources(named, HOST, AUTHORIZER)
-    complete_sources(any_source, HOST, AUTHORIZER)
+    complete(named, HOST, AUTHORIZER)
+    complete(any_source, HOST, AUTHORIZER)
     assert (list(named.sources), list(any_source.sources)) == (["198.51.100.9", AUTHORIZER], [])
 
 
 def test_relaying_between_subgroups_takes_any_source() -> None:
     with pytest.raises(Refused) as refused:
-        complete_sources(group(one_sender=True, policy=GroupPolicy(gkm="iolus")), HOST, AUTHORIZER)
+        complete_sources(group(one_sender=True, policy=GroupPolicy(gkm="iolus")), HOST)
     assert refused.value.rule == "one-sender"
 
 
@@ -113,7 +121,7 @@ def test_a_host_says_its_address_as_others_see_it(address: str) -> None:
         check_source(address)
     assert refused.value.rule == "source-address"
     with pytest.raises(Refused):
-        complete_sources(group(one_sender=True), address, AUTHORIZER)
+        complete_sources(group(one_sender=True), address)
 
 
 def test_pools() -> None:

@@ -14,6 +14,7 @@ from mcsa.esp.inbound import CAUSES
 from mcsa.esp.suite import suite_named
 from mcsa.keys import GroupKey
 from mcsa.laboratory.namespaces import Laboratory
+from mcsa.networks import Networks
 from mcsa.policy import complete_policy
 from mcsa.shell.local_frames import LARGEST_FRAME, OutgoingFrame, connect_frames, parse_incoming
 from mcsa.v1.types_pb2 import GroupDescription, GroupPolicy
@@ -51,7 +52,7 @@ class Host:
         policy = complete_policy(GroupPolicy(wire=wire, suite=suite or "aes-256-gcm"))
         description = GroupDescription(group_id=GROUP_ID, name="audio", address=group, port=PORT, ttl=2, policy=policy)
         with host.inside():
-            self.group = RelayDriver(DriverSettings(self.address, folder / name)).open(
+            self.group = RelayDriver(DriverSettings(Networks.only(self.address), folder / name)).open(
                 DOMAIN, description, self.told.append
             )
         laboratory.await_membership(host, group)

@@ -8,6 +8,7 @@ from mcsa.endpoint import Refuse
 from mcsa.errors import Rejected
 from mcsa.gkm import scheme_named
 from mcsa.membership import Membership
+from mcsa.networks import Networks
 from mcsa.sealing import SealingKey
 from mcsa.v1.authorizer_pb2 import CreateResponse, GroupSecurityAssociation
 from mcsa.v1.msm_pb2 import JoinGroupRequest
@@ -26,7 +27,7 @@ A, Y = "spiffe://a.example/authorizer/main", "spiffe://b.example/authorizer/main
 
 def test_a_subgroup_at_an_address_that_another_would_serve_is_refused(world: World):
     lines = [Accepted(A, "239.1.0.0/16", Y), Accepted(A, "239.2.0.0/16")]
-    core = MsmCore(world.host("alpha"), world.trust(), seeded(1), Settings("198.51.100.2", "sd", lines))
+    core = MsmCore(world.host("alpha"), world.trust(), seeded(1), Settings(Networks.only("198.51.100.2"), "sd", lines))
     backbone = GroupDescription(group_id=bytes(16), address="239.1.0.1", port=1)
     backbone.policy.gkm = "iolus"
     membership = Membership(backbone, Y, A, bytes(16), str(world.host("alpha").id), world.trust(), seeded(1))

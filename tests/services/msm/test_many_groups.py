@@ -10,6 +10,7 @@ from mcsa.esp.derive import derive_traffic_key
 from mcsa.esp.outbound import OutboundAssociation
 from mcsa.esp.suite import suite_named
 from mcsa.laboratory.namespaces import Laboratory
+from mcsa.networks import Networks
 from mcsa.policy import complete_policy
 from mcsa.shell.local_frames import LARGEST_FRAME, connect_frames, parse_incoming
 from mcsa.shell.multicast import ESP_PORT, GroupSocket
@@ -28,7 +29,7 @@ class Many:
 
     def __init__(self, laboratory: Laboratory, folder: Path, opened: ExitStack) -> None:
         self.host, self.sender = laboratory["beta"], laboratory["alpha"]
-        self.driver = RelayDriver(DriverSettings(self.host.address, folder))
+        self.driver = RelayDriver(DriverSettings(Networks.only(self.host.address), folder))
         self.descriptions = [self.description(laboratory, number) for number in range(GROUPS)]
         self.groups: list[RelayedGroup] = []
         with self.host.inside():

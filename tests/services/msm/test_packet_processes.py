@@ -22,6 +22,7 @@ from mcsa.errors import Refused
 from mcsa.esp.derive import TrafficKey
 from mcsa.keys import GroupKey
 from mcsa.laboratory.namespaces import Laboratory
+from mcsa.networks import Networks
 from mcsa.policy import complete_policy
 from mcsa.shell.cores import Cores
 from mcsa.shell.local import connect
@@ -54,7 +55,7 @@ def _process_of(group: GroupAtWork) -> int:
 def spread(laboratory: Laboratory, tmp_path: Path) -> Iterator[PacketProcesses]:
     host = laboratory["alpha"]
     with host.inside():
-        driver = PacketProcesses("relay", DriverSettings(host.address, tmp_path / "sockets"), 2)
+        driver = PacketProcesses("relay", DriverSettings(Networks.only(host.address), tmp_path / "sockets"), 2)
     yield driver
     driver.close()
 
@@ -88,10 +89,10 @@ def test_groups_with_subgroups_stay_in_the_msm_s_own_process(spread: PacketProce
 def test_a_refusal_comes_back_with_its_sentence(laboratory: Laboratory, tmp_path: Path) -> None:
     host = laboratory["alpha"]
     with host.inside():
-        driver = PacketProcesses("relay", DriverSettings("198.51.100.9", tmp_path), 1)
+        driver = PacketProcesses("relay", DriverSettings(Networks.only("198.51.100.9"), tmp_path), 1)
     with pytest.raises(Refused, match=r"198\.51\.100\.9"):
         driver.open(DOMAIN, _described(laboratory, 77, "audio"), [].append)
-    driver.move(host.address)
+    driver.move(Networks.only(host.address))
     driver.open(DOMAIN, _described(laboratory, 77, "audio"), [].append).close()  # nothing was left behind
     driver.close()
 
@@ -107,7 +108,7 @@ def test_a_group_that_can_not_move_says_why(spread: PacketProcesses, laboratory:
 @pytest.mark.parametrize("name", ["tun", "xfrm"])
 def test_drivers_that_have_all_groups_in_one_place_are_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(Refused, match=r"take `packet_processes` out of msm\.toml, or choose the driver relay"):
-        PacketProcesses(name, DriverSettings("192.0.2.1", tmp_path), 2)
+        PacketProcesses(name, DriverSettings(Networks.only("192.0.2.1"), tmp_path), 2)
 
 
 def test_keys_go_to_a_packet_process_and_are_pickled_nowhere_else() -> None:
@@ -148,7 +149,7 @@ def _unanswered(settings: DriverSettings) -> tuple[subprocess.Popen[bytes], Conn
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_ends_with_the_msm_and_not_by_what_the_operator_tells_that_one(number: int, tmp_path: Path) -> None:
-    process, channel = _unanswered(DriverSettings("127.0.0.1", tmp_path))
+    process, channel = _unanswered(DriverSettings(Networks.only("127.0.0.1"), tmp_path))
     receive(channel)
     process.send_signal(number)
     receive(channel)  # it goes on counting
@@ -158,7 +159,7 @@ def test_it_ends_with_the_msm_and_not_by_what_the_operator_tells_that_one(number
 
 
 def test_it_ends_where_the_msm_hangs(tmp_path: Path) -> None:
-    process, channel = _unanswered(DriverSettings("127.0.0.1", tmp_path))
+    process, channel = _unanswered(DriverSettings(Networks.only("127.0.0.1"), tmp_path))
     assert b"the MSM hangs" in process.communicate(timeout=30)[1]
     channel.close()
 
@@ -193,7 +194,7 @@ def test_one_that_dies_or_hangs_ends_the_msm(
     monkeypatch.setattr("mcsa.shell.child_process.END_WITHIN", 0.5)
     host = laboratory["alpha"]
     with host.inside():
-        driver = PacketProcesses("relay", DriverSettings(host.address, tmp_path), 1)
+        driver = PacketProcesses("relay", DriverSettings(Networks.only(host.address), tmp_path), 1)
     process = _process_of(driver.open(DOMAIN, _described(laboratory, 79, "audio"), [].append))
     fault(process)
     until(lambda: crashes)

@@ -16,6 +16,7 @@ from mcsa.errors import Refused
 from mcsa.esp.inner import MAX_PAYLOAD
 from mcsa.keys import GroupKey
 from mcsa.laboratory.namespaces import Laboratory
+from mcsa.networks import Networks
 from mcsa.policy import complete_policy
 from mcsa.shell.cores import Cores
 from mcsa.shell.local import connect
@@ -50,7 +51,8 @@ class Side:
         self.told: list[Any] = []
         description = _described(group, "esp" if how == "IP protocol 50" else "udp")
         with host.inside():
-            settings = DriverSettings(host.address, folder / name, offload=how != "one by one", loopback=LOOPBACK)
+            networks = Networks.only(host.address)
+            settings = DriverSettings(networks, folder / name, offload=how != "one by one", loopback=LOOPBACK)
             self._driver = (
                 PacketProcesses("relay", settings, 1) if how == "in a packet process" else RelayDriver(settings)
             )
@@ -192,7 +194,7 @@ def test_a_loopback_port_that_is_taken_is_refused_with_the_way_out(laboratory: L
     description = _described(group)
     with host.inside(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
         other.bind(("127.0.0.1", LOOPBACK["audio"][0]))
-        driver = RelayDriver(DriverSettings(host.address, tmp_path, loopback=LOOPBACK))
+        driver = RelayDriver(DriverSettings(Networks.only(host.address), tmp_path, loopback=LOOPBACK))
         with pytest.raises(Refused, match="15004 of loopback is taken: choose another in `loopback`"):
             driver.open(DOMAIN, description, [].append)
         other.close()
@@ -203,7 +205,7 @@ def test_without_loopback_in_the_configuration_nothing_listens_there(laboratory:
     host, group = laboratory["alpha"], laboratory.plan.group(63)
     description = _described(group)
     with host.inside():
-        opened = RelayDriver(DriverSettings(host.address, tmp_path)).open(DOMAIN, description, [].append)
+        opened = RelayDriver(DriverSettings(Networks.only(host.address), tmp_path)).open(DOMAIN, description, [].append)
         listening = host.run(["ss", "-Hulnp"])
         opened.close()
     assert ":4500" in listening
@@ -238,7 +240,7 @@ def test_what_fits_goes_in_one_piece_and_what_does_not_is_counted_and_cut_by_nob
 def test_threads_of_a_group_stay_on_the_cores_asked_for(laboratory: Laboratory, tmp_path: Path) -> None:
     host, core = laboratory["alpha"], max(os.sched_getaffinity(0))
     with host.inside():
-        settings = DriverSettings(host.address, tmp_path / "sockets", cores=Cores([core]))
+        settings = DriverSettings(Networks.only(host.address), tmp_path / "sockets", cores=Cores([core]))
         relay = RelayDriver(settings).open(DOMAIN, _described(laboratory.plan.group(62)), [].append)
     try:
         threads = [thread for thread in threading.enumerate() if thread.name in ("receive audio", "send audio")]

@@ -14,6 +14,7 @@ import pytest
 from mcsa.esp.derive import derive_traffic_key
 from mcsa.esp.suite import suite_named
 from mcsa.keys import GroupKey
+from mcsa.networks import Networks
 from mcsa.policy import complete_policy
 from mcsa.shell.local import connect
 from mcsa.shell.local_frames import OutgoingFrame
@@ -51,7 +52,9 @@ def told() -> list[Any]:
 
 @pytest.fixture
 def sending(address: str, group: GroupDescription, told: list[Any], tmp_path: Path) -> Iterator[RelayedGroup]:
-    at_work = RelayedGroup(DriverSettings(address, tmp_path), "example.org", group, told.append, send_only=True)
+    at_work = RelayedGroup(
+        DriverSettings(Networks.only(address), tmp_path), "example.org", group, told.append, send_only=True
+    )
     yield at_work
     at_work.close()
 
@@ -131,7 +134,7 @@ def test_nothing_is_said_before_there_is_a_key(sending: RelayedGroup):
 def test_an_application_sends_by_udp_on_loopback_where_that_is_asked_for(
     address: str, group: GroupDescription, told: list[Any], tmp_path: Path
 ):
-    settings = DriverSettings(address, tmp_path, loopback={"audio": (40_815, 40_816)})
+    settings = DriverSettings(Networks.only(address), tmp_path, loopback={"audio": (40_815, 40_816)})
     at_work = RelayedGroup(settings, "example.org", group, told.append, send_only=True)
     try:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as application:

@@ -9,6 +9,7 @@ import pytest
 from mcsa.conference_id import CONFERENCE_LABEL
 from mcsa.endpoint import Answer, Answered, Count, Failed, Publish, Refuse, Request, Requested
 from mcsa.errors import Refused
+from mcsa.networks import Networks
 from mcsa.policy import complete_policy
 from mcsa.registration import seal_sending
 from mcsa.v1 import authorizer_pb2 as authorizer_wire
@@ -39,7 +40,9 @@ class Desk:
     def __init__(self, world: World) -> None:
         self.world = world
         lines = [Accepted(ELSEWHERE, "239.0.0.0/8", HERE), Accepted(HOME, "239.0.0.0/8")]
-        self.core = MsmCore(world.host("echo"), world.trust(), seeded(1), Settings("198.51.100.9", "sd", lines))
+        self.core = MsmCore(
+            world.host("echo"), world.trust(), seeded(1), Settings(Networks.only("198.51.100.9"), "sd", lines)
+        )
         policy = complete_policy(GroupPolicy(lease_s=6))
         self.group = GroupDescription(group_id=GROUP_ID, name="audio", address="239.1.1.1", port=5004, policy=policy)
 

@@ -12,6 +12,7 @@ import pytest
 
 from mcsa.keys import GroupKey
 from mcsa.laboratory.namespaces import Laboratory
+from mcsa.networks import Networks
 from mcsa.policy import complete_policy
 from mcsa.shell.clock import system_now, wall_clock_offset
 from mcsa.shell.local import connect
@@ -46,7 +47,7 @@ class Side:
             group_id=GROUP_ID, name="audio", address=group, port=5004, ttl=2, policy=policy
         )
         with self.host.inside():
-            settings = DriverSettings(self.host.address, folder / name)
+            settings = DriverSettings(Networks.only(self.host.address), folder / name)
             self.relay = RelayDriver(settings).open(DOMAIN, self.description, self.told.append)
         laboratory.await_membership(self.host, group)
         self.application = connect(Path(self.relay.socket_path), socket.SOCK_SEQPACKET)

@@ -16,6 +16,7 @@ import pytest
 from mcsa.errors import Refused
 from mcsa.keys import GroupKey
 from mcsa.laboratory.namespaces import Host, Laboratory
+from mcsa.networks import Networks
 from mcsa.policy import complete_policy
 from mcsa.shell.batches import SOL_UDP, UDP_SEGMENT
 from mcsa.shell.local import connect
@@ -47,7 +48,9 @@ class Side:
         self.told: list[Any] = []
         self._exits = ExitStack()
         with self.host.inside():
-            self.driver = TunDriver(DriverSettings(self.address(name), folder / name, interface=INTERFACE, **settings))
+            self.driver = TunDriver(
+                DriverSettings(Networks.only(self.address(name)), folder / name, interface=INTERFACE, **settings)
+            )
         self._exits.callback(self.inside, self.driver.close)
 
     def address(self, name: str) -> str:
@@ -351,12 +354,14 @@ def test_what_fits_follows_the_interface_that_the_host_moved_to(two: tuple[Side,
     try:
         for mtu in (1_300, 1_500):
             alpha.host.run(["ip", "link", "set", alpha.host.interface, "mtu", str(mtu)])
-            alpha.inside(lambda: alpha.driver.move(alpha.host.address))
+            alpha.inside(lambda: alpha.driver.move(Networks.only(alpha.host.address)))
             fits = alpha.inside(lambda: opened.largest_payload)
             speaking.sendto(bytes(fits), (opened.address, 5004))
             with pytest.raises(OSError, match="too long"):
                 speaking.sendto(bytes(fits + 1), (opened.address, 5004))
-            alpha.inside(lambda: alpha.driver.move("198.51.100.1"))  # gone again meanwhile: nothing happens
+            alpha.inside(
+                lambda: alpha.driver.move(Networks.only("198.51.100.1"))
+            )  # gone again meanwhile: nothing happens
     finally:
         alpha.host.run(["ip", "link", "set", alpha.host.interface, "mtu", "1500"])
 
@@ -365,7 +370,7 @@ def test_without_rules_or_a_network_it_does_not_start(
     monkeypatch: pytest.MonkeyPatch, laboratory: Laboratory, tmp_path: Path
 ) -> None:
     alpha = laboratory["alpha"]
-    settings = DriverSettings(alpha.address, tmp_path, interface=INTERFACE)
+    settings = DriverSettings(Networks.only(alpha.address), tmp_path, interface=INTERFACE)
 
     def refused(*_: object) -> None:
         raise Refused("nftables", "nft", "no such thing in this kernel; choose another driver")
@@ -375,9 +380,9 @@ def test_without_rules_or_a_network_it_does_not_start(
         TunDriver(settings)
     assert INTERFACE not in alpha.run(["ip", "link"])
     with pytest.raises(Refused, match="choose driver"):
-        TunDriver(DriverSettings("127.0.0.1", tmp_path))
+        TunDriver(DriverSettings(Networks.only("127.0.0.1"), tmp_path))
     with alpha.inside(), pytest.raises(Refused, match="No interface of this host"):
-        TunDriver(DriverSettings("198.51.100.1", tmp_path, interface=INTERFACE))
+        TunDriver(DriverSettings(Networks.only("198.51.100.1"), tmp_path, interface=INTERFACE))
 
 
 def test_it_is_found_by_name_and_leaves_nothing(laboratory: Laboratory, tmp_path: Path) -> None:

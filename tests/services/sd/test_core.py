@@ -6,6 +6,7 @@ from typing import Any
 
 from mcsa.endpoint import Answer, Count, Refuse, Requested, Woken
 from mcsa.envelope import MAX_SIZE
+from mcsa.networks import Networks
 from mcsa.sap.directory import Directory, Place
 from mcsa.sap.packet import SapPacket, parse_packet
 from mcsa.sap.scopes import LOCAL
@@ -21,7 +22,7 @@ def asked(core: SdCore, world: World, verb: str, message: Any, host: str = "alph
 
 
 def made() -> SdCore:
-    return SdCore(Directory(Place("198.51.100.1"), seeded(1)))
+    return SdCore(Directory(Place(Networks.only("198.51.100.1")), seeded(1)))
 
 
 def test_announce_hear_list_withdraw(world: World):
