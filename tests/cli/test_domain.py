@@ -80,7 +80,11 @@ def _converse(folder: Path, up: subprocess.Popen[str]) -> None:
     assert groups.returncode == 0, groups.stderr
     row, more = (line for line in groups.stdout.splitlines() if line.startswith("control"))
     assert "member" in row and ":7000" in row
-    assert more.startswith("control: udp, payloads of up to 1430 bytes, ") and "dropped: " in more
+    assert (
+        more.startswith("control: udp, by eth0 as ")
+        and "payloads of up to 1430 bytes, " in more
+        and "dropped: " in more
+    )
 
     # the README's example joins, says hello, and listens
     example = folder / "example.py"
