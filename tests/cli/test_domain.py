@@ -135,8 +135,9 @@ def _converse(folder: Path, up: subprocess.Popen[str]) -> None:
 
 
 def _listen(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    hears_ctrl_c = ["env", "--default-signal=INT"]  # also where the tests run in the background of a shell
     return subprocess.Popen(
-        [sys.executable, "-u", "-m", "mcsa.cli", "conference", "listen", "Budget", *arguments],
+        [*hears_ctrl_c, sys.executable, "-u", "-m", "mcsa.cli", "conference", "listen", "Budget", *arguments],
         env={**os.environ, "XDG_STATE_HOME": str(folder / "state")},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
