@@ -22,7 +22,8 @@ class Facts:
     interface_multicast: bool
     multicast_route: str
     multicast_heard: bool | None
-    querier_heard: bool | None
+    igmp_query_heard: bool | None
+    mld_query_heard: bool | None
     """None: not listened for."""
     groups: str
     """Prefix of the groups that belong to the interface's network."""
@@ -177,20 +178,30 @@ def check_broker(facts: Facts) -> Finding:
     if facts.broker_reachable is False:
         what = f"nobody answers at {facts.broker}"
         return Finding("broker", FAIL, what, "ss -ltnp | grep 4222    # on its host: does it run, and where?")
-    answered = f", and {facts.broker} answers" if facts.broker_reachable else ""
-    return Finding("broker", OK, f"{facts.broker_program}{answered}")
+    if facts.broker_reachable is None:
+        what = f"{facts.broker_program} can be started; whether one runs was not looked at (--broker nats://HOST:PORT)"
+        return Finding("broker", OK, what)
+    return Finding("broker", OK, f"{facts.broker_program}, and {facts.broker} answers")
 
 
 def check_querier(facts: Facts) -> Finding:
-    """Somebody asks who is in which group."""
-    name = "IGMP querier"
-    if facts.querier_heard is None:
-        return Finding(
-            name, WARN, "not listened for, which takes up to 130 s", "mcsa doctor --querier 130    # as root"
-        )
-    if facts.querier_heard:
-        return Finding(name, OK, "a query was heard")
+    """Somebody asks who is in which group of IPv4."""
     mend = "ip link set BRIDGE type bridge mcast_querier 1    # or turn on the switch's or router's querier"
+    return _querier("IGMP querier", facts.igmp_query_heard, mend)
+
+
+def check_querier6(facts: Facts) -> Finding:
+    """Likewise of IPv6."""
+    mend = "the same, and an IPv6 address on BRIDGE: ip link set BRIDGE addrgenmode eui64"
+    return _querier("MLD querier", facts.mld_query_heard, mend)
+
+
+def _querier(name: str, heard: bool | None, mend: str) -> Finding:
+    if heard is None:
+        ask = "mcsa doctor --querier 130    # as root"
+        return Finding(name, WARN, "not listened for, which takes up to 130 s", ask)
+    if heard:
+        return Finding(name, OK, "a query was heard")
     return Finding(name, WARN, "no query was heard: switches that snoop cut groups off after 260 s", mend)
 
 
@@ -199,6 +210,7 @@ CHECKS: tuple[Callable[[Facts], Finding], ...] = (
     check_route,
     check_self_test,
     check_querier,
+    check_querier6,
     check_memberships,
     check_sources,
     check_igmp_version,

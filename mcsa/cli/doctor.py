@@ -21,7 +21,7 @@ def doctor(
     ] = ALL_GROUPS,
     broker: Annotated[str, typer.Option(help="URL of a broker that should answer, nats://HOST:PORT.")] = "",
     querier: Annotated[
-        float, typer.Option(min=0, help="Seconds to listen for an IGMP querier; 130 to be sure. 0: not.")
+        float, typer.Option(min=0, help="Seconds to listen for IGMP and MLD queriers; 130 to be sure. 0: not.")
     ] = 0.0,
     json: JsonOption = False,
 ) -> None:

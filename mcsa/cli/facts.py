@@ -23,7 +23,7 @@ from mcsa.shell.multicast import GroupSocket
 from mcsa.shell.netlink import KernelIpsec
 from mcsa.shell.nftables import leftovers
 from mcsa.shell.programs import find_program
-from mcsa.shell.queries import query_heard
+from mcsa.shell.queries import Queries, queries_heard
 from services.msm.drivers.xfrm import check_kernel
 
 TEST_GROUP, TEST_PORT = "239.255.255.254", 49_321  # local scope; a port of the dynamic range
@@ -42,6 +42,7 @@ def read_facts(interface: str, broker: str, querier: float = 0.0, groups: str = 
     chosen = interface or (route if route in addresses else next((name for name in addresses if name != "lo"), ""))
     flags = int(_read(f"/sys/class/net/{chosen}/flags") or "0", 16) if chosen else 0
     place = kind()
+    queries = queries_heard(chosen, querier) if querier and chosen else Queries(None, None)
     return Facts(
         interface=chosen,
         interface_up=bool(flags & _IFF_UP),
@@ -49,7 +50,8 @@ def read_facts(interface: str, broker: str, querier: float = 0.0, groups: str = 
         multicast_route=route,
         groups=groups,
         multicast_heard=_self_test(addresses.get(chosen, "")),
-        querier_heard=query_heard(chosen, querier) if querier and chosen else None,
+        igmp_query_heard=queries.igmp,
+        mld_query_heard=queries.mld,
         igmp_max_memberships=_number("/proc/sys/net/ipv4/igmp_max_memberships"),
         igmp_max_msf=_number("/proc/sys/net/ipv4/igmp_max_msf"),
         igmp_version_forced=_number(f"/proc/sys/net/ipv4/conf/{chosen}/force_igmp_version"),

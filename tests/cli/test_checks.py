@@ -16,7 +16,8 @@ GOOD = Facts(
     interface_multicast=True,
     multicast_route="eth0",
     multicast_heard=True,
-    querier_heard=True,
+    igmp_query_heard=True,
+    mld_query_heard=True,
     groups="224.0.0.0/4",
     igmp_max_memberships=100,
     igmp_max_msf=100,
@@ -49,8 +50,10 @@ def test_a_good_machine_needs_nothing():
 @pytest.mark.parametrize(
     ("changes", "name", "state", "mend"),
     [
-        ({"querier_heard": None}, "IGMP querier", WARN, "mcsa doctor --querier 130"),
-        ({"querier_heard": False}, "IGMP querier", WARN, "mcast_querier 1"),
+        ({"igmp_query_heard": None}, "IGMP querier", WARN, "mcsa doctor --querier 130"),
+        ({"igmp_query_heard": False}, "IGMP querier", WARN, "mcast_querier 1"),
+        ({"mld_query_heard": None}, "MLD querier", WARN, "mcsa doctor --querier 130"),
+        ({"mld_query_heard": False}, "MLD querier", WARN, "an IPv6 address on BRIDGE"),
         ({"tun_device": False}, "driver tun", WARN, "modprobe tun"),
         ({"nft_program": False}, "driver tun", WARN, "apt-get install nftables"),
         ({"net_admin": False}, "driver tun", WARN, "setpriv"),

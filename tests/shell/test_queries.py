@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from mcsa.laboratory.namespaces import Host, Laboratory
-from mcsa.shell.queries import query_heard
+from mcsa.shell.queries import Queries, queries_heard
 
 
 @pytest.fixture
@@ -23,10 +23,10 @@ def test_a_querier_is_heard_and_its_absence_too(laboratory: Laboratory, host: Ho
     querier = ["ip", "link", "set", "br0", "type", "bridge", "mcast_querier"]
     laboratory.bridge.run([*querier, "0"])
     with host.inside():
-        assert query_heard("eth0", 2.0) is False
+        assert queries_heard("eth0", 2.0) == Queries(igmp=False, mld=False)
     laboratory.bridge.run([*querier, "1"])
     with host.inside():
-        assert query_heard("eth0", 20.0) is True
+        assert queries_heard("eth0", 20.0) == Queries(igmp=True, mld=True)
 
 
 def test_who_may_not_listen_is_told_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,4 +34,4 @@ def test_who_may_not_listen_is_told_nothing(monkeypatch: pytest.MonkeyPatch) -> 
         raise PermissionError
 
     monkeypatch.setattr("socket.socket", refused)
-    assert query_heard("lo", 1.0) is None
+    assert queries_heard("lo", 1.0) == Queries(None, None)

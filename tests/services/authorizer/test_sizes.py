@@ -41,7 +41,7 @@ def test_a_group_that_has_outgrown_its_protocol_begins_anew_and_who_left_is_out(
     group = desk.core.groups[group_id]
     fill(group, 200)
     epoch = group.epoch
-    monkeypatch.setattr("services.authorizer.groups.MAX_ENTRY", 500)
+    monkeypatch.setattr("services.authorizer.groups_flushed.MAX_ENTRY", 500)
     monkeypatch.setattr("services.authorizer.groups.Groups._forget", lambda *_: [])
     later = NOW + DEFAULTS.batch_ms / 1000
     asked = Requested("leave", world.host("beta").identity, wire.LeaveRequest(group_id=group_id), "token", b"")
