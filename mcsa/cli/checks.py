@@ -178,8 +178,10 @@ def check_broker(facts: Facts) -> Finding:
     if facts.broker_reachable is False:
         what = f"nobody answers at {facts.broker}"
         return Finding("broker", FAIL, what, "ss -ltnp | grep 4222    # on its host: does it run, and where?")
-    answered = f", and {facts.broker} answers" if facts.broker_reachable else ""
-    return Finding("broker", OK, f"{facts.broker_program}{answered}")
+    if facts.broker_reachable is None:
+        what = f"{facts.broker_program} can be started; whether one runs was not looked at (--broker nats://HOST:PORT)"
+        return Finding("broker", OK, what)
+    return Finding("broker", OK, f"{facts.broker_program}, and {facts.broker} answers")
 
 
 def check_querier(facts: Facts) -> Finding:

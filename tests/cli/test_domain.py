@@ -53,6 +53,12 @@ def _converse(folder: Path, up: subprocess.Popen[str]) -> None:
     second = mcsa("up", folder=folder)
     assert second.returncode == 1 and "runs already" in second.stderr
 
+    hosts = json.loads(mcsa("status", "--json", folder=folder).stdout)["note"]["hosts"]
+    on_beta = mcsa("exec", "beta", "--", "ip", "-brief", "address", folder=folder)
+    assert f"{hosts['beta']['address']}/" in on_beta.stdout and hosts["alpha"]["address"] not in on_beta.stdout
+    assert mcsa("exec", "beta", "sh", "-c", "exit 7", folder=folder).returncode == 7
+    assert "there are: alpha, beta, gamma" in mcsa("exec", "delta", "true", folder=folder).stderr
+
     start = ["conference", "start", "Budget", "-a", "bob", "--host", "alpha", *keys["alice"]]
     for unknown in (["--gkm", "rot13"], ["--ckgds", "rot13"]):
         refused = mcsa(*start, *unknown, folder=folder)
@@ -74,7 +80,11 @@ def _converse(folder: Path, up: subprocess.Popen[str]) -> None:
     assert groups.returncode == 0, groups.stderr
     row, more = (line for line in groups.stdout.splitlines() if line.startswith("control"))
     assert "member" in row and ":7000" in row
-    assert more.startswith("control: udp, payloads of up to 1430 bytes, ") and "dropped: " in more
+    assert (
+        more.startswith("control: udp, by eth0 as ")
+        and "payloads of up to 1430 bytes, " in more
+        and "dropped: " in more
+    )
 
     # the README's example joins, says hello, and listens
     example = folder / "example.py"
@@ -125,8 +135,9 @@ def _converse(folder: Path, up: subprocess.Popen[str]) -> None:
 
 
 def _listen(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    hears_ctrl_c = ["env", "--default-signal=INT"]  # also where the tests run in the background of a shell
     return subprocess.Popen(
-        [sys.executable, "-u", "-m", "mcsa.cli", "conference", "listen", "Budget", *arguments],
+        [*hears_ctrl_c, sys.executable, "-u", "-m", "mcsa.cli", "conference", "listen", "Budget", *arguments],
         env={**os.environ, "XDG_STATE_HOME": str(folder / "state")},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
