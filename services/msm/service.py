@@ -59,7 +59,7 @@ class MsmService:
 
     def __init__(self, settings: MsmSettings) -> None:
         self._settings = settings
-        self._own = OwnNetworks(settings.own)
+        self._own = OwnNetworks(settings.own, awaited=True)
         self._networks = self._own.now()
         self._watches: list[NetworkWatch] = []
         loopback = {line.group: (line.send, line.deliver) for line in settings.loopback}
