@@ -141,7 +141,9 @@ def check_tun(facts: Facts) -> Finding:
         return Finding(name, WARN, f"nft is missing, {without}", "apt-get install nftables")
     if not facts.net_admin:
         mend = "setpriv --inh-caps +net_admin --ambient-caps +net_admin python -m services.msm --config msm.toml"
-        return Finding(name, WARN, f"no CAP_NET_ADMIN here, {without} unless the MSM has it", mend)
+        what = f"no CAP_NET_ADMIN here, {without} unless the MSM has it"
+        have = "" if facts.namespaces == "loopback" else "; `mcsa demo` and `mcsa up` have it in their namespaces"
+        return Finding(name, WARN, what + have, mend)
     if facts.rules_left:
         what = "an MSM that has ended left rules, under which applications of this host can't use its groups"
         mend = f"nft delete table inet {facts.rules_left[0]}    # or start that MSM again, which takes them over"
