@@ -75,7 +75,9 @@ class DomainAnchors:
             leaf, *intermediates = (x509.load_der_x509_certificate(der) for der in chain)
             verifier = PolicyBuilder().store(self._store).time(moment).build_client_verifier()
             verified = verifier.verify(leaf, intermediates)
-        except (*NO_CERTIFICATE, VerificationError) as error:
+        except VerificationError as error:
+            raise Rejected("certificate", f"no anchor of {self.domain} proves the certificate: {error}") from None
+        except NO_CERTIFICATE as error:
             raise Rejected("certificate", str(error)) from None
         for certificate in verified.chain:
             if self._is_revoked(certificate):

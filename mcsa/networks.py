@@ -23,8 +23,8 @@ _WHOLE = {4: "224.0.0.0/4", 6: "ff00::/8"}
 @dataclass(frozen=True, slots=True)
 class Network:
     """One network as it is now. `address` is the last own one that there was, as sockets take it: a link-local one with
-    its interface; empty where the operator says that this host isn't in the network. `trouble` is empty, or a sentence
-    with the way out."""
+    its interface; empty where the operator says that this host isn't in the network, or where there was none yet.
+    `trouble` is empty, or a sentence with the way out."""
 
     address: str
     trouble: str = ""
@@ -33,8 +33,8 @@ class Network:
 
     @property
     def source(self) -> str:
-        """The own address as others see it, without scope."""
-        return canonical(self.address)
+        """The own address as others see it, without scope; empty where there is none."""
+        return canonical(self.address) if self.address else ""
 
 
 def longest_prefix(prefixes: Iterable[str], group: str) -> str:
@@ -70,6 +70,8 @@ class Networks:
         network, version = self.named[name], parse_address(group).version
         if network.address and parse_address(network.address).version == version:
             return network
+        if network.trouble and not network.address:
+            raise Refused("network", "own-address", f"{group} can't be joined: {network.trouble}")
         sentence = (
             f"{group} belongs to a network that this host isn't in. Say its own address there, in the service's "
             f'configuration: [[networks]] groups = "{name or _WHOLE[version]}", address = an IPv{version} address or '

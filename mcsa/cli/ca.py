@@ -86,10 +86,12 @@ def show(
     if json:
         show_json(found)
     else:
-        show_table(list(found[0]), [list(row.values()) for row in found], "no certificate")
+        show_table(
+            [name.replace("_", " ") for name in found[0]], [list(row.values()) for row in found], "no certificate"
+        )
 
 
-def _told(certificate: x509.Certificate) -> dict[str, str]:
+def _told(certificate: x509.Certificate) -> dict[str, str | int]:
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         uris = names.get_values_for_type(x509.UniformResourceIdentifier)
@@ -99,7 +101,7 @@ def _told(certificate: x509.Certificate) -> dict[str, str]:
         "name": ", ".join(uris) or "(an authority)",
         "subject": certificate.subject.rfc4514_string(),
         "issuer": certificate.issuer.rfc4514_string(),
-        "valid until": f"{certificate.not_valid_after_utc:%Y-%m-%d %H:%M}",
+        "valid_until": f"{certificate.not_valid_after_utc:%Y-%m-%d %H:%M}",
         "fingerprint": certificate.fingerprint(hashes.SHA256()).hex()[:16],
-        "bytes": str(len(certificate.public_bytes(Encoding.DER))),
+        "bytes": len(certificate.public_bytes(Encoding.DER)),
     }

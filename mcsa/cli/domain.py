@@ -8,26 +8,26 @@ import signal
 import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from mcsa.cli.running import noted, running, started
 from mcsa.cli.schemes import Driver
-from mcsa.cli.showing import JsonOption, complaints, out, show_json, show_table
+from mcsa.cli.showing import JsonOption, complaints, out, show_json, show_pairs, show_table
 from mcsa.cli.usage import check_domain, checked
 from mcsa.domain.files import DomainFiles
 from mcsa.domain.processes import INFRASTRUCTURE, DomainProcesses
 from mcsa.errors import Refused
 from mcsa.laboratory.kind import kind, reexec_in_user_namespace
 from mcsa.laboratory.leftovers import remove_leftovers
-from mcsa.laboratory.namespaces import Laboratory
+from mcsa.laboratory.namespaces import Host, Laboratory
 from mcsa.laboratory.plan import check_names
 from mcsa.sdk.places import running_domain
 from mcsa.shell.process import interrupt_at_endings
 from mcsa.shell.settings import state_home
 
 USERS = ("alice", "bob", "carol")
-STARTED = 21  # field of /proc/PID/stat after the name: when the process started, proc(5)
 
 
 def up(
@@ -46,7 +46,7 @@ def up(
 
     reexec_in_user_namespace()
     check_driver(driver)
-    found = _running()
+    found = running()
     if found is not None:
         raise Refused(
             "running", "one-domain", f"a domain runs already (process {found['process']}): `mcsa down` ends it"
@@ -63,11 +63,11 @@ def up(
     for line in laboratory.not_shown:
         out.print(f"not shown here: {line}", markup=False)
     interrupt_at_endings()
-    with ExitStack() as running:
+    with ExitStack() as exits:
         try:
             with out.status("starting"):
-                running.enter_context(laboratory)
-                running.enter_context(processes)
+                exits.enter_context(laboratory)
+                exits.enter_context(processes)
         except KeyboardInterrupt:
             complaints.print("interrupted")
             raise
@@ -96,9 +96,11 @@ def check_hosts(text: str) -> None:
 def _note(files: DomainFiles, names: list[str], processes: DomainProcesses) -> None:
     note = {
         "process": os.getpid(),
-        "started": _started(os.getpid()),
+        "started": started(os.getpid()),
         "folder": str(files.folder),
         "broker": processes.broker.url,
+        "kind": processes.laboratory.kind,
+        "hosts": {name: _where(processes.laboratory[name]) for name in names},
         "sockets": {name: str(files.sockets(name) / "csm.sock") for name in names},
         "services": {
             "broker": processes.broker.process_id,
@@ -108,6 +110,10 @@ def _note(files: DomainFiles, names: list[str], processes: DomainProcesses) -> N
     path = running_domain()
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     path.write_text(json_text.dumps(note, indent=1))
+
+
+def _where(host: Host) -> dict[str, str]:
+    return {"address": host.address, "address6": host.address6, "namespace": host.plan.namespace}
 
 
 def _tell_what_next(names: list[str], users: dict[str, Path], folder: Path) -> None:
@@ -143,8 +149,8 @@ def _watch(processes: DomainProcesses) -> None:
 
 def status(json: JsonOption = False) -> None:
     """Show what runs, and what a killed one left."""
-    found = _running()
-    note = _noted()
+    found = running()
+    note = noted()
     if json:
         show_json({"running": found is not None, "note": note})
         return
@@ -153,48 +159,31 @@ def status(json: JsonOption = False) -> None:
         return
     if found is None:
         out.print(f"process {note['process']} was killed; `mcsa down` cleans up after it", markup=False)
-    rows = [(name, process, "running" if _started(process) else "gone") for name, process in note["services"].items()]
+    rows = [(name, process, "running" if started(process) else "gone") for name, process in note["services"].items()]
     show_table(("service", "process", "state"), rows, "no service")
-    rows = [(host, path, "" if Path(path).exists() else "missing") for host, path in note["sockets"].items()]
-    show_table(("host", "CSM's socket", ""), rows, "")
+    hosts = [(name, *where.values()) for name, where in note.get("hosts", {}).items()]
+    columns = ("host", "address", "IPv6 address", "network namespace")
+    show_table(columns, hosts, "no host", unbroken=columns)
+    show_pairs(
+        (f"CSM's socket of {host}", path if Path(path).exists() else f"{path} is missing")
+        for host, path in note["sockets"].items()
+    )
     if found is None:
         raise typer.Exit(1)
 
 
 def down() -> None:
     """End a running domain, and remove what a killed one left: processes, namespaces, notes."""
-    found = _running()
+    found = running()
     if found is not None:
         os.kill(found["process"], signal.SIGTERM)
         deadline = time.monotonic() + 15
-        while _running() is not None and time.monotonic() < deadline:
+        while running() is not None and time.monotonic() < deadline:
             time.sleep(0.1)
-        if _running() is not None:
+        if running() is not None:
             raise Refused("running", "stop", f"process {found['process']} doesn't end; kill -9 it and run this again")
     removed = remove_leftovers()
     running_domain().unlink(missing_ok=True)
     told = ["ended the running domain"] if found is not None else []
     told += [f"removed what {name} left" for name in removed]
     out.print("\n".join(told) or "nothing to end, nothing left", markup=False)
-
-
-def _noted() -> dict[str, Any] | None:
-    try:
-        note: dict[str, Any] = json_text.loads(running_domain().read_text())
-    except (OSError, ValueError):
-        return None
-    return note
-
-
-def _running() -> dict[str, Any] | None:
-    """The note of a domain whose process lives; a process of the same number started at another time is another."""
-    note = _noted()
-    return note if note is not None and _started(note["process"]) == note["started"] else None
-
-
-def _started(process: int) -> int | None:
-    try:
-        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] == "Z" else int(fields[STARTED - 2])

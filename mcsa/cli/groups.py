@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
 from mcsa.cli.showing import HostOption, JsonOption, out, plain, run, short, show_json, show_table
@@ -11,6 +11,7 @@ from mcsa.v1.msm_pb2 import GroupState, SourceForgery
 
 _NO_LOSS = {"sent", "opened", "own", "relaying-sent", "clock-set"}  # counters that tell of no packet lost
 FORGERIES_SHOWN = 3  # of each group, the last ones
+_INTERFACE = ("tun.", "host.")  # the interface's, or the host's, whichever group: the same with each
 _HELD = "held-"  # what became of packets that are counted as "unknown-epoch" already
 
 
@@ -29,6 +30,8 @@ def groups(host: HostOption = None, json: JsonOption = False) -> None:
     show_table(columns, map(_row, found), "this host is in no group; join a conference first", unbroken=columns)
     for state in found:
         out.print(more(state), markup=False)
+    if common := shared(state.packets for state in found):
+        out.print(f"all groups of this host: {common}", markup=False)
     for trouble in sorted({state.network for state in found} - {""}):
         out.print(f"network: {trouble}", markup=False)
     for state in found:
@@ -67,10 +70,23 @@ def more(state: GroupState) -> str:
 
 def dropped(packets: Mapping[str, int]) -> str:
     """Counters of what was not delivered or not sent, the most frequent first; each packet under one cause."""
-    causes = {cause: n for cause, n in packets.items() if cause not in _NO_LOSS and not cause.startswith(_HELD)}
+    passed = (_HELD, *_INTERFACE)
+    causes = {cause: n for cause, n in packets.items() if cause not in _NO_LOSS and not cause.startswith(passed)}
     if "unknown-epoch" in causes:
         causes["unknown-epoch"] -= packets.get("held-then-opened", 0)
-    lost = [(count, cause) for cause, count in causes.items() if count]
-    return (
-        ", ".join(f"{count} {cause}" for count, cause in sorted(lost, key=lambda each: (-each[0], each[1]))) or "none"
-    )
+    return _listed(causes) or "none"
+
+
+def shared(groups: Iterable[Mapping[str, int]]) -> str:
+    """Counters of the TUN interface and of the kernel, which tell nothing of one group; "" where there is none."""
+    counted: dict[str, int] = {}
+    for packets in groups:
+        for cause, count in packets.items():
+            if cause.startswith(_INTERFACE):
+                counted[cause] = max(count, counted.get(cause, 0))  # each group has them, as of a moment later
+    return _listed(counted)
+
+
+def _listed(counted: Mapping[str, int]) -> str:
+    some = [(count, cause) for cause, count in counted.items() if count]
+    return ", ".join(f"{count} {cause}" for count, cause in sorted(some, key=lambda each: (-each[0], each[1])))

@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from mcsa import __version__
-from mcsa.cli import ca, conference, doctor, domain, groups, record, send_only, sessions, store
+from mcsa.cli import ca, conference, doctor, domain, execute, groups, record, send_only, sessions, store
+from mcsa.cli.execute import AS_IT_IS
 from mcsa.cli.schemes import Ckgds, Driver, Gkm, Policy, SourceAuthentication, with_source_authentication
 from mcsa.cli.showing import complaints, refuse
 from mcsa.cli.usage import check_new_file, checked, usage
@@ -34,6 +35,7 @@ app.command("groups")(groups.groups)
 app.command("doctor")(doctor.doctor)
 app.command("up")(domain.up)
 app.command("status")(domain.status)
+app.command("exec", context_settings=AS_IT_IS)(execute.execute)
 app.command("down")(domain.down)
 
 

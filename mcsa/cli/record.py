@@ -21,6 +21,8 @@ from mcsa.trust import Trust
 
 app = typer.Typer(help="Show and verify conference records.", no_args_is_help=True)
 
+OF_ANCHORS = ("certificate", "name")  # why a record isn't believed that may be good, under other anchors
+
 FileArgument = Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A .record file.")]
 AnchorsOption = Annotated[
     list[Path],
@@ -36,10 +38,7 @@ AnchorsOption = Annotated[
 @app.command()
 def verify(file: FileArgument, anchors: AnchorsOption, json: JsonOption = False) -> None:
     """Verify a record: exit code 0 only where it is whole, unchanged and countersigned."""
-    try:
-        findings = verify_record(file.read_bytes(), _trust(anchors))
-    except Rejected as rejected:
-        raise Refused("record", rejected.cause, f"the record is not to be believed: {rejected.detail}") from None
+    findings = _verified(file, anchors)
     _show(findings, json=json)
     if not findings.countersigned:
         raise Refused("record", "open", "good as far as it goes, but the Authorizer has not countersigned it")
@@ -51,7 +50,17 @@ def verify(file: FileArgument, anchors: AnchorsOption, json: JsonOption = False)
 @app.command()
 def show(file: FileArgument, anchors: AnchorsOption, json: JsonOption = False) -> None:
     """Show what a record proves, also where something is missing from it."""
-    _show(verify_record(file.read_bytes(), _trust(anchors), strict=False), json=json)
+    _show(_verified(file, anchors, strict=False), json=json)
+
+
+def _verified(file: Path, anchors: list[Path], *, strict: bool = True) -> Findings:
+    try:
+        return verify_record(file.read_bytes(), _trust(anchors), strict=strict)
+    except Rejected as rejected:
+        sentence = f"the record is not to be believed: {rejected.detail or rejected.cause}"
+        if rejected.cause in OF_ANCHORS:
+            sentence += f"; or {' and '.join(map(str, anchors))} isn't what its domains were certified by"
+        raise Refused("record", rejected.cause, sentence) from None
 
 
 def _trust(paths: list[Path]) -> Trust:

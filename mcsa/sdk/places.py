@@ -25,6 +25,9 @@ def csm_socket(host: str | None) -> Path:
     try:
         note = json.loads(running_domain().read_text())
     except (OSError, ValueError):
+        if chosen:
+            sentence = f"no domain runs here that has a host {host}: leave the host out, {SOCKET_VARIABLE} is set"
+            raise Refused("no-csm", "socket", sentence) from None
         sentence = f"no domain runs here: start one with `mcsa up`, or set {SOCKET_VARIABLE} to the CSM's socket"
         raise Refused("no-csm", "socket", sentence) from None
     sockets: dict[str, str] = note["sockets"]

@@ -5,17 +5,15 @@ from __future__ import annotations
 from ipaddress import ip_network
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from mcsa.networks import DEFAULT
 from mcsa.shell.own_address import family_of
-from mcsa.shell.settings import ServiceSettings
+from mcsa.shell.settings import ServiceSettings, TableSettings
 
 
-class NetworkSettings(BaseModel):
+class NetworkSettings(TableSettings):
     """A network besides the default one, and the groups that belong to it."""
-
-    model_config = ConfigDict(extra="forbid")
 
     groups: str
     """A prefix of multicast addresses, IPv4 or IPv6: "239.193.0.0/16". Of several that have an address the longest

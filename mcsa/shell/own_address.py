@@ -15,7 +15,7 @@ from functools import partial
 
 from mcsa.addresses import parse_address
 from mcsa.errors import Refused
-from mcsa.networks import Network, Networks
+from mcsa.networks import DEFAULT, Network, Networks
 from mcsa.shell.interfaces import (
     IFF_RUNNING,
     IFF_UP,
@@ -36,14 +36,14 @@ class OwnAddress:
     """See the module. `wanted` is an address (link-local with its scope) or the name of an interface; then the address
     is of IPv4 where the interface has one, unless `wanted` says "eth0 ipv6", or "eth0 ipv4" for no other."""
 
-    def __init__(self, wanted: str) -> None:
-        """`Refused` where an interface is named that there isn't, or that has no address. An address may be missing: it
-        is looked for again, and `now` says so."""
+    def __init__(self, wanted: str, *, awaited: bool = False) -> None:
+        """`Refused` where an interface is named that there isn't, or that has no address, unless that is `awaited`. An
+        address may be missing: it is looked for again, and `now` says so."""
         self._wanted, _, family = ("", "", "") if _is_address(wanted) else wanted.partition(" ")
         self._family = family
         self._address = "" if self._wanted else wanted
         self._interface = self._wanted or _interface_with(wanted)
-        if self._wanted and not self._of_interface():
+        if self._wanted and not awaited and not self._of_interface():
             sentence = f"there is no interface {wanted} with an address; see `ip address`"
             raise Refused(CODE, "interface", sentence)
         self._address = self._address or self._of_interface()
@@ -63,9 +63,12 @@ class OwnAddress:
     def _trouble(self) -> str:
         name, flags = self._interface, interface_flags(self._interface) if self._interface else 0
         if name and not interface_index(name):
-            return f"there is no interface {name} any more: see `ip link`"
+            return f"there is no interface {name}: see `ip link`"
         if name and not flags & IFF_UP:
             return f"{name} is down: ip link set dev {name} up"
+        if not self._address:
+            family = "IPv6" if self._family == "ipv6" else "IPv4"
+            return f"{name} has no {family} address: ip address add ADDRESS dev {name}"
         if _interface_with(self._address) == "":
             kind = "-6 " if ":" in self._address else ""
             length = 64 if kind else 24
@@ -89,11 +92,14 @@ class OwnAddress:
 
 class OwnNetworks:
     """All networks of a service's configuration, by name what the operator says of each: an own address as `OwnAddress`
-    takes it, or nothing, where the host isn't in it. `Refused` as there."""
+    takes it, or nothing, where the host isn't in it. `Refused` as there; where they are `awaited`, only for the default
+    one: one network that is missing keeps nobody from the others."""
 
-    def __init__(self, wanted: Mapping[str, str]) -> None:
+    def __init__(self, wanted: Mapping[str, str], *, awaited: bool = False) -> None:
         self._wanted = wanted
-        self._own = {name: OwnAddress(text) for name, text in wanted.items() if text}
+        self._own = {
+            name: OwnAddress(text, awaited=awaited and name != DEFAULT) for name, text in wanted.items() if text
+        }
 
     def now(self) -> Networks:
         """Looks."""

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from mcsa.errors import Refused
 
-PACKAGES = {"ip": "iproute2", "nft": "nftables", "unshare": "util-linux"}  # Debian's names
+PACKAGES = {"ip": "iproute2", "nft": "nftables", "unshare": "util-linux", "nsenter": "util-linux"}  # Debian's names
 
 
 def find_program(name: str) -> str | None:

@@ -21,6 +21,7 @@ import structlog
 
 from mcsa import __version__
 from mcsa.errors import Refused
+from mcsa.shell.described import describe
 from mcsa.shell.limits import raise_open_files
 from mcsa.shell.log import set_up_log
 from mcsa.shell.process import forbid_core_dumps, stop_event
@@ -52,8 +53,12 @@ def run_service(
     """The whole life of a service's process; ends it with the exit codes above."""
     parser = argparse.ArgumentParser(prog=f"services.{name}", description=f"MCSA {name}")
     parser.add_argument("--config", type=Path, help="TOML file; MCSA_ environment variables win")
+    parser.add_argument("--describe", action="store_true", help="show what can be configured, as TOML, and end")
     parser.add_argument("--version", action="version", version=f"MCSA {__version__}")
     arguments = parser.parse_args(argv)
+    if arguments.describe:
+        print(describe(name, settings), end="")
+        return
     forbid_core_dumps()
     raise_open_files()
     set_up_log(name)

@@ -19,10 +19,14 @@ def state_home() -> Path:
     return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "mcsa"
 
 
-class PeerSettings(BaseModel):
-    """Another domain, whose users may take part in conferences here and whose conferences ours may take part in."""
+class TableSettings(BaseModel):
+    """A table within a service's configuration."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+
+class PeerSettings(TableSettings):
+    """Another domain, whose users may take part in conferences here and whose conferences ours may take part in."""
 
     domain: str
     """The part of SPIFFE IDs that its anchors speak for."""
@@ -35,7 +39,7 @@ class PeerSettings(BaseModel):
 class ServiceSettings(BaseSettings):
     """What every service needs to know."""
 
-    model_config = SettingsConfigDict(env_prefix="MCSA_", extra="forbid")
+    model_config = SettingsConfigDict(env_prefix="MCSA_", extra="forbid", use_attribute_docstrings=True)
 
     credentials: Path
     """Key and chain of this service, PEM, 0600."""

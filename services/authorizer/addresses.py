@@ -10,8 +10,11 @@ from dataclasses import dataclass
 from mcsa.addresses import check_group, is_canonical, is_source_specific, parse_address
 from mcsa.errors import Refused
 from mcsa.gkm import scheme_named
-from mcsa.networks import Networks
+from mcsa.networks import Networks, longest_prefix
 from mcsa.v1.types_pb2 import GroupDescription
+
+NEIGHBOURS = {4: 24, 6: 112}
+"""Bits that an address has in common with those that may take its place."""
 
 
 def check_source(address: str) -> None:
@@ -38,25 +41,36 @@ def check_unclaimed(address: str, host: str, claimants: Collection[str]) -> None
 
 @dataclass(frozen=True, slots=True)
 class AddressPools:
-    """Networks that addresses are taken from, IPv4 or IPv6; source-specific ones by the family of their sources."""
+    """Networks that addresses are taken from, IPv4 or IPv6; source-specific ones by the family of their sources.
+
+    What takes the place of an address of another of the host's networks than the pool's (`prefixes`, see
+    `mcsa.networks`) is not taken from the pool, but from its neighbours: it stays in that network.
+    """
 
     any_source: str = "239.255.64.0/18"  # administratively scoped, local (RFC 2365, section 6.1)
     # RFC 4607 sections 1 and 9: of 232/8 and FF3x::/32, what hosts may choose; here of site-local scope
     source_specific: tuple[str, ...] = ("232.64.0.0/10", "ff35::8000:0/97")
+    prefixes: tuple[str, ...] = ()
 
     def give(
-        self, asked: GroupDescription, group_id: bytes, taken: Container[str], avoided: Container[str] = ()
+        self,
+        asked: GroupDescription,
+        group_id: bytes,
+        taken: Container[str],
+        avoided: Container[str] = (),
+        *,
+        near: str = "",
     ) -> str:
-        """An address that no other group has: the one that was asked for, or one from a pool; `Refused`. One that is to
-        be avoided is given where there is no other: whoever can say that it is in use can't use the pool up."""
+        """An address that no other group has: the one that was asked for, or one from a pool, in the network of the
+        address `near` if there is one; `Refused`. One that is to be avoided is given where there is no other: whoever
+        can say that it is in use can't use the pool up."""
         if asked.address:
             address = check_group(asked.address, asked.sources)
             if address in taken:
                 sentence = f"{address} is another group's; one group has one address of its own"
                 raise Refused("address", "in-use", sentence)
             return address
-        pool = self._for_sources(asked.sources[0]) if asked.sources else self.any_source
-        network = ipaddress.ip_network(pool)
+        network = self._pool_for(asked, near)
         start = int.from_bytes(group_id[:8], "big")
         second_best = ""
         for step in range(network.num_addresses):
@@ -68,6 +82,14 @@ class AddressPools:
         if second_best:
             return check_group(second_best, asked.sources)
         raise Refused("address", "pool", f"no address is left in {network}; give the Authorizer a larger pool")
+
+    def _pool_for(self, asked: GroupDescription, near: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+        pool = ipaddress.ip_network(self._for_sources(asked.sources[0]) if asked.sources else self.any_source)
+        own = longest_prefix(self.prefixes, near) if near else ""
+        if not near or own == longest_prefix(self.prefixes, str(pool.network_address)):
+            return pool
+        alike = NEIGHBOURS[parse_address(near).version]
+        return ipaddress.ip_network((near, max(alike, ipaddress.ip_network(own).prefixlen) if own else alike), False)
 
     def _for_sources(self, source: str) -> str:
         try:

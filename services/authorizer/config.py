@@ -5,16 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, field_validator, model_validator
+from pydantic import field_validator, model_validator
 
 from mcsa.shell.network_settings import NetworkedSettings
+from mcsa.shell.settings import TableSettings
 from services.authorizer.addresses import check_pool
 
 
-class HomeSettings(BaseModel):
+class HomeSettings(TableSettings):
     """A peer's Authorizer whose groups (of scheme `kd`) this one keys for hosts of its own domain."""
-
-    model_config = ConfigDict(extra="forbid")
 
     authorizer: str
     """Its SPIFFE ID; its domain is one of `peers`."""

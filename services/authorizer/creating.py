@@ -85,11 +85,11 @@ def complete_groups(
 def new_addresses(
     groups: Iterable[GroupDescription], pools: AddressPools, taken: Iterable[str], in_use: Iterable[str]
 ) -> list[str]:
-    """Other addresses for groups that move, from the same pools; `Refused` where none is left."""
+    """Other addresses for groups that move, in the same networks; `Refused` where none is left."""
     addresses, avoided = set(taken), set(in_use)
     found = []
     for group in groups:
         asked = GroupDescription(sources=group.sources)
-        found.append(pools.give(asked, group.group_id, addresses, avoided))
+        found.append(pools.give(asked, group.group_id, addresses, avoided, near=group.address))
         addresses.add(found[-1])
     return found

@@ -125,8 +125,9 @@ class GroupsMade(GroupsFlushed):
     ) -> tuple[Group, list[Any]]:
         """Its log comes first, then the conference's knows of it, then it is served."""
         description = star.next_description()
+        near = description.address
         description.ClearField("address")
-        description.address = self._pools.give(description, description.group_id, set(self.addresses()))
+        description.address = self._pools.give(description, description.group_id, set(self.addresses()), near=near)
         subgroup = Subgroup(backbone_id=backbone_id, group=description)
         conference.subgroups.append(subgroup)
         group = self._new_group(conference, description, now)

@@ -74,7 +74,7 @@ class AuthorizerService:
             assembly.trust,
             os.urandom,
             Settings(
-                AddressPools(settings.pool, settings.source_specific_pools),
+                AddressPools(settings.pool, settings.source_specific_pools, tuple(settings.own)),
                 self._networks,
                 distributors=() if settings.rules else settings.distributors,
                 homes=[home.authorizer for home in settings.homes],

@@ -5,12 +5,13 @@ from __future__ import annotations
 from ipaddress import ip_network
 from pathlib import Path
 
-from pydantic import BaseModel, Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from mcsa.shell.network_settings import NetworkedSettings
+from mcsa.shell.settings import TableSettings
 
 
-class AcceptedSettings(BaseModel):
+class AcceptedSettings(TableSettings):
     """One line of the GPAD: which Authorizer may key groups in which network (RFC 5374, section 4.1.3)."""
 
     authorizer: str
@@ -26,7 +27,7 @@ class AcceptedSettings(BaseModel):
         return str(ip_network(network))
 
 
-class LoopbackSettings(BaseModel):
+class LoopbackSettings(TableSettings):
     """One group's UDP ports on loopback, for applications that can't use its local socket. Any user of this machine
     can speak and listen there: say it only where all of them may."""
 

@@ -27,7 +27,7 @@ from services.msm.config import MsmSettings
 from services.msm.core import MsmCore
 from services.msm.core_groups import Settings
 from services.msm.drivers import Driver, DriverSettings, GroupAtWork, driver_named
-from services.msm.drivers.interface import FILES_OF_A_GROUP, MovableDriver, MovableGroup, Tell
+from services.msm.drivers.interface import FILES_OF_A_GROUP, Tell
 from services.msm.drivers.relay import RelayedGroup
 from services.msm.events import (
     CloseGroup,
@@ -56,7 +56,7 @@ class MsmService:
 
     def __init__(self, settings: MsmSettings) -> None:
         self._settings = settings
-        self._own = OwnNetworks(settings.own)
+        self._own = OwnNetworks(settings.own, awaited=True)
         self._networks = self._own.now()
         self._watches: list[NetworkWatch] = []
         loopback = {line.group: (line.send, line.deliver) for line in settings.loopback}
@@ -72,6 +72,7 @@ class MsmService:
         self._driver = self._make_driver(settings)
         self._assembly = Assembly("msm", settings)
         self._groups: dict[bytes, GroupAtWork] = {}
+        self._addresses: dict[bytes, str] = {}  # of those that this host is a member of
         self._network_of: dict[bytes, str] = {}  # name of the network that a group is in, by the group's id
         self._agents: dict[bytes, AgentAtWork] = {}  # by the leaf's id
         self._distributes: set[bytes] = set()  # groups for whose newcomers this host is there
@@ -124,7 +125,7 @@ class MsmService:
         await self._running.close()
         for group in self._groups.values():
             group.close()
-        self._driver.close()
+        self._driver.close(set(self._addresses.values()))
         self._assembly.close()
 
     def _network_changed(self, name: str, network: Network) -> None:
@@ -136,16 +137,10 @@ class MsmService:
         if network.trouble:
             return
         self._driver_settings = replace(self._driver_settings, networks=self._networks)
-        if isinstance(self._driver, MovableDriver):
-            self._driver.move(self._networks)
+        self._driver.move(self._networks)
         for group_id, group in self._groups.items():
-            if self._network_of[group_id] != name:
-                continue
-            if isinstance(group, MovableGroup):
+            if self._network_of[group_id] == name:
                 group.move(network.address, partial(self._not_moved, name, network))
-            else:
-                sentence = f"the driver {self._settings.driver} doesn't follow the network: start this host's MSM again"
-                self._running.feed(NetworkChanged(name, replace(network, trouble=sentence)))
 
     def _not_moved(self, name: str, network: Network, refused: Refused) -> None:
         self._running.feed_from_thread(NetworkChanged(name, replace(network, trouble=refused.sentence)))
@@ -170,6 +165,7 @@ class MsmService:
     def _perform(self, effect: Any) -> None:
         match effect:
             case OpenGroup():
+                self._addresses[effect.group.group_id] = effect.group.address
                 self._open(effect, self._driver.open)
             case OpenSending():  # with whatever driver: there is nothing to bring to applications
                 self._open(effect, partial(RelayedGroup, self._driver_settings, send_only=True))
@@ -180,6 +176,7 @@ class MsmService:
             case StopRelaying():
                 self._agents.pop(effect.leaf_id).stop()
             case CloseGroup():
+                self._addresses.pop(effect.group_id, None)
                 group = self._groups.pop(effect.group_id, None)
                 self._network_of.pop(effect.group_id, None)
                 if group is not None:

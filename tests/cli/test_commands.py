@@ -29,6 +29,7 @@ COMMANDS = [
     ["up"],
     ["status"],
     ["down"],
+    ["exec"],
     ["sessions"],
     ["groups"],
     ["send-only"],
@@ -93,7 +94,9 @@ def test_an_authority_is_made_once_and_issues_keys_that_only_their_owner_reads(t
     for name in ("authority.pem", "user-alice.pem"):
         assert stat.S_IMODE((tmp_path / "ca" / name).stat().st_mode) == 0o600
     shown = mcsa("ca", "show", str(tmp_path / "ca" / "user-alice.pem"), "--json", folder=tmp_path)
-    assert json.loads(shown.stdout)[0]["name"] == "spiffe://example.org/user/alice"
+    (told,) = json.loads(shown.stdout)
+    assert told["name"] == "spiffe://example.org/user/alice"
+    assert all(name.isidentifier() for name in told) and isinstance(told["bytes"], int)
     assert (
         "spiffe://example.org/user/alice"
         in mcsa("ca", "show", str(tmp_path / "ca" / "user-alice.pem"), folder=tmp_path).stdout
@@ -148,6 +151,8 @@ def test_doctor_gives_json_and_tells_what_mends(tmp_path: Path) -> None:
     told = json.loads(mcsa("doctor", "--json", folder=tmp_path).stdout)
     assert {"interface", "multicast route", "clock", "broker", "privileges"} <= {check["name"] for check in told}
     assert all(check["state"] in ("ok", "warn", "fail") for check in told)
+    (broker,) = [check["what"] for check in told if check["name"] == "broker"]
+    assert "whether one runs was not looked at" in broker
     dead = mcsa("doctor", "--broker", "nats://127.0.0.1:9", folder=tmp_path)
     assert dead.returncode == 1 and "nobody answers" in dead.stdout
 
@@ -203,8 +208,25 @@ def test_a_record_of_two_domains_needs_the_anchors_of_both(tmp_path: Path) -> No
 def test_a_record_of_another_domain_is_refused(record: tuple[Path, Path], tmp_path: Path) -> None:
     file, anchors = record
     save_anchors(anchors, [World("example.net").authority.certificate])
+    for verb in ("verify", "show"):
+        done = mcsa("record", verb, str(file), "--anchors", str(anchors), folder=tmp_path)
+        assert done.returncode == 1
+        assert f"{anchors} isn't what its domains were certified by" in done.stderr
+
+
+def test_anchors_that_are_not_those_of_the_domain_are_suspected(record: tuple[Path, Path], tmp_path: Path) -> None:
+    file, anchors = record
+    domain = whole().world.domain
+    save_anchors(anchors, [World(domain).authority.certificate])
     done = mcsa("record", "verify", str(file), "--anchors", str(anchors), folder=tmp_path)
     assert done.returncode == 1
+    assert f"no anchor of {domain} proves the certificate" in done.stderr and str(anchors) in done.stderr
+
+
+def test_a_socket_in_the_environment_is_not_asked_for_again(tmp_path: Path) -> None:
+    done = mcsa("sessions", "--host", "alpha", folder=tmp_path, MCSA_CSM_SOCKET="/run/mcsa/csm.sock")
+    assert done.returncode == 1
+    assert "leave the host out, MCSA_CSM_SOCKET is set" in done.stderr
 
 
 @pytest.mark.parametrize(

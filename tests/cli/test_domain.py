@@ -53,6 +53,12 @@ def _converse(folder: Path, up: subprocess.Popen[str]) -> None:
     second = mcsa("up", folder=folder)
     assert second.returncode == 1 and "runs already" in second.stderr
 
+    hosts = json.loads(mcsa("status", "--json", folder=folder).stdout)["note"]["hosts"]
+    on_beta = mcsa("exec", "beta", "--", "ip", "-brief", "address", folder=folder)
+    assert f"{hosts['beta']['address']}/" in on_beta.stdout and hosts["alpha"]["address"] not in on_beta.stdout
+    assert mcsa("exec", "beta", "sh", "-c", "exit 7", folder=folder).returncode == 7
+    assert "there are: alpha, beta, gamma" in mcsa("exec", "delta", "true", folder=folder).stderr
+
     start = ["conference", "start", "Budget", "-a", "bob", "--host", "alpha", *keys["alice"]]
     for unknown in (["--gkm", "rot13"], ["--ckgds", "rot13"]):
         refused = mcsa(*start, *unknown, folder=folder)
@@ -74,7 +80,11 @@ def _converse(folder: Path, up: subprocess.Popen[str]) -> None:
     assert groups.returncode == 0, groups.stderr
     row, more = (line for line in groups.stdout.splitlines() if line.startswith("control"))
     assert "member" in row and ":7000" in row
-    assert more.startswith("control: udp, payloads of up to 1430 bytes, ") and "dropped: " in more
+    assert (
+        more.startswith("control: udp, by eth0 as ")
+        and "payloads of up to 1430 bytes, " in more
+        and "dropped: " in more
+    )
 
     # the README's example joins, says hello, and listens
     example = folder / "example.py"
@@ -124,9 +134,10 @@ def _converse(folder: Path, up: subprocess.Popen[str]) -> None:
     assert verified.returncode == 0, verified.stderr
 
 
-def _listen(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+def _listen(folder: Path, *arguments: str, which: str = "Budget") -> subprocess.Popen[str]:
+    hears_ctrl_c = ["env", "--default-signal=INT"]  # also where the tests run in the background of a shell
     return subprocess.Popen(
-        [sys.executable, "-u", "-m", "mcsa.cli", "conference", "listen", "Budget", *arguments],
+        [*hears_ctrl_c, sys.executable, "-u", "-m", "mcsa.cli", "conference", "listen", which, *arguments],
         env={**os.environ, "XDG_STATE_HOME": str(folder / "state")},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -171,6 +182,31 @@ def test_a_domain_whose_broker_died_ends_and_says_so(tmp_path: Path) -> None:
     assert up.returncode == 1
     assert "the broker has ended with code -9; see " in said
     assert not note.exists()
+
+
+@pytest.mark.timeout(90)
+def test_who_listens_is_told_that_its_csm_has_died(tmp_path: Path) -> None:
+    if kind().name != "namespaces":
+        lacking(f"network namespaces: {kind().reason}")
+    up = _up(tmp_path)
+    note = tmp_path / "state" / "mcsa" / "running.json"
+    while not note.exists():
+        assert up.poll() is None
+        time.sleep(0.1)
+    alice = ["--host", "alpha", "--user", str(tmp_path / "state" / "mcsa" / "domain" / "user-alice.pem")]
+    for said in ("", "another session is called 'Budget'"):
+        started = mcsa("conference", "start", "Budget", "--open", *alice, folder=tmp_path)
+        assert started.returncode == 0 and said in started.stderr and bool(said) == bool(started.stderr)
+        while "Budget" not in mcsa("sessions", "--host", "alpha", folder=tmp_path).stdout:
+            assert up.poll() is None
+    (first, *_) = json.loads(mcsa("conference", "list", "--host", "alpha", "--json", folder=tmp_path).stdout)
+    listener = _listen(tmp_path, *alice, which=first["conference_id"])
+    time.sleep(3.0)  # it says nothing before it hears something
+    os.kill(json.loads(note.read_text())["services"]["csm-alpha"], signal.SIGKILL)
+    assert listener.wait(20) == 1
+    assert listener.stderr is not None and "the CSM has ended" in listener.stderr.read()
+    assert "csm-alpha has ended with code -9; see " in up.communicate(timeout=30)[0]
+    assert up.returncode == 1
 
 
 def _up(folder: Path) -> subprocess.Popen[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mcsa.cli.groups import dropped, forged, more
+from mcsa.cli.groups import dropped, forged, more, shared
 from mcsa.v1.msm_pb2 import GroupState, SourceForgery
 from mcsa.v1.types_pb2 import GroupDescription, GroupPolicy
 
@@ -15,6 +15,14 @@ def test_what_was_lost_is_told_the_most_frequent_first() -> None:
 def test_a_cause_that_nobody_thought_of_is_told_too() -> None:
     assert dropped({"unsent.network": 1, "opened": 2}) == "1 unsent.network"
     assert dropped({"opened": 2}) == "none"
+
+
+def test_what_the_interface_counts_is_no_groups_and_told_once() -> None:
+    control = {"opened": 2, "tun.fragment": 7, "host.fragments": 1, "replay": 3}
+    audio = {"opened": 9, "tun.fragment": 8}
+    assert dropped(control) == "3 replay" and dropped(audio) == "none"
+    assert shared([control, audio]) == "8 tun.fragment, 1 host.fragments"
+    assert shared([{"opened": 1}]) == ""
 
 
 def test_a_packet_that_waited_for_its_epoch_is_lost_once_or_not_at_all() -> None:

@@ -43,15 +43,19 @@ class TwoNetworkDomain(RunningDomain):
         *,
         groups: str = MEDIA,
         address: str = SECOND,
+        infrastructure: list[dict[str, str]] | None = None,
         msm_options: dict[str, object] | None = None,
     ) -> None:
-        """`groups` belong to the second network; its `address` there a host says as that, or as what it is."""
+        """`groups` belong to the second network, which hosts are in by `address`, and so are Authorizer and directory,
+        unless `infrastructure` says which networks those are in."""
         hosts = [HOSTS[user] for user in users]
         both = [host for host in hosts if host != HOSTS["carol"]] + [INFRASTRUCTURE]
         self.two = TwoNetworks([*hosts, INFRASTRUCTURE], both, (INFRASTRUCTURE,))
         networks = {host: [{"groups": groups, "address": address}] for host in both} | {
             host: [{"groups": groups}] for host in hosts if host not in both
         }
+        if infrastructure is not None:
+            networks[INFRASTRUCTURE] = infrastructure
         super().__init__(folder, users, laboratory=self.two, networks=networks, msm_options=msm_options)
 
     def addresses_of(self, name: str, group: str) -> tuple[str, str]:
@@ -230,14 +234,72 @@ async def test_a_host_in_one_network_takes_part_there_and_is_told_what_the_other
         await domain.connections["bob"].join("with sound")
 
 
-async def test_subgroups_of_one_group_in_different_networks(tmp_path: Path) -> None:
-    """The backbone is in the media network; other subgroups have addresses of the Authorizer's pool: in the first."""
-    policy = GroupPolicy(gkm="iolus", subgroup_size=1)
+async def test_an_authorizer_and_a_directory_that_are_not_in_the_media_network(tmp_path: Path) -> None:
+    """It tells of changes by the bus alone; the session is announced where the directory is."""
+    async with TwoNetworkDomain(tmp_path, infrastructure=[{"groups": MEDIA}]) as domain:
+        capture = Capture(domain.two.second.bridge, tmp_path / "second.pcap")
+        await domain.gather(audio_address=AUDIO)
+        before = (await domain.groups("bob"))["audio"].epoch
+        await talk_and_sound_pass(domain)
+        await domain.conferences["alice"].eject(domain.id_of("bob"))
+
+        async def rekeyed() -> bool:
+            return (await domain.groups("alice"))["audio"].epoch > before
+
+        await domain.until(rekeyed, WITHIN)
+        capture.stop()
+        hosts = {domain.addresses_of(HOSTS[user], AUDIO)[0] for user in domain.users}
+        assert {source for source, _ in sent_by_multicast(capture.output)} == hosts
+        assert announced_from(capture.output) == set()
+        assert "multicast.no-socket" in domain.processes.services["authorizer"].written()
+
+
+async def test_one_sender_is_the_source_in_the_network_of_source_specific_groups(tmp_path: Path) -> None:
+    async with TwoNetworkDomain(tmp_path, groups="232.0.0.0/8") as domain:
+        await domain.gather(media=True, one_sender=True)
+        audio = {group.name: group for group in domain.conferences["bob"].state.groups}["audio"]
+        sources = [domain.two.second_address(domain.two[name]) for name in (HOSTS["alice"], INFRASTRUCTURE)]
+        assert list(audio.sources) == sources
+        for source in sources:
+            domain.two.second.await_membership(domain.two[HOSTS["bob"]], audio.address, source)
+        with application(domain, "alice") as speaks, application(domain, "bob") as hears:
+            await passes(speaks, hears, b"from the sender")
+
+
+async def test_an_msm_begins_without_the_media_network_and_takes_it_when_it_comes(tmp_path: Path) -> None:
     async with TwoNetworkDomain(tmp_path) as domain:
+        beta, network = domain.two[HOSTS["bob"]], domain.two.second.plan.network
+        own = f"{domain.two.second_address(beta)}/{network.prefixlen}"
+        ip(beta, f"address del {own} dev {SECOND}")
+        domain.processes.services["msm-beta"].restart()
+        await domain.convene(*domain.users, audio_address=AUDIO)
+        with pytest.raises(Refused, match=f"{SECOND} has no IPv4 address: ip address add"):
+            await domain.join("bob")
+        ip(beta, f"address add {own} dev {SECOND}")
+
+        async def joined() -> bool:
+            try:
+                await domain.join("bob")
+            except Refused:  # what the kernel tells comes to the MSM a moment later
+                return False
+            return True
+
+        await domain.until(joined, WITHIN)
+        await domain.keyed()
+        await talk_and_sound_pass(domain)
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["one network", "two networks"])
+async def test_subgroups_of_one_group(tmp_path: Path, told: bool) -> None:
+    """They are in the network of the group that was announced, where the Authorizer is told of it; otherwise they have
+    addresses of its pool: then the backbone is in one network, the others in the other one."""
+    policy = GroupPolicy(gkm="iolus", subgroup_size=1)
+    async with TwoNetworkDomain(tmp_path, infrastructure=None if told else []) as domain:
         await domain.gather(audio_address=AUDIO, policy=policy)
         await talk_and_sound_pass(domain)
-        addresses = {(await domain.groups(user))["audio"].group.address for user in domain.users}
-        assert AUDIO in addresses and len(addresses) == 2
+        found = [(await domain.groups(user))["audio"] for user in domain.users]
+        assert AUDIO in {state.group.address for state in found}
+        assert {state.interface for state in found} == ({SECOND} if told else {"eth0", SECOND})
 
 
 def test_two_networks_have_nothing_in_common() -> None:

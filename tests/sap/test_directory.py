@@ -13,7 +13,7 @@ from mcsa.sap.cache import FORGET_PERIODS, ROOM, ROOM_PER_SOURCE
 from mcsa.sap.directory import LEASE, Directory, Place
 from mcsa.sap.packet import SapPacket, parse_packet
 from mcsa.sap.schedule import Pace
-from mcsa.sap.scopes import LINK, LOCAL
+from mcsa.sap.scopes import LINK, LOCAL, ORGANISATION
 from tests.sap.parts import SECRET, described, foreign
 from tests.world import NOW, World, seeded
 
@@ -151,6 +151,44 @@ def test_an_ipv6_session_goes_to_its_scope_from_an_ipv6_address():
     made.arrived(said.payload, "2001:db8::1", said.address, NOW)
     (entry,) = made.sessions(NOW)
     assert entry.own
+
+
+MEDIA = "203.0.113.1"
+
+
+@pytest.mark.parametrize(
+    ("groups", "expected"),
+    [
+        (["239.255.7.9"], [("", HERE, LOCAL)]),
+        (["239.193.7.9"], [("239.193.0.0/16", MEDIA, ORGANISATION)]),
+        (["239.255.7.9", "239.193.7.9"], [("", HERE, LOCAL), ("239.193.0.0/16", MEDIA, ORGANISATION)]),
+        (["239.193.7.9", "239.195.7.9", "239.194.7.9"], [("239.193.0.0/16", MEDIA, ORGANISATION)]),  # one interface
+        (["239.196.7.9", "239.255.7.9"], [("", HERE, LOCAL)]),  # as far as the directory is there
+    ],
+)
+def test_a_session_is_announced_in_each_network_of_its_groups_once(
+    groups: list[str], expected: list[tuple[str, str, str]]
+) -> None:
+    networks = {DEFAULT: Network(HERE), "239.196.0.0/16": Network("")}
+    networks |= {f"239.{number}.0.0/16": Network(MEDIA) for number in (193, 194, 195)}
+    made = Directory(Place(Networks(networks)), seeded(1))
+    start, media = foreign().split(b"m=")
+    sdp = start + b"".join(b"m=" + media.replace(b"239.255.7.9", group.encode()) for group in groups)
+    sends = made.announce(sdp, NOW)[1]
+    said = [parse_packet(send.payload) for send in sends]
+    assert [(send.network, packet.origin, send.address) for send, packet in zip(sends, said, strict=True)] == expected
+    for send, packet in zip(sends, said, strict=True):
+        made.arrived(send.payload, packet.origin, send.address, NOW)
+    assert all(entry.own for entry in made.sessions(NOW)) and len(made.sessions(NOW)) == len(expected)
+    deletions = made.withdraw(sdp, b"", NOW)
+    assert [(send.network, send.address) for send in deletions] == [(network, at) for network, _, at in expected]
+
+
+def test_a_session_of_a_network_that_the_directory_is_not_in_is_refused_with_the_way_out() -> None:
+    made = Directory(Place(Networks({DEFAULT: Network(HERE), "239.255.0.0/16": Network("")})), seeded(1))
+    with pytest.raises(Rejected, match=r"239\.255\.0\.0/16") as caught:
+        made.announce(foreign(), NOW)
+    assert caught.value.cause == "scope"
 
 
 def test_on_the_link_it_is_said_with_bare_line_feeds_and_is_one_session(world: World):

@@ -10,9 +10,9 @@ import pytest
 
 from mcsa.errors import Refused
 from mcsa.laboratory.namespaces import Host, Laboratory
-from mcsa.networks import Network
+from mcsa.networks import DEFAULT, Network
 from mcsa.shell.interfaces import ipv4_interfaces
-from mcsa.shell.own_address import NetworkWatch, OwnAddress
+from mcsa.shell.own_address import NetworkWatch, OwnAddress, OwnNetworks
 from tests.shell.conftest import until
 
 OTHER, OTHER6 = "198.51.100.77", "2001:db8::77"
@@ -117,7 +117,7 @@ async def test_one_that_is_made_again_is_another_interface(laboratory: Laborator
     with watched(host, OTHER) as (told, _):
         before = OwnAddress(OTHER).now().index
         ip(host, "link del extra")
-        await until(lambda: told and "there is no interface extra any more" in told[-1].trouble)
+        await until(lambda: told and "there is no interface extra:" in told[-1].trouble)
         ip(host, "link add extra type veth peer name other")
         ip(host, f"address add {OTHER}/24 dev extra")
         ip(host, "link set extra up")
@@ -140,3 +140,30 @@ def test_an_interface_that_there_isnt_is_refused(host: Host) -> None:
     with host.inside(), pytest.raises(Refused, match="eth7") as refused:
         OwnAddress("eth7")
     assert refused.value.rule == "interface"
+
+
+async def test_a_further_network_may_be_missing_when_a_service_begins(host: Host) -> None:
+    wanted = {DEFAULT: "eth0", "239.193.0.0/16": "eth7 ipv4"}
+    told: list[tuple[str, Network]] = []
+    with host.inside():
+        with pytest.raises(Refused, match="eth7"):
+            OwnNetworks(wanted)
+        own = OwnNetworks(wanted, awaited=True)
+        assert own.now().own_address("239.1.1.1") == host.address
+        with pytest.raises(Refused, match="there is no interface eth7"):
+            own.now().of("239.193.1.1")
+        watches = own.watch(lambda name, network: told.append((name, network)))
+        try:
+            ip(host, "link add eth7 type veth peer name other7")
+            ip(host, "link set eth7 up")
+            ip(host, "link set other7 up")
+            await until(lambda: told and "eth7 has no IPv4 address: ip address add" in told[-1][1].trouble)
+            ip(host, f"address add {OTHER}/24 dev eth7")
+            await until(lambda: told[-1][1].address == OTHER and not told[-1][1].trouble)
+            assert {name for name, _ in told} == {"239.193.0.0/16"}
+        finally:
+            for watch in watches:
+                watch.close()
+            ip(host, "link del eth7")
+        with pytest.raises(Refused, match="eth7"):
+            OwnNetworks({DEFAULT: "eth7"}, awaited=True)

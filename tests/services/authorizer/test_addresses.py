@@ -149,3 +149,25 @@ def test_groups_that_move_get_addresses_that_nobody_has() -> None:
         assert sorted(new_addresses(groups, AddressPools("239.1.1.0/30"), taken, in_use)) == ["239.1.1.2", "239.1.1.3"]
     with pytest.raises(Refused):
         new_addresses(groups, AddressPools("239.1.1.0/31"), taken, [])
+
+
+@pytest.mark.parametrize(
+    ("near", "inside"),
+    [
+        ("239.255.64.9", "239.255.64.0/18"),  # of the pool
+        ("239.255.1.1", "239.255.64.0/18"),  # not of the pool, but of its network
+        ("239.193.7.7", "239.193.7.0/24"),
+        ("239.194.1.5", "239.194.1.4/30"),
+        ("ff15::7:7", "ff15::7:0/112"),
+    ],
+)
+def test_what_takes_the_place_of_an_address_stays_in_its_network(near: str, inside: str) -> None:
+    pools = AddressPools(prefixes=("", "239.193.0.0/16", "239.194.1.4/30", "ff15::/16"))
+    network, taken = ipaddress.ip_network(inside), {near}
+    for _ in range(3):
+        given = pools.give(group(), ID, taken, near=near)
+        assert ipaddress.ip_address(given) in network and given not in taken
+        taken.add(given)
+    if network.num_addresses == 4:
+        with pytest.raises(Refused, match="no address is left"):
+            pools.give(group(), ID, taken, near=near)

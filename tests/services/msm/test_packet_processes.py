@@ -114,7 +114,7 @@ def test_one_without_files_for_another_group_refuses_that_one_and_goes_on(
 def test_a_group_that_can_not_move_says_why(spread: PacketProcesses, laboratory: Laboratory) -> None:
     group = spread.open(DOMAIN, _described(laboratory, 78, "audio"), [].append)
     told: list[Refused] = []
-    group.move("198.51.100.9", told.append)  # type: ignore[attr-defined]
+    group.move("198.51.100.9", told.append)
     until(lambda: told)
     assert "198.51.100.9" in told[0].sentence
 
