@@ -18,9 +18,11 @@ from mcsa.laboratory.second_network import SECOND, TwoNetworks
 from mcsa.sap.packet import PORT as SAP_PORT
 from mcsa.shell.local_frames import LARGEST_FRAME, parse_incoming
 from mcsa.v1.types_pb2 import GroupDescription, GroupPolicy
+from tests.domain.plain_applications import MARK, PlainApplication, Tap
 from tests.domain.running import HOSTS, RunningDomain
 from tests.domain.test_changing_networks import ip, said, sender_ids, talk_and_sound_pass
 from tests.domain.test_networks import application, passes, say
+from tests.judges import require_program
 
 MEDIA, AUDIO = "239.193.0.0/16", "239.193.7.7"
 MEDIA6, AUDIO6 = "ff15::7:0/112", "ff15::7:7"
@@ -107,6 +109,25 @@ async def test_each_group_is_in_its_own_network_and_in_no_other(
             assert (state.own_address, state.interface) == (own, SECOND if name == "audio" else "eth0")
             assert {entry.address for entry in state.roster if entry.host.endswith(HOSTS["bob"])} == {own}
         assert len([session for session in await domain.connections["bob"].sessions() if session.verified]) == 1
+
+
+@pytest.mark.parametrize(("groups", "audio"), [(MEDIA, AUDIO), (MEDIA6, AUDIO6)], ids=["IPv4 both", "IPv4 and IPv6"])
+async def test_unmodified_applications_are_heard_and_are_in_the_clear_in_neither_network(
+    tmp_path: Path, groups: str, audio: str
+) -> None:
+    require_program("nft")
+    async with TwoNetworkDomain(tmp_path, groups=groups, msm_options=OPTIONS["tun"]) as domain:
+        await domain.gather(audio_address=audio)
+        alpha, beta = (domain.two[HOSTS[user]] for user in domain.users)
+        with (
+            Tap(domain.two, beta) as first,
+            Tap(domain.two.second, beta) as second,
+            PlainApplication(alpha, audio) as alice,
+            PlainApplication(beta, audio) as bob,
+        ):
+            for one, other in ((alice, bob), (bob, alice)):
+                await asyncio.to_thread(one.hears, other, WITHIN)
+            assert not second.plaintext() and not [frame for frame in first.heard() if MARK in frame]
 
 
 async def test_what_fits_is_by_the_interface_of_the_group(tmp_path: Path) -> None:
