@@ -140,21 +140,6 @@ async def test_what_fits_is_by_the_interface_of_the_group(tmp_path: Path) -> Non
         assert found["control"].largest_payload - found["audio"].largest_payload == 100
 
 
-async def sound_passes_whole(domain: RunningDomain, speaker: str, hearer: str) -> None:
-    """Every packet, in order."""
-    with application(domain, speaker) as speaks, application(domain, hearer) as hears:
-        await passes(speaks, hears, b"begin")
-        for number in range(PACKETS):
-            say(speaks, b"%d" % number)
-            await asyncio.sleep(0.005)
-
-        def heard() -> list[bytes]:
-            return [parse_incoming(hears.recv(LARGEST_FRAME)).payload for _ in range(PACKETS)]
-
-        got = await asyncio.to_thread(heard)
-        assert [each for each in got if each != b"begin"] == [b"%d" % number for number in range(PACKETS)][: len(got)]
-
-
 async def test_with_the_media_network_down_talk_goes_on_and_sound_comes_back(tmp_path: Path) -> None:
     async with TwoNetworkDomain(tmp_path) as domain:
         await domain.gather(audio_address=AUDIO)
@@ -178,21 +163,24 @@ async def test_with_the_media_network_down_talk_goes_on_and_sound_comes_back(tmp
         assert await sender_ids(domain) == before
 
 
-async def test_with_the_control_network_down_no_sound_is_lost_and_talk_comes_back(tmp_path: Path) -> None:
-    """The bus is in that network, too: what follows the groups' keys is in each group itself."""
-    async with TwoNetworkDomain(tmp_path) as domain:
+@pytest.mark.parametrize(("groups", "control"), [(MEDIA, "eth0"), ("239.255.0.0/16", SECOND)], ids=["first", "second"])
+async def test_with_the_control_groups_network_down_no_sound_is_lost_and_talk_comes_back(
+    tmp_path: Path, groups: str, control: str
+) -> None:
+    """The bus is in the first network: what follows the groups' keys is in each group itself."""
+    async with TwoNetworkDomain(tmp_path, groups=groups) as domain:
         await domain.gather(audio_address=AUDIO)
         before, beta = await sender_ids(domain), domain.two[HOSTS["bob"]]
         with application(domain, "alice") as speaks, application(domain, "bob") as hears:
             await passes(speaks, hears, b"before")
-            ip(beta, "link set eth0 down")
-            await said(domain, "bob", "ip link set dev eth0 up")
+            ip(beta, f"link set {control} down")
+            await said(domain, "bob", f"ip link set dev {control} up")
             for number in range(PACKETS):
                 say(speaks, b"%d" % number)
                 await asyncio.sleep(0.005)
             got = await asyncio.to_thread(heard_until, hears, b"%d" % (PACKETS - 1))
             assert [each for each in got if each != b"before"] == [b"%d" % number for number in range(PACKETS)]
-            ip(beta, "link set eth0 up")
+            ip(beta, f"link set {control} up")
 
         async def well() -> bool:
             try:
