@@ -42,7 +42,7 @@ class Facts:
     nft_program: bool
     net_admin: bool
     rules_left: tuple[str, ...]
-    """Tables of nftables by which an MSM that was killed still closes groups."""
+    """Tables of nftables by which an MSM that has ended still closes groups."""
     kernel_ipsec: str
     """Why the kernel's IPsec can't be had; empty where it can."""
     broker_program: str
@@ -141,9 +141,11 @@ def check_tun(facts: Facts) -> Finding:
         return Finding(name, WARN, f"nft is missing, {without}", "apt-get install nftables")
     if not facts.net_admin:
         mend = "setpriv --inh-caps +net_admin --ambient-caps +net_admin python -m services.msm --config msm.toml"
-        return Finding(name, WARN, f"no CAP_NET_ADMIN here, {without} unless the MSM has it", mend)
+        what = f"no CAP_NET_ADMIN here, {without} unless the MSM has it"
+        have = "" if facts.namespaces == "loopback" else "; `mcsa demo` and `mcsa up` have it in their namespaces"
+        return Finding(name, WARN, what + have, mend)
     if facts.rules_left:
-        what = "an MSM that was killed left rules, under which applications of this host can't use its groups"
+        what = "an MSM that has ended left rules, under which applications of this host can't use its groups"
         mend = f"nft delete table inet {facts.rules_left[0]}    # or start that MSM again, which takes them over"
         return Finding(name, WARN, what, mend)
     return Finding(name, OK, "/dev/net/tun, nft and CAP_NET_ADMIN are there")

@@ -33,6 +33,7 @@ from mcsa.cli.usage import check_title, check_user_name, checked, each, usage
 from mcsa.errors import Refused
 from mcsa.sdk.conference import Conference, Connection, Said, connect
 from mcsa.v1.csm_pb2 import ConferenceState
+from mcsa.v1.msm_pb2 import Session
 from mcsa.v1.types_pb2 import GroupDescription
 
 app = typer.Typer(help="Hold conferences.", no_args_is_help=True)
@@ -112,6 +113,7 @@ def start(
                 one_sender=one_sender,
             )
             media = [group] if audio else []
+            await _warn_of_namesakes(me, title)
             conference = await me.convene(
                 title,
                 acceptable_users=accept or (),
@@ -293,6 +295,14 @@ def leave(
 
 
 # ---- inside
+
+
+async def _warn_of_namesakes(me: Connection, title: str) -> None:
+    sessions: list[Session] = []
+    with suppress(Refused):  # where no directory answers, others won't find it there either
+        sessions = await me.sessions()
+    if any(session.verified and session.title == title for session in sessions):
+        complaints.print(f"another session is called '{title}': say which by the id, from now on", markup=False)
 
 
 async def _states(host: str | None) -> list[ConferenceState]:

@@ -59,7 +59,7 @@ class CsmClient:
             sentence = f"the CSM did not answer '{verb}' within {within:g} s; is its MSM running? (mcsa status)"
             raise Refused("no-answer", "deadline", sentence) from None
         except ConnectionError:
-            raise self._gone() from None
+            raise self.gone() from None
         finally:
             self._waiting.pop(number, None)
 
@@ -79,7 +79,7 @@ class CsmClient:
             self.closed.set()
             for _, answer in self._waiting.values():
                 if not answer.done():
-                    answer.set_exception(self._gone())
+                    answer.set_exception(self.gone())
 
     def _take(self, frame: wire.ApplicationFrame) -> None:
         if frame.request == 0:
@@ -97,5 +97,6 @@ class CsmClient:
             answer.set_result(APPLICATION_METHODS[verb].response.FromString(frame.payload))
 
     @staticmethod
-    def _gone() -> Refused:
+    def gone() -> Refused:
+        """What is refused from then on."""
         return Refused("csm-gone", "connection", "the CSM has ended; when it is back, connect again (mcsa status)")

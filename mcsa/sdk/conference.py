@@ -57,14 +57,15 @@ class Said:
 
 
 class Conference:
-    """A conference that this process takes part in. Iterate over it for what the others say."""
+    """A conference that this process takes part in. Iterate over it for what the others say, to its end; `Refused`
+    where the CSM ends before."""
 
     def __init__(self, client: CsmClient, conference_id: bytes, user: str) -> None:
         self.id = conference_id
         self.state = wire.ConferenceState()
         self._client = client
         self._frames = Frames(user, os.urandom(16))
-        self._messages: asyncio.Queue[Said | None] = asyncio.Queue()
+        self._messages: asyncio.Queue[Said | Refused | None] = asyncio.Queue()
         self._changed = asyncio.Condition()
 
     @property
@@ -152,6 +153,8 @@ class Conference:
 
     async def _said(self) -> AsyncIterator[Said]:
         while (message := await self._messages.get()) is not None:
+            if isinstance(message, Refused):
+                raise message
             yield message
 
     # ---- events
@@ -183,9 +186,9 @@ class Conference:
         if state.state in ("closed", "failed"):
             self.end()
 
-    def end(self) -> None:
-        """Nothing more will be said."""
-        self._messages.put_nowait(None)
+    def end(self, why: Refused | None = None) -> None:
+        """Nothing more will be said; whoever iterates gets `why`, where that isn't in order."""
+        self._messages.put_nowait(why)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,18 +217,18 @@ class Connection:
         self._client: CsmClient | None = None
         self._conferences: dict[bytes, Conference] = {}
         self._events: asyncio.Queue[Any] = asyncio.Queue()
-        self._pump: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
         self._client = await CsmClient.connect(self._path, self._events.put_nowait)
-        self._pump = asyncio.create_task(self._deliver())
+        self._tasks = [asyncio.create_task(self._deliver()), asyncio.create_task(self._await_end(self._client))]
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
-        if self._pump is not None:
-            self._pump.cancel()
+        for task in self._tasks:
+            task.cancel()
         for conference in self._conferences.values():
             conference.end()
         await self.client.close()
@@ -342,9 +345,17 @@ class Connection:
             raise Refused("unknown-session", "directory", sentence)
         return found[0]
 
+    async def _await_end(self, client: CsmClient) -> None:
+        await client.closed.wait()
+        self._events.put_nowait(client.gone())  # after what came before
+
     async def _deliver(self) -> None:
         while True:
             event = await self._events.get()
+            if isinstance(event, Refused):
+                for ended in self._conferences.values():
+                    ended.end(event)
+                return
             conference_id = (
                 event.state.conference_id if isinstance(event, wire.ConferenceChanged) else event.conference_id
             )

@@ -7,7 +7,7 @@ and a host that routes multicast carries nothing on from the TUN interface.
 
 The rules are a table of our own, named after the interface, so that nobody else's are touched. A killed process leaves
 it, and with it the groups closed: its interface and routes have gone, and applications that go on talking would be
-heard in the clear. The next one takes its groups over, in one step, and they stay closed until it ends in order.
+heard in the clear. The next one takes its groups over, in one step, and they stay closed until it ends.
 """
 
 from __future__ import annotations
@@ -115,9 +115,13 @@ class GroupFirewall:
         counters = [item["counter"] for item in listed["nftables"] if "counter" in item]
         return {counter["name"]: counter["packets"] for counter in counters}
 
-    def close(self) -> None:
-        """Removes the rules. May be called twice."""
-        _remove(self.table)
+    def close(self, staying: Collection[str] = ()) -> None:
+        """Removes the rules, but for addresses that are `staying`: the next one takes those over. May be called
+        twice."""
+        if staying:
+            self._nft(self._table + self._elements(staying))
+        else:
+            _remove(self.table)
 
     def _nft(self, script: str) -> None:
         try:

@@ -15,6 +15,7 @@ UNLIMITED = (1 << 64) - 1  # XFRM_INF
 
 SELECTOR_SIZE, ID_SIZE, LIFETIME_SIZE, CURRENT_SIZE, STATS_SIZE = 56, 24, 64, 32, 12
 ADDRESS_SIZE = 16
+SELECTOR_FAMILY_AT = 40  # behind two addresses and four port numbers
 _EVERY_PORT = 0, 0  # value and mask
 
 

@@ -93,6 +93,12 @@ class PolicyReport:
     reqid: int | None  # of its first template
     id: bytes  # body of XFRM_MSG_DELPOLICY
 
+    @property
+    def destination(self) -> layout.Address:
+        """Of its selector."""
+        (family,) = struct.unpack_from("=H", self.id, layout.SELECTOR_FAMILY_AT)
+        return layout.parse_address(self.id[: layout.ADDRESS_SIZE], family)
+
 
 def parse_policy(body: bytes) -> PolicyReport:
     """Of XFRM_MSG_NEWPOLICY, as answers to XFRM_MSG_GETPOLICY come. `Rejected` where it is too short."""

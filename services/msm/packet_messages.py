@@ -51,14 +51,14 @@ class Control:
 
 @dataclass(frozen=True, slots=True)
 class MoveDriver:
-    """`MovableDriver.move`."""
+    """`Driver.move`."""
 
     networks: Networks
 
 
 @dataclass(frozen=True, slots=True)
 class MoveGroup:
-    """`MovableGroup.move`; `NotMoved` may follow."""
+    """`GroupAtWork.move`; `NotMoved` may follow."""
 
     group_id: bytes
     address: str

@@ -22,7 +22,6 @@ from mcsa.shell.child_process import channel_to_parent
 from mcsa.shell.log import set_up_log
 from mcsa.shell.run import crash_with_threads
 from services.msm.drivers import Driver, GroupAtWork, driver_named
-from services.msm.drivers.interface import MovableDriver, MovableGroup
 from services.msm.packet_messages import (
     Begin,
     Close,
@@ -90,12 +89,9 @@ class PacketProcess:
             case Control():
                 self._groups[message.group_id].control(message.effect)
             case MoveDriver():
-                if isinstance(self._driver, MovableDriver):
-                    self._driver.move(message.networks)
+                self._driver.move(message.networks)
             case MoveGroup():
-                group = self._groups[message.group_id]
-                if isinstance(group, MovableGroup):
-                    group.move(message.address, partial(self._not_moved, message.group_id))
+                self._groups[message.group_id].move(message.address, partial(self._not_moved, message.group_id))
             case Close():
                 self._groups.pop(message.group_id).close()
                 self._send(Closed())

@@ -16,7 +16,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -26,7 +26,7 @@ from mcsa.networks import Networks
 from mcsa.shell.child_process import ChildProcess
 from mcsa.v1.types_pb2 import GroupDescription
 from services.msm.drivers import DriverSettings, GroupAtWork, driver_named, drivers
-from services.msm.drivers.interface import MovableDriver, Tell
+from services.msm.drivers.interface import Tell
 from services.msm.engine import GroupEngine
 from services.msm.largest import largest_of
 from services.msm.packet_messages import (
@@ -79,15 +79,14 @@ class PacketProcesses:
 
     def move(self, networks: Networks) -> None:
         self._settings = replace(self._settings, networks=networks)
-        if isinstance(self._here, MovableDriver):
-            self._here.move(networks)
+        self._here.move(networks)
         for process in self._processes:
             process.send(MoveDriver(networks))
 
-    def close(self) -> None:
+    def close(self, staying: Collection[str] = ()) -> None:
         for process in self._processes:
             process.close()
-        self._here.close()
+        self._here.close(staying)
 
 
 class _Process:
@@ -180,7 +179,7 @@ class _Process:
 
 
 class _GroupElsewhere:
-    """A group that is open in a packet process: `GroupAtWork`, `MovableGroup`. Its counters are half a second old."""
+    """A group that is open in a packet process: `GroupAtWork`. Its counters are half a second old."""
 
     def __init__(self, process: _Process, group: GroupDescription, address: str, tell: Tell) -> None:
         self._process = process

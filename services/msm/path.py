@@ -6,7 +6,7 @@ control side changes what both use by replacing it, never by changing it in plac
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -40,6 +40,7 @@ from services.msm.events import (
     UnknownEpochSeen,
 )
 from services.msm.heard import Heard, PacketsOf
+from services.msm.held import HeldPackets
 from services.msm.received import Received, ReceivedRun
 from services.msm.relayed import RelayedPackets
 from services.msm.said import Batch, Said, Told
@@ -47,17 +48,7 @@ from services.msm.sending import Sending
 
 __all__ = ["GroupPath", "Outgoing", "Received"]
 
-HOLD_FOR = 0.5  # seconds that a packet of an epoch not yet known is kept: an ejection switches senders at once
-HELD_AT_ONCE = 512
-HELD_BYTES = 1 << 20  # of all held packets together: who holds no key may have sent them
 HINT_EVERY = 0.1  # seconds between two `UnknownEpochSeen`; the membership makes at most one repair a second of them
-
-
-@dataclass(frozen=True, slots=True)
-class _Held:
-    datagram: bytes
-    source: str
-    until: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +85,9 @@ class GroupPath:
         self._inbound = InboundAssociations(domain, group.group_id, self._suite, window, moves_windows=proved)
         self._relayed = RelayedPackets(group.policy.replay_window)
         self._roster = SetRoster(group.group_id, {}, None, None)
-        self._held: deque[_Held] = deque()
-        self._held_bytes = 0
         self._hinted_at = float("-inf")
         self.counters: Counter[str] = Counter()
+        self._held = HeldPackets(self.counters)
         self._sending = Sending(self.counters)
         self._relaying = Sending(self.counters, "relaying")
         self._clock = Clock()
@@ -288,17 +278,8 @@ class GroupPath:
         return found
 
     def hold(self, datagram: bytes, source: str, now: float) -> None:
-        """A packet of an epoch that may come; kept for a moment, at the cost of the oldest where there are too many."""
-        self._held.append(_Held(datagram, source, now + HOLD_FOR))
-        self._held_bytes += len(datagram)
-        while self._held[0].until < now:
-            self._let_go("held-too-long")
-        while len(self._held) > HELD_AT_ONCE or self._held_bytes > HELD_BYTES:
-            self._let_go("held-too-many")
-
-    def _let_go(self, cause: str) -> None:
-        self._held_bytes -= len(self._held.popleft().datagram)
-        self.counters[cause] += 1
+        """A packet of an epoch that may come."""
+        self._held.hold(datagram, source, now)
 
     def _hint(self, now: float) -> list[Any]:
         """Each hint costs the event loop a call, and anybody can send what looks like an unknown epoch."""
@@ -333,18 +314,13 @@ class GroupPath:
 
     def _retry(self, now: float) -> list[Any]:
         """Packets that waited for an epoch which may have come."""
-        held, self._held, self._held_bytes = self._held, deque(), 0
         out: list[Any] = []
-        for packet in held:
-            if now > packet.until:
-                self.counters["held-too-long"] += 1
-                continue
+        for packet in self._held.take(now):
             try:
                 found = self._open(packet.datagram, packet.source, now)
             except Rejected as rejected:
                 if rejected.cause == "unknown-epoch":
-                    self._held.append(packet)
-                    self._held_bytes += len(packet.datagram)
+                    self._held.put_back(packet)
                 else:
                     self.counters["held-then-rejected"] += 1
                 continue

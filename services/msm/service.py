@@ -27,7 +27,7 @@ from services.msm.config import MsmSettings
 from services.msm.core import MsmCore
 from services.msm.core_groups import Settings
 from services.msm.drivers import Driver, DriverSettings, GroupAtWork, driver_named
-from services.msm.drivers.interface import MovableDriver, MovableGroup, Tell
+from services.msm.drivers.interface import Tell
 from services.msm.drivers.relay import RelayedGroup
 from services.msm.events import (
     CloseGroup,
@@ -75,6 +75,7 @@ class MsmService:
         self._driver = self._make_driver(settings)
         self._assembly = Assembly("msm", settings)
         self._groups: dict[bytes, GroupAtWork] = {}
+        self._addresses: dict[bytes, str] = {}  # of those that this host is a member of
         self._network_of: dict[bytes, str] = {}  # name of the network that a group is in, by the group's id
         self._agents: dict[bytes, AgentAtWork] = {}  # by the leaf's id
         self._distributes: set[bytes] = set()  # groups for whose newcomers this host is there
@@ -127,7 +128,7 @@ class MsmService:
         await self._running.close()
         for group in self._groups.values():
             group.close()
-        self._driver.close()
+        self._driver.close(set(self._addresses.values()))
         self._assembly.close()
 
     def _network_changed(self, name: str, network: Network) -> None:
@@ -139,16 +140,10 @@ class MsmService:
         if network.trouble:
             return
         self._driver_settings = replace(self._driver_settings, networks=self._networks)
-        if isinstance(self._driver, MovableDriver):
-            self._driver.move(self._networks)
+        self._driver.move(self._networks)
         for group_id, group in self._groups.items():
-            if self._network_of[group_id] != name:
-                continue
-            if isinstance(group, MovableGroup):
+            if self._network_of[group_id] == name:
                 group.move(network.address, partial(self._not_moved, name, network))
-            else:
-                sentence = f"the driver {self._settings.driver} doesn't follow the network: start this host's MSM again"
-                self._running.feed(NetworkChanged(name, replace(network, trouble=sentence)))
 
     def _not_moved(self, name: str, network: Network, refused: Refused) -> None:
         self._running.feed_from_thread(NetworkChanged(name, replace(network, trouble=refused.sentence)))
@@ -173,6 +168,7 @@ class MsmService:
     def _perform(self, effect: Any) -> None:
         match effect:
             case OpenGroup():
+                self._addresses[effect.group.group_id] = effect.group.address
                 self._open(effect, self._driver.open)
             case OpenSending():  # with whatever driver: there is nothing to bring to applications
                 self._open(effect, partial(RelayedGroup, self._driver_settings, send_only=True))
@@ -183,6 +179,7 @@ class MsmService:
             case StopRelaying():
                 self._agents.pop(effect.leaf_id).stop()
             case CloseGroup():
+                self._addresses.pop(effect.group_id, None)
                 group = self._groups.pop(effect.group_id, None)
                 self._network_of.pop(effect.group_id, None)
                 if group is not None:

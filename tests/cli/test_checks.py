@@ -99,3 +99,12 @@ def test_this_machine_can_be_read():
     assert facts.interface == "lo" and facts.interface_up
     assert facts.clock_year >= 2026
     assert facts.broker_program.endswith("nats-server")
+
+
+def test_who_has_no_capability_is_told_where_tun_works_nevertheless():
+    def said(namespaces: str) -> str:
+        lacking = replace(GOOD, net_admin=False, namespaces=namespaces)
+        return next(finding.what for finding in check_all(lacking) if finding.name == "driver tun")
+
+    assert "`mcsa up` have it in their namespaces" in said("user-namespaces")
+    assert "mcsa up" not in said("loopback")

@@ -134,10 +134,10 @@ def _converse(folder: Path, up: subprocess.Popen[str]) -> None:
     assert verified.returncode == 0, verified.stderr
 
 
-def _listen(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+def _listen(folder: Path, *arguments: str, which: str = "Budget") -> subprocess.Popen[str]:
     hears_ctrl_c = ["env", "--default-signal=INT"]  # also where the tests run in the background of a shell
     return subprocess.Popen(
-        [*hears_ctrl_c, sys.executable, "-u", "-m", "mcsa.cli", "conference", "listen", "Budget", *arguments],
+        [*hears_ctrl_c, sys.executable, "-u", "-m", "mcsa.cli", "conference", "listen", which, *arguments],
         env={**os.environ, "XDG_STATE_HOME": str(folder / "state")},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -182,6 +182,31 @@ def test_a_domain_whose_broker_died_ends_and_says_so(tmp_path: Path) -> None:
     assert up.returncode == 1
     assert "the broker has ended with code -9; see " in said
     assert not note.exists()
+
+
+@pytest.mark.timeout(90)
+def test_who_listens_is_told_that_its_csm_has_died(tmp_path: Path) -> None:
+    if kind().name != "namespaces":
+        lacking(f"network namespaces: {kind().reason}")
+    up = _up(tmp_path)
+    note = tmp_path / "state" / "mcsa" / "running.json"
+    while not note.exists():
+        assert up.poll() is None
+        time.sleep(0.1)
+    alice = ["--host", "alpha", "--user", str(tmp_path / "state" / "mcsa" / "domain" / "user-alice.pem")]
+    for said in ("", "another session is called 'Budget'"):
+        started = mcsa("conference", "start", "Budget", "--open", *alice, folder=tmp_path)
+        assert started.returncode == 0 and said in started.stderr and bool(said) == bool(started.stderr)
+        while "Budget" not in mcsa("sessions", "--host", "alpha", folder=tmp_path).stdout:
+            assert up.poll() is None
+    (first, *_) = json.loads(mcsa("conference", "list", "--host", "alpha", "--json", folder=tmp_path).stdout)
+    listener = _listen(tmp_path, *alice, which=first["conference_id"])
+    time.sleep(3.0)  # it says nothing before it hears something
+    os.kill(json.loads(note.read_text())["services"]["csm-alpha"], signal.SIGKILL)
+    assert listener.wait(20) == 1
+    assert listener.stderr is not None and "the CSM has ended" in listener.stderr.read()
+    assert "csm-alpha has ended with code -9; see " in up.communicate(timeout=30)[0]
+    assert up.returncode == 1
 
 
 def _up(folder: Path) -> subprocess.Popen[str]:

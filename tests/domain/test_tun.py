@@ -110,13 +110,15 @@ async def test_the_tun_interface_that_an_administrator_took_comes_back(
         await talk.domain.until(counted, WITHIN)
 
 
-@families
-async def test_after_a_kill_nothing_is_in_the_clear_and_the_next_msm_takes_over(tmp_path: Path, ipv6: bool) -> None:
+@pytest.mark.parametrize(("end", "ipv6"), [("kill", False), ("kill", True), ("stop", False)])
+async def test_after_its_end_nothing_is_in_the_clear_and_the_next_msm_takes_over(
+    tmp_path: Path, end: str, ipv6: bool
+) -> None:
     async with talking(tmp_path, ipv6=ipv6) as talk:
         await talk.passes()
         domain = talk.domain
         msm, beta = domain.processes.services["msm-beta"], domain.laboratory[HOSTS["bob"]]
-        await asyncio.to_thread(msm.kill)
+        await asyncio.to_thread(getattr(msm, end))
         assert "mcsa0" not in beta.run(["ip", "link"])
         await asyncio.sleep(1.0)
         assert not talk.tap.plaintext()

@@ -27,8 +27,8 @@ def moved(member: Member, address: str) -> list[str]:
     """Tells the driver; what it complained of so far."""
     complaints: list[str] = []
     with member.host.inside():
-        member.driver.move(Networks.only(address))  # type: ignore[attr-defined]
-        member.at_work.move(address, lambda refused: complaints.append(refused.sentence))  # type: ignore[attr-defined]
+        member.driver.move(Networks.only(address))
+        member.at_work.move(address, lambda refused: complaints.append(refused.sentence))
     member.control()
     return complaints
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import suppress
 from dataclasses import replace
 from ipaddress import ip_address
 
@@ -15,6 +16,7 @@ from mcsa.shell.netlink import KernelIpsec
 from mcsa.xfrm.operations import RenewState
 from mcsa.xfrm.state import StateReport
 from services.msm.drivers import DriverSettings, driver_named
+from services.msm.drivers.xfrm import REQIDS
 from services.msm.events import InstallEpoch, SequenceLow, SetRoster, SwitchSending
 from tests.kernel.conftest import MakeGroup
 from tests.kernel.hosts import (
@@ -111,6 +113,28 @@ def test_an_msm_that_died_soon_sends_no_more_and_its_successor_takes_over(
         alpha.say(b"the policies are still there")
         assert beta.application.hears_nothing()
         successor.close()
+
+
+def test_what_was_open_when_an_msm_was_ended_is_not_in_the_clear(make_group: MakeGroup) -> None:
+    with make_group() as group:
+        alpha, beta = group.member("alpha"), group.member("beta")
+        alpha.say(b"sealed")
+        assert beta.hear() == b"sealed"
+        with alpha.host.inside():
+            alpha.at_work.close()
+            alpha.driver.close([group.description.address])
+        with suppress(OSError):  # the kernel may say that it is blocked
+            alpha.say(b"the policies are still there")
+        assert beta.application is not None
+        assert beta.application.hears_nothing()
+        with alpha.host.inside():
+            driver_named("xfrm")(DriverSettings(Networks.only(alpha.address), group.folder)).close()
+            with KernelIpsec() as ipsec:
+                assert not [each for each in ipsec.policies() if each.reqid in REQIDS]
+        alpha.is_closed = True  # but for what its application has
+        alpha.disconnect()
+        assert alpha.application is not None
+        alpha.application.close()
 
 
 def test_a_state_that_is_renewed_lives_on_with_its_numbers(make_group: MakeGroup) -> None:

@@ -156,6 +156,18 @@ def test_the_groups_that_a_killed_process_left_stay_closed_until_the_next_one_en
     assert Passing(laboratory, "alpha", "beta", group)()
 
 
+def test_what_was_open_when_one_ended_stays_closed_and_the_rest_is_free(laboratory: Laboratory, group: str) -> None:
+    with laboratory["alpha"].inside():
+        ended = GroupFirewall(INTERFACE)
+        ended.protect([group, "ff15::1:1"])
+        ended.close([group])
+        assert ended.protected() == {group}
+        assert leftovers() == [table_name(INTERFACE)]
+        assert not Passing(laboratory, "alpha", "beta", group)()
+        GroupFirewall(INTERFACE).close()
+    assert Passing(laboratory, "alpha", "beta", group)()
+
+
 def test_a_table_that_is_not_as_ours_are_is_replaced(laboratory: Laboratory) -> None:
     with laboratory["alpha"].inside():
         programs.run_program(["nft", "add", "table", "inet", table_name("mcsa8")], "test")

@@ -48,6 +48,7 @@ def test_an_expiry_says_whether_the_state_is_gone(is_hard: bool) -> None:
 def test_a_policy_is_told_and_can_be_deleted_as_it_was_told() -> None:
     policy = KernelPolicy("out", Selector(GROUP, destination_port=1), 9, Template(77, 0x12345678), blocks=True)
     report = parse_policy(policy.encode())
+    assert report.destination == GROUP
     assert report.reqid == 77
     assert encode_operation(DeleteReported(report), 5)[16:] == policy.encode_id()
     assert parse_policy(KernelPolicy("in", Selector(GROUP), 9).encode()).reqid is None

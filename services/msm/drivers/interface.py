@@ -7,11 +7,11 @@ core): a driver moves plaintext between applications and the wire.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 from mcsa.errors import Refused
 from mcsa.networks import Networks
@@ -59,25 +59,12 @@ class GroupAtWork(Protocol):
     def control(self, effect: Any) -> None:
         """An effect of the core on this group (`mcsa.path_control`); in order, none after `close`."""
 
+    def move(self, address: str, failed: Callable[[Refused], None]) -> None:
+        """The host's network has changed: leaves the group and joins it anew, on the interface that has this address
+        now. `failed` is told where that can't be, from any thread."""
+
     def close(self) -> None:
         """Leaves the group, disconnects the applications. May be called twice."""
-
-
-@runtime_checkable
-class MovableGroup(Protocol):
-    """A group that goes on where the host's network has changed under it."""
-
-    def move(self, address: str, failed: Callable[[Refused], None]) -> None:
-        """Leaves the group and joins it anew, on the interface that has this address now. `failed` is told where that
-        can't be, from any thread."""
-
-
-@runtime_checkable
-class MovableDriver(Protocol):
-    """A driver whose groups are `MovableGroup`. Others' hosts start their MSM again."""
-
-    def move(self, networks: Networks) -> None:
-        """New groups are opened there from now on."""
 
 
 class Driver(Protocol):
@@ -91,8 +78,13 @@ class Driver(Protocol):
     def open(self, domain: str, group: GroupDescription, tell: Tell) -> GroupAtWork:
         """Joins the group. Keys derive under `domain`. Raises `Refused` with what mends it."""
 
-    def close(self) -> None:
-        """After all groups are closed: what the driver has of its own goes."""
+    def move(self, networks: Networks) -> None:
+        """New groups are opened there from now on."""
+
+    def close(self, staying: Collection[str] = ()) -> None:
+        """After all groups are closed: what the driver has of its own goes. Nothing passes in the clear, also
+        afterwards, between applications and the addresses that are `staying`: of groups that were open when this MSM
+        was ended, and will be when the next one has begun."""
 
 
 @cache

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -92,8 +92,8 @@ class RelayDriver:
     def move(self, networks: Networks) -> None:
         self._settings = replace(self._settings, networks=networks)
 
-    def close(self) -> None:
-        """There is nothing but the groups."""
+    def close(self, staying: Collection[str] = ()) -> None:
+        """There is nothing but the groups; applications never use their addresses."""
 
 
 DRIVER = RelayDriver

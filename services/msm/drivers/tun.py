@@ -9,9 +9,9 @@ in any group, goes nowhere. Traffic class and hop limit pass through, the latter
 Nothing is fragmented: who sends more than fits is told by its own kernel.
 
 Rules (`mcsa.shell.nftables`) keep plaintext for a group off all other interfaces, both ways, from before it is joined
-until this driver closes, also after the group has closed: who goes on talking is not heard in the clear. So do those
-that an MSM which was killed left. Where an administrator takes away rules, routes, or the interface, they are put back,
-and nothing passes meanwhile while the rules are there.
+until this driver closes, also after the group has closed: who goes on talking is not heard in the clear. Those of
+groups that were open then stay, and so do those that an MSM which was killed left. Where an administrator takes away
+rules, routes, or the interface, they are put back, and nothing passes meanwhile while the rules are there.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import errno
 import selectors
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import lru_cache, partial
@@ -132,7 +132,7 @@ class TunDriver:
             self.firewall = GroupFirewall(settings.interface)
             opened.callback(self.firewall.close)
             self._protected = frozenset(self.firewall.protected())  # replaced, likewise
-            self._opened = opened.pop_all()
+            opened.pop_all()
         self._stop = Stop()
         self._threads = [
             threading.Thread(target=self._read, name="tun reader", daemon=True),
@@ -180,13 +180,14 @@ class TunDriver:
             self._groups = {to: each for to, each in self._groups.items() if each is not group}
             self._interface.unroute(group.address)
 
-    def close(self) -> None:
+    def close(self, staying: Collection[str] = ()) -> None:
         if not self._stop.set():
             return
         self._closing.set()
         for thread in self._threads:
             thread.join()
-        self._opened.close()
+        self.firewall.close(staying)
+        self._interface.close()
         self._stop.close()
 
     def _read(self) -> None:

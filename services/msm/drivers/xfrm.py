@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Collection
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 
@@ -61,9 +62,11 @@ class XfrmDriver:
     def move(self, networks: Networks) -> None:
         self._settings = replace(self._settings, networks=networks)
 
-    def close(self) -> None:
-        """Closed groups' addresses are like any other again."""
-        self._ipsec.carry_out([DeleteReported(report) for report in self._ipsec.policies() if report.reqid in REQIDS])
+    def close(self, staying: Collection[str] = ()) -> None:
+        """Other closed groups' addresses are like any other again."""
+        ours = [report for report in self._ipsec.policies() if report.reqid in REQIDS]
+        gone = [DeleteReported(report) for report in ours if str(report.destination) not in staying]
+        self._ipsec.carry_out(gone)
         self._ipsec.close()
         self._lock.close()
 

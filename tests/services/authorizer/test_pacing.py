@@ -12,7 +12,7 @@ from mcsa.update_parts import BODY_MAX, UPDATE_MAX, split_update
 from services.authorizer import pacing
 from services.authorizer.events import SendToGroup
 from services.authorizer.pacing import AT_ONCE, PAUSE, PacedUpdates
-from services.msm.path import HOLD_FOR
+from services.msm.held import HOLD_FOR
 
 GROUP, OTHER, EPOCH = bytes(16), b"o" * 16, 5
 

@@ -18,7 +18,8 @@ from mcsa.keys import GroupKey
 from mcsa.policy import complete_policy
 from mcsa.v1.types_pb2 import GroupDescription, GroupPolicy
 from services.msm.events import InstallEpoch, SetRoster, UnknownEpochSeen
-from services.msm.path import HELD_AT_ONCE, HELD_BYTES, HINT_EVERY, HOLD_FOR, GroupPath, Received
+from services.msm.held import HELD_AT_ONCE, HELD_BYTES, HOLD_FOR
+from services.msm.path import HINT_EVERY, GroupPath, Received
 
 DOMAIN, GROUP_ID, EPOCH = "example.org", bytes(range(16)), 1_800_000_000_000
 KEY, NEXT = GroupKey(bytes(32)), GroupKey(b"\1" * 32)

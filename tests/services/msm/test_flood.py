@@ -16,7 +16,7 @@ import pytest
 from mcsa.esp.slab import Slab
 from mcsa.laboratory.namespaces import Laboratory
 from mcsa.shell.multicast import ESP_PORT, GroupSocket
-from services.msm.path import HELD_BYTES
+from services.msm.held import HELD_BYTES
 from tests.services.msm.flooding import ROUND
 from tests.services.msm.link import EPOCH, Host, key_of, until
 from tests.services.msm.test_bad_datagrams import NOW, SOURCE, early, path, sender

@@ -100,7 +100,7 @@ def test_a_refusal_comes_back_with_its_sentence(laboratory: Laboratory, tmp_path
 def test_a_group_that_can_not_move_says_why(spread: PacketProcesses, laboratory: Laboratory) -> None:
     group = spread.open(DOMAIN, _described(laboratory, 78, "audio"), [].append)
     told: list[Refused] = []
-    group.move("198.51.100.9", told.append)  # type: ignore[attr-defined]
+    group.move("198.51.100.9", told.append)
     until(lambda: told)
     assert "198.51.100.9" in told[0].sentence
 
