@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import socket
 from pathlib import Path
 
 import pytest
 
 from mcsa.domain.processes import INFRASTRUCTURE, DomainProcesses
-from mcsa.laboratory.second_network import SECOND
 from mcsa.v1.types_pb2 import GroupPolicy
 from tests.domain.running import HOSTS, RunningDomain
-from tests.domain.test_two_networks import AUDIO, MEDIA, TwoNetworkDomain
 from tests.kernel.hosts import Application
 
 PATIENCE = 300.0  # seconds: ten processes start on an emulated machine's two processors
@@ -69,35 +66,6 @@ async def test_a_conference_with_audio_over_the_kernels_ipsec(tmp_path: Path, mo
         await domain.hears("alice", "by the kernel, from another address", PATIENCE)
         speaker.close()
         listener.close()
-
-
-@pytest.mark.timeout(900)
-async def test_groups_in_two_networks_over_the_kernels_ipsec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the host's routes have to say, the host's route says: an application chooses no interface."""
-    monkeypatch.setattr("mcsa.domain.processes.READY_WITHIN", PATIENCE)
-    monkeypatch.setattr("tests.domain.running.RunningDomain.until", staticmethod(_patiently))
-    async with TwoNetworkDomain(tmp_path, msm_options={"driver": "xfrm"}) as domain:
-        await domain.gather(audio_address=AUDIO, policy=GroupPolicy(beacon_silence_ms=60_000))
-        await domain.conferences["alice"].send("in the first network")
-        await domain.hears("bob", "in the first network", PATIENCE)
-        doors = []
-        for user in domain.users:
-            host = domain.two[HOSTS[user]]
-            host.run(["ip", "route", "add", MEDIA, "dev", SECOND])
-            with host.inside():
-                door = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-                door.bind(("", 5004))
-                door.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, socket.inet_aton(AUDIO) + bytes(4))
-                door.settimeout(60)
-            doors.append(door)
-            domain.two.second.await_membership(host, AUDIO)
-        for speaks, hears in (doors, doors[::-1]):
-            speaks.sendto(b"in the second network", (AUDIO, 5004))
-            assert hears.recv(2_000) == b"in the second network"
-        for door in doors:
-            door.close()
-        state = (await domain.groups("bob"))["audio"]
-        assert state.packets["opened"] >= 1 and state.interface == SECOND
 
 
 _until = RunningDomain.until
