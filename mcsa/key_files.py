@@ -91,7 +91,9 @@ def _save(
 
 
 def _load(path: Path, passphrase: bytes | None) -> tuple[ec.EllipticCurvePrivateKey, list[x509.Certificate]]:
-    if b"PRIVATE KEY-----" not in _read(path):  # before its mode is judged: it needn't be secret
+    if b"PRIVATE KEY-----" not in _read(
+        path, "; give the path of a file that has key and certificate"
+    ):  # before its mode is judged: it needn't be secret
         raise _refuse(path, "holds no private key in PEM form; take the file that has key and certificate")
     pem = read_private_file(path)
     try:
@@ -116,11 +118,11 @@ def _certificates(path: Path, pem: bytes) -> list[x509.Certificate]:
         raise _refuse(path, "holds no certificate in PEM form") from None
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, way_out: str = "") -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise _refuse(path, f"can't be read: {os.strerror(error.errno or 0)}") from None
+        raise _refuse(path, f"can't be read: {os.strerror(error.errno or 0)}{way_out}") from None
 
 
 def _refuse(path: Path, what: str) -> Refused:

@@ -418,7 +418,7 @@ class Membership:
         return [] if first else [Changed("statement-needed", self._stale_why)]
 
     def _apply(self, update: GroupUpdate, now: float) -> list[Any]:
-        if self.sender_id in update.removed or (self.users and self.users <= set(update.departed_users)):
+        if self._is_off(update):
             return self._removed(update)
         assert self._member is not None
         if update.gkm_rekey and update.epoch <= self.epoch:
@@ -479,12 +479,21 @@ class Membership:
             self._switches.append((now + update.activation_ms / 1000, update.epoch, update.traceparent or None))
         return effects
 
+    def _is_off(self, update: GroupUpdate) -> bool:
+        """The host is no member any more; one that the Authorizer hasn't told of yet goes by its users."""
+        if self.sender_id is not None:
+            return self.sender_id in update.removed
+        return bool(self.users) and self.users <= set(update.departed_users)
+
     def _removed(self, update: GroupUpdate) -> list[Any]:
-        self.state = "ejected" if update.ejection else "left"
+        """By an ejection, or since its lease ended, or it is registering anew: then it comes back. One update may tell
+        of both."""
         self._member = self._key = None
         self._switches, self._repair_at = [], None
-        remark = "thrown out by the Coordinator" if update.ejection else "the membership ended"
-        return [PauseSending(self.group.group_id), Changed("ejected" if update.ejection else "left", remark)]
+        if not update.ejection or self.users.isdisjoint(update.departed_users):
+            return self._stale("the membership ended")
+        self.state = "ejected"
+        return [PauseSending(self.group.group_id), Changed("ejected", "thrown out by the Coordinator")]
 
     # ---- time
 

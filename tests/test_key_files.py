@@ -112,7 +112,7 @@ def test_files_that_are_no_key_files(
 
 
 def test_a_key_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(Refused, match="No such file"):
+    with pytest.raises(Refused, match="No such file or directory; give the path of a file that has key"):
         load_credentials(tmp_path / "ada.pem")
 
 

@@ -55,7 +55,15 @@ def test_every_test_that_security_md_names_is_there():
         assert exists(test), test
 
 
+def test_security_md_says_nothing_twice():
+    rows = re.findall(r"^\| ([^|]+) \| ([^|]+) \|", (ROOT / "SECURITY.md").read_text(), re.MULTILINE)
+    rows = [row for row in rows if row[0] not in ("---", "Who")]
+    assert len(rows) > 80
+    assert len(set(rows)) == len(rows)
+    assert len({what for _, what in rows}) == len(rows)
+
+
 def test_every_file_that_a_page_links_to_is_there():
-    for page in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"):
+    for page in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md"):
         for link in re.findall(r"\]\(([^)#:]+)\)", (ROOT / page).read_text()):
             assert (ROOT / link).exists(), f"{page}: {link}"

@@ -155,7 +155,7 @@ def status(json: JsonOption = False) -> None:
         show_json({"running": found is not None, "note": note})
         return
     if note is None:
-        out.print("no domain runs here; `mcsa up` starts one", markup=False)
+        out.print("no domain of `mcsa up` runs here; `mcsa up` starts one", markup=False)
         return
     if found is None:
         out.print(f"process {note['process']} was killed; `mcsa down` cleans up after it", markup=False)

@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from mcsa.errors import Refused, Rejected
+from mcsa.shell.limits import is_kept
 from mcsa.shell.local import Peer, check_peer, connect, listen, peer_of
 
 LARGEST_MESSAGE = 1 << 20  # bytes
@@ -67,7 +68,8 @@ class LocalStream:
 
 
 class LocalStreamServer:
-    """Serves a path. `refused` counts connections of users that aren't allowed, `rejected` those that sent rubbish."""
+    """Serves a path. `refused` counts connections of users that aren't allowed, `rejected` those that sent rubbish,
+    `unserved` those for which there were too few files left."""
 
     def __init__(
         self, path: Path, serve: Callable[[LocalStream], Awaitable[None]], allowed_users: Collection[int] = ()
@@ -76,6 +78,7 @@ class LocalStreamServer:
         self.path = path
         self.refused = 0
         self.rejected = 0
+        self.unserved = 0
         self._serve = serve
         self._allowed_users = frozenset(allowed_users)
         self._open: set[asyncio.Task[None]] = set()
@@ -88,6 +91,10 @@ class LocalStreamServer:
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         stream = LocalStream(reader, writer)
+        if is_kept(writer.get_extra_info("socket").fileno()):
+            self.unserved += 1
+            await stream.close()
+            return
         task = asyncio.current_task()
         assert task is not None
         self._open.add(task)

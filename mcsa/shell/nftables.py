@@ -88,21 +88,23 @@ class GroupFirewall:
 
     def protect(self, groups: Collection[str]) -> None:
         """From now on, until `close`. An address that is protected already stays so. `Refused` where one is none."""
+        self._nft(self._checked(groups))
+
+    def _checked(self, groups: Collection[str]) -> str:
         for group in groups:
             check_text(group, CODE)
-        self._nft(self._elements(groups))
+        return self._elements(groups)
 
     def _elements(self, groups: Collection[str]) -> str:
         return "".join(f"add element inet {self.table} groups{6 if ':' in g else 4} {{ {g} }}\n" for g in groups)
 
     def restore(self, groups: Collection[str]) -> bool:
-        """Puts the rules there again where they are not, because somebody flushed the host's rules; says whether it had
-        to. `Refused`."""
+        """Puts the rules there again where they are not, because somebody flushed the host's rules, or took a part of
+        them; says whether it had to. `Refused`, and then what was there still is."""
         with suppress(Refused):
             if self.protected() >= set(groups):
                 return False
-        self._nft(self._table)
-        self.protect(groups)
+        self._nft(self._table + self._checked(groups))  # in one step: those that are there still are not opened
         return True
 
     def protected(self) -> set[str]:

@@ -896,7 +896,7 @@ class GroupState(_message.Message):
     sender_id: _builtins.int
     """Own sender ID."""
     state: _builtins.str
-    """"registering", "member", "silenced", "stale", "ejected", "left"; of a host that sends and is no member "sending-only"
+    """"registering", "member", "silenced", "stale", "ejected"; of a host that sends and is no member "sending-only"
     in place of "member", and never "ejected".
     """
     switched_ms: _builtins.int

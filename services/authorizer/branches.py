@@ -316,7 +316,7 @@ class Branches:
                     out.append(_ask(home, "repair", repair, _Repairing(group_id), within=3.0))
                 case RenewalWanted():
                     out += self._renew_at_home(branch)
-                case Changed() if effect.what in ("statement-needed", "ejected", "left"):
+                case Changed() if effect.what in ("statement-needed", "ejected"):
                     return [*out, *self._end(branch)]
         return out
 

@@ -23,7 +23,7 @@ from mcsa.errors import Refused, Rejected
 from mcsa.keys import Secret
 from mcsa.sap.announcement import append_signature, parse_announcement
 from mcsa.sap.entry import WITHDRAWAL, commitment_of
-from mcsa.sap.sdp import parse_sdp
+from mcsa.sap.sdp import canonical, parse_sdp
 from mcsa.v1 import msm_pb2 as wire
 from mcsa.v1 import sd_pb2 as sd_wire
 from mcsa.v1.types_pb2 import SessionAnnouncement
@@ -211,18 +211,21 @@ class Announcing:
 
     def _adopt(self, announcements: Iterable[SessionAnnouncement], now: float) -> None:
         """Those that an earlier process of this host has made, whatever its address was then: nobody else could have
-        made their commitments."""
+        made their commitments. Who has heard one can put it into other texts, so it counts for the one that was heard
+        first."""
+        adopted = {(own.conference_id, own.version) for own in self._own.values()}
         for announcement in announcements:
+            sdp = canonical(announcement.sdp)  # it may have been heard at the link's address
             try:
-                session = parse_announcement(announcement.sdp)
-                found = parse_sdp(announcement.sdp)
+                session, found = parse_announcement(sdp), parse_sdp(sdp)
             except Rejected:
                 continue
-            if not session.conference_id or announcement.sdp in self._own:
+            named = session.conference_id, session.version
+            if not session.conference_id or named in adopted:
                 continue
-            secret = self._secret(session.conference_id, session.version)
-            if found.attribute(WITHDRAWAL) == commitment_of(secret):
-                self._own[announcement.sdp] = Own(session.conference_id, session.version, announcement.sdp, now)
+            if found.attribute(WITHDRAWAL) == commitment_of(self._secret(*named)):
+                adopted.add(named)
+                self._own[sdp] = Own(*named, sdp, now)
 
     # ---- time
 

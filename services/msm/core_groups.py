@@ -144,7 +144,7 @@ class MsmGroups:
     def _changed(self, membership: Membership, changed: Changed, now: float) -> list[Any]:
         if not membership.as_agent:
             return [self._tell(membership, changed)]
-        ended = changed.what in ("statement-needed", "left", "ejected")
+        ended = changed.what in ("statement-needed", "ejected")
         agencies = [agency for agency in self._agencies.values() if agency.backbone is membership and ended]
         return [effect for agency in agencies for effect in agency.again(now)]
 

@@ -260,7 +260,7 @@ class MsmJoining(MsmGroups):
         if membership is None:
             return [answer]
         membership.users.discard(user)
-        ended = membership.state in ("ejected", "left")
+        ended = membership.state == "ejected"
         last = not membership.users
         message = authorizer_wire.LeaveRequest(group_id=membership.group.group_id, user="" if last else user)
         effects: list[Any] = []

@@ -218,4 +218,4 @@ class Distributing:
 
 
 def _stays(membership: Membership | None) -> bool:
-    return membership is not None and membership.state not in ("ejected", "left")
+    return membership is not None and membership.state != "ejected"

@@ -22,6 +22,11 @@ from mcsa.source_authentication import SourceKey
 from mcsa.v1.types_pb2 import GroupDescription
 from services.msm.drivers import DriverSettings
 
+
+class Gone(Exception):  # noqa: N818 - what happened, and to nobody's fault here
+    """The other end has ended, or takes nothing any more."""
+
+
 # ---- to a packet process
 
 
@@ -130,15 +135,22 @@ class Counted:
 
 
 def send(channel: Connection, message: Any) -> None:
-    """By one thread at a time. `OSError` where the other end is gone."""
+    """By one thread at a time. Raises `Gone`."""
     written = io.BytesIO()
     _Pickler(written, pickle.HIGHEST_PROTOCOL).dump(message)
-    channel.send_bytes(written.getbuffer())
+    try:
+        channel.send_bytes(written.getbuffer())
+    except OSError as error:
+        raise Gone from error
 
 
 def receive(channel: Connection) -> Any:
-    """Waits for a message. `EOFError` or another `OSError` where the other end is gone."""
-    return pickle.loads(channel.recv_bytes())  # noqa: S301 - of our own other process
+    """Waits for a message. Raises `Gone`."""
+    try:
+        raw = channel.recv_bytes()
+    except (EOFError, OSError) as error:
+        raise Gone from error
+    return pickle.loads(raw)  # noqa: S301 - of our own other process
 
 
 class _Pickler(pickle.Pickler):

@@ -19,15 +19,18 @@ import structlog
 
 from mcsa.errors import Refused
 from mcsa.shell.child_process import channel_to_parent
+from mcsa.shell.limits import check_open_files
 from mcsa.shell.log import set_up_log
 from mcsa.shell.run import crash_with_threads
 from services.msm.drivers import Driver, GroupAtWork, driver_named
+from services.msm.drivers.interface import FILES_OF_A_GROUP
 from services.msm.packet_messages import (
     Begin,
     Close,
     Closed,
     Control,
     Counted,
+    Gone,
     MoveDriver,
     MoveGroup,
     NotMoved,
@@ -72,7 +75,7 @@ class PacketProcess:
                     self._unanswered += 1
                     self._send(Counted({group_id: group.counters() for group_id, group in self._groups.items()}))
             log.error("the MSM hangs: this packet process ends, and its groups with it")
-        except (EOFError, OSError):  # its end
+        except Gone:
             pass
         finally:
             self._close()
@@ -101,6 +104,7 @@ class PacketProcess:
     def _open(self, message: Open) -> None:
         group_id = message.group.group_id
         try:
+            check_open_files(FILES_OF_A_GROUP, f"the group {message.group.name}")
             group = self._driver.open(message.domain, message.group, partial(self._tell, group_id))
         except Refused as refused:
             self._send(NotOpened(refused))
@@ -115,7 +119,7 @@ class PacketProcess:
         """From any thread."""
         try:
             self._send(Told(group_id, event))
-        except OSError:  # the MSM is gone, or takes nothing any more
+        except Gone:
             self._unanswered = MOST_UNANSWERED + 1
 
     def _send(self, message: Any) -> None:

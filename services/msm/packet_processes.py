@@ -34,6 +34,7 @@ from services.msm.packet_messages import (
     Close,
     Control,
     Counted,
+    Gone,
     MoveDriver,
     MoveGroup,
     NotMoved,
@@ -109,7 +110,7 @@ class _Process:
             raise SystemError(f"packet process {self._child.id} doesn't start")
         try:
             receive(self._child.channel)
-        except (EOFError, OSError):  # it has said why
+        except Gone:  # it has said why
             raise SystemError(f"packet process {self._child.id} has ended") from None
         self._thread.start()
 
@@ -155,7 +156,7 @@ class _Process:
         try:
             while True:
                 self._take(self._next())
-        except (EOFError, OSError):  # its end
+        except Gone:
             if not self._closing:
                 raise SystemError(f"packet process {self._child.id} has ended") from None
 

@@ -27,7 +27,7 @@ from services.msm.config import MsmSettings
 from services.msm.core import MsmCore
 from services.msm.core_groups import Settings
 from services.msm.drivers import Driver, DriverSettings, GroupAtWork, driver_named
-from services.msm.drivers.interface import Tell
+from services.msm.drivers.interface import FILES_OF_A_GROUP, Tell
 from services.msm.drivers.relay import RelayedGroup
 from services.msm.events import (
     CloseGroup,
@@ -49,9 +49,6 @@ from services.msm.path import GroupPath
 from services.msm.withdrawal_key import load_withdrawal_key
 
 log = structlog.get_logger()
-
-FILES_OF_A_GROUP = 32
-"""Files that have to be free for one more group: it takes 8, and more with each application; the rest is the bus's."""
 
 
 class MsmService:

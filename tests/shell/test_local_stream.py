@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
+import subprocess
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -129,3 +132,53 @@ async def test_a_stranger_is_refused_and_counted(passable: Path) -> None:
     assert server.refused == 1
     await stream.close()
     await server.close()
+
+
+FEW_FILES = """
+import asyncio, resource, sys
+from pathlib import Path
+from mcsa.shell.local_stream import LocalStreamServer
+
+async def serve(stream):
+    while (message := await stream.read()) is not None:
+        await stream.write(message if message != b"files" else str(server.unserved).encode())
+        Path(sys.argv[1] + ".record").write_bytes(message)
+
+async def live():
+    global server
+    server = LocalStreamServer(Path(sys.argv[1]), serve)
+    await server.start()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (48, 48))
+    print("ready", flush=True)
+    await asyncio.sleep(60)
+
+asyncio.run(live())
+"""
+
+
+def test_who_is_served_goes_on_whoever_else_comes(tmp_path: Path) -> None:
+    """Connections leave files for what those need that are there: records, the MSM's sockets."""
+    path = tmp_path / "socket"
+    tmp_path.chmod(0o700)
+    process = subprocess.Popen([sys.executable, "-c", FEW_FILES, str(path)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        with socket.socket(socket.AF_UNIX) as served:
+            served.settimeout(20.0)
+            served.connect(str(path))
+            others = [socket.socket(socket.AF_UNIX) for _ in range(64)]
+            for other in others:
+                other.settimeout(20.0)
+                other.connect(str(path))
+            assert others[-1].recv(1) == b""
+            served.sendall(encode_message(b"files"))
+            assert int(served.recv(100)[4:]) > 0
+            served.sendall(encode_message(b"again"))
+            assert served.recv(100) == encode_message(b"again")
+            for other in others:
+                other.close()
+        assert process.poll() is None
+    finally:
+        process.kill()
+        process.communicate()

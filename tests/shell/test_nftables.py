@@ -156,6 +156,19 @@ def test_the_groups_that_a_killed_process_left_stay_closed_until_the_next_one_en
     assert Passing(laboratory, "alpha", "beta", group)()
 
 
+def test_what_is_put_back_opens_nothing_meanwhile(firewall: GroupFirewall, laboratory: Laboratory, group: str) -> None:
+    """Somebody took a group's address away. Where it can't be put back, the others stay closed."""
+    with laboratory["alpha"].inside():
+        firewall.protect(["239.77.1.1"])
+        assert not firewall.restore([group, "239.77.1.1"])
+        laboratory["alpha"].run(["nft", "delete", "element", "inet", firewall.table, "groups4", "{ 239.77.1.1 }"])
+        with pytest.raises(Refused):
+            firewall.restore([group, "239.77.1.1", "no address"])
+        assert firewall.protected() == {group}
+        assert firewall.restore([group, "239.77.1.1"])
+        assert firewall.protected() == {group, "239.77.1.1"}
+
+
 def test_what_was_open_when_one_ended_stays_closed_and_the_rest_is_free(laboratory: Laboratory, group: str) -> None:
     with laboratory["alpha"].inside():
         ended = GroupFirewall(INTERFACE)

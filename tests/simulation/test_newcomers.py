@@ -156,7 +156,7 @@ def test_a_distributor_serves_not_itself(asked: Asked):
     assert refused.value.code == "not-here"
 
 
-@pytest.mark.parametrize("state", ["silenced", "stale", "ejected", "left"])
+@pytest.mark.parametrize("state", ["silenced", "stale", "ejected"])
 def test_a_member_that_does_not_follow_its_group_serves_no_joins(asked: Asked, state: str):
     asked.domain.membership("alpha").state = state
     with pytest.raises(Refused) as refused:

@@ -21,6 +21,9 @@ from mcsa.v1.types_pb2 import GroupDescription
 from services.msm.engine import GroupEngine
 from services.msm.path import GroupPath
 
+FILES_OF_A_GROUP = 32
+"""Files that have to be free for one more group: it takes 8, and more with each application; the rest is the bus's."""
+
 Tell = Callable[[Any], None]
 """Takes events for the core (`services.msm.events`), from any thread."""
 

@@ -188,6 +188,22 @@ def test_an_msm_that_restarted_goes_on_with_its_announcements(world: World, dire
     assert (again.verb, again.message.sdp) == ("announce", announced)
 
 
+def test_an_msm_that_restarted_goes_on_with_nothing_that_borrows_its_commitment(
+    world: World, directory: Directory
+) -> None:
+    """Whoever heard the announcement can announce other texts with the same commitment, as many as it likes."""
+    announced = directory.announce().message.sdp
+    others = [announced.replace(b"a talk", b"a lie%d" % number) for number in range(ANNOUNCED_AT_ONCE)]
+    as_at_the_link = announced.replace(b"\r\n", b"\n")
+    heard = [SessionAnnouncement(sdp=sdp) for sdp in (as_at_the_link, announced, *others)]
+    restarted = Directory(world, key=directory.key, recover=True)
+    (find,) = restarted.announcing.woken(NOW)
+    restarted.answer(find, sd_wire.ListResponse(sessions=heard))
+    (again,) = restarted.announcing.woken(NOW)
+    assert again.message.sdp == announced
+    restarted.announce(conference=bytes(16))  # there is room
+
+
 def test_clashes_are_passed_on(directory: Directory) -> None:
     asked = directory.announce()
     clash = SessionAnnouncement(sdp=b"another", first_heard_ms=5)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import resource
 import signal
 import socket
 import struct
@@ -95,6 +96,19 @@ def test_a_refusal_comes_back_with_its_sentence(laboratory: Laboratory, tmp_path
     driver.move(Networks.only(host.address))
     driver.open(DOMAIN, _described(laboratory, 77, "audio"), [].append).close()  # nothing was left behind
     driver.close()
+
+
+def test_one_without_files_for_another_group_refuses_that_one_and_goes_on(
+    spread: PacketProcesses, laboratory: Laboratory
+) -> None:
+    """Its own limit counts, and not the MSM's."""
+    groups = [spread.open(DOMAIN, _described(laboratory, 60 + n, "audio"), [].append) for n in range(2)]
+    processes = [_process_of(group) for group in groups]
+    for process in processes:
+        resource.prlimit(process, resource.RLIMIT_NOFILE, (24, 24))
+    with pytest.raises(Refused, match="LimitNOFILE"):
+        spread.open(DOMAIN, _described(laboratory, 62, "audio"), [].append)
+    assert [_process_of(group) for group in groups] == processes
 
 
 def test_a_group_that_can_not_move_says_why(spread: PacketProcesses, laboratory: Laboratory) -> None:

@@ -29,6 +29,7 @@ from services.msm.drivers.relay import RelayDriver
 from services.msm.events import GroupMessage, InstallEpoch, SetRoster, SwitchSending, UnknownEpochSeen
 from services.msm.packet_process import COUNT_EVERY
 from services.msm.packet_processes import PacketProcesses
+from tests.services.msm.link import until
 
 GROUP_ID, DOMAIN, EPOCH = bytes(range(16)), "example.org", 1_800_000_000_000
 KEY, NEXT = GroupKey(bytes(32)), GroupKey(b"\1" * 32)
@@ -159,8 +160,7 @@ def test_packets_of_an_epoch_that_is_still_to_come_wait_for_it(
     alpha.key(addresses, EPOCH + 1, NEXT)
     for number in range(5):
         alpha.say(b"early %d" % number)
-    time.sleep(0.2)
-    assert [event for event in gamma.told if isinstance(event, UnknownEpochSeen)]
+    until(lambda: [event for event in gamma.told if isinstance(event, UnknownEpochSeen)])
     gamma.relay.control(InstallEpoch(GROUP_ID, EPOCH + 1, NEXT))
     assert [gamma.hear()[2] for _ in range(5)] == [b"early %d" % number for number in range(5)]
 
