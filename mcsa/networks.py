@@ -38,8 +38,11 @@ class Network:
 
 
 def longest_prefix(prefixes: Iterable[str], group: str) -> str:
-    """Of these prefixes the longest that has the group's address; `DEFAULT` where none has it."""
-    address = parse_address(group)
+    """Of these prefixes the longest that has the group's address; `DEFAULT` where none has it, or where it is none."""
+    try:
+        address = parse_address(group)
+    except ValueError:
+        return DEFAULT
     having = [prefix for prefix in prefixes if prefix and address in ip_network(prefix)]
     return max(having, key=lambda prefix: ip_network(prefix).prefixlen, default=DEFAULT)
 
@@ -65,9 +68,14 @@ class Networks:
         return longest_prefix(self.named, group)
 
     def of(self, group: str) -> Network:
-        """The network that the group belongs to. `Refused("network")` where this host isn't in it."""
+        """The network that the group belongs to. `Refused("network")` where this host isn't in it, or has no address
+        there yet; `Refused("address")` where the group's is none."""
+        try:
+            version = parse_address(group).version
+        except ValueError as error:
+            raise Refused("address", "malformed", f"{error}.") from None
         name = self.name_of(group)
-        network, version = self.named[name], parse_address(group).version
+        network = self.named[name]
         if network.address and parse_address(network.address).version == version:
             return network
         if network.trouble and not network.address:

@@ -68,3 +68,17 @@ def test_a_change_touches_one_of_them() -> None:
     assert changed.own_address("239.193.1.1") == "198.51.100.6"
     assert changed.own_address("239.193.8.1") == STUDIO and NETWORKS.own_address("239.193.1.1") == MEDIA
     assert "239.194.0.0/16" not in changed.joined()
+
+
+@pytest.mark.parametrize("group", ["", "audio", "::ffff:239.1.2.3"])
+def test_what_is_no_address_is_refused_and_belongs_to_no_prefix(group: str) -> None:
+    with pytest.raises(Refused) as refused:
+        NETWORKS.of(group)
+    assert refused.value.code == "address"
+    assert NETWORKS.name_of(group) == DEFAULT
+
+
+def test_where_there_is_no_address_yet_the_trouble_is_told() -> None:
+    networks = NETWORKS.changed("239.194.0.0/16", Network("", "eth3 has no IPv4 address"))
+    with pytest.raises(Refused, match="eth3 has no IPv4 address"):
+        networks.of("239.194.1.1")

@@ -45,6 +45,10 @@ class TwoNetworks(Laboratory):
         plan = self.second.plan
         return str((plan.network6 if ipv6 else plan.network)[2 + self.both.index(host)])
 
+    def _forwards(self, host: Host, group: str, source: str) -> bool:
+        """In either network."""
+        return super()._forwards(host, group, source) or self.second._forwards(host, group, source)
+
     def _connect(self, host: Host) -> None:
         plan, bridge, own = self.second.plan, self.second.plan.bridge_namespace, host.plan.namespace
         hairpin = f"link set {host.name} type bridge_slave hairpin {'on' if host.plan.reflects else 'off'}"

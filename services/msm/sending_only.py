@@ -227,9 +227,9 @@ class SendingOnly:
         group = association.group
         if group.group_id != sending.group.group_id or group.address == sending.group.address:
             return False
-        self._own_address(group.address)
         if self._gpad.serving(sending.authorizer, group.address) != sending.authorizer:
             raise Rejected("association", "of a group whose address is another Authorizer's to key here")
+        self._own_address(group.address)
         return True
 
     def _follow_move(self, sending: SendOnlyGroup, address: str) -> list[Any]:

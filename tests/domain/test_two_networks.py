@@ -18,9 +18,11 @@ from mcsa.laboratory.second_network import SECOND, TwoNetworks
 from mcsa.sap.packet import PORT as SAP_PORT
 from mcsa.shell.local_frames import LARGEST_FRAME, parse_incoming
 from mcsa.v1.types_pb2 import GroupDescription, GroupPolicy
+from tests.domain.plain_applications import MARK, PlainApplication, Tap
 from tests.domain.running import HOSTS, RunningDomain
 from tests.domain.test_changing_networks import ip, said, sender_ids, talk_and_sound_pass
 from tests.domain.test_networks import application, passes, say
+from tests.judges import require_program
 
 MEDIA, AUDIO = "239.193.0.0/16", "239.193.7.7"
 MEDIA6, AUDIO6 = "ff15::7:0/112", "ff15::7:7"
@@ -109,6 +111,25 @@ async def test_each_group_is_in_its_own_network_and_in_no_other(
         assert len([session for session in await domain.connections["bob"].sessions() if session.verified]) == 1
 
 
+@pytest.mark.parametrize(("groups", "audio"), [(MEDIA, AUDIO), (MEDIA6, AUDIO6)], ids=["IPv4 both", "IPv4 and IPv6"])
+async def test_unmodified_applications_are_heard_and_are_in_the_clear_in_neither_network(
+    tmp_path: Path, groups: str, audio: str
+) -> None:
+    require_program("nft")
+    async with TwoNetworkDomain(tmp_path, groups=groups, msm_options=OPTIONS["tun"]) as domain:
+        await domain.gather(audio_address=audio)
+        alpha, beta = (domain.two[HOSTS[user]] for user in domain.users)
+        with (
+            Tap(domain.two, beta) as first,
+            Tap(domain.two.second, beta) as second,
+            PlainApplication(alpha, audio) as alice,
+            PlainApplication(beta, audio) as bob,
+        ):
+            for one, other in ((alice, bob), (bob, alice)):
+                await asyncio.to_thread(one.hears, other, WITHIN)
+            assert not second.plaintext() and not [frame for frame in first.heard() if MARK in frame]
+
+
 async def test_what_fits_is_by_the_interface_of_the_group(tmp_path: Path) -> None:
     domain = TwoNetworkDomain(tmp_path)
     async with domain:
@@ -117,21 +138,6 @@ async def test_what_fits_is_by_the_interface_of_the_group(tmp_path: Path) -> Non
         await domain.gather(audio_address=AUDIO)
         found = await domain.groups("bob")
         assert found["control"].largest_payload - found["audio"].largest_payload == 100
-
-
-async def sound_passes_whole(domain: RunningDomain, speaker: str, hearer: str) -> None:
-    """Every packet, in order."""
-    with application(domain, speaker) as speaks, application(domain, hearer) as hears:
-        await passes(speaks, hears, b"begin")
-        for number in range(PACKETS):
-            say(speaks, b"%d" % number)
-            await asyncio.sleep(0.005)
-
-        def heard() -> list[bytes]:
-            return [parse_incoming(hears.recv(LARGEST_FRAME)).payload for _ in range(PACKETS)]
-
-        got = await asyncio.to_thread(heard)
-        assert [each for each in got if each != b"begin"] == [b"%d" % number for number in range(PACKETS)][: len(got)]
 
 
 async def test_with_the_media_network_down_talk_goes_on_and_sound_comes_back(tmp_path: Path) -> None:
@@ -157,21 +163,24 @@ async def test_with_the_media_network_down_talk_goes_on_and_sound_comes_back(tmp
         assert await sender_ids(domain) == before
 
 
-async def test_with_the_control_network_down_no_sound_is_lost_and_talk_comes_back(tmp_path: Path) -> None:
-    """The bus is in that network, too: what follows the groups' keys is in each group itself."""
-    async with TwoNetworkDomain(tmp_path) as domain:
+@pytest.mark.parametrize(("groups", "control"), [(MEDIA, "eth0"), ("239.255.0.0/16", SECOND)], ids=["first", "second"])
+async def test_with_the_control_groups_network_down_no_sound_is_lost_and_talk_comes_back(
+    tmp_path: Path, groups: str, control: str
+) -> None:
+    """The bus is in the first network: what follows the groups' keys is in each group itself."""
+    async with TwoNetworkDomain(tmp_path, groups=groups) as domain:
         await domain.gather(audio_address=AUDIO)
         before, beta = await sender_ids(domain), domain.two[HOSTS["bob"]]
         with application(domain, "alice") as speaks, application(domain, "bob") as hears:
             await passes(speaks, hears, b"before")
-            ip(beta, "link set eth0 down")
-            await said(domain, "bob", "ip link set dev eth0 up")
+            ip(beta, f"link set {control} down")
+            await said(domain, "bob", f"ip link set dev {control} up")
             for number in range(PACKETS):
                 say(speaks, b"%d" % number)
                 await asyncio.sleep(0.005)
             got = await asyncio.to_thread(heard_until, hears, b"%d" % (PACKETS - 1))
             assert [each for each in got if each != b"before"] == [b"%d" % number for number in range(PACKETS)]
-            ip(beta, "link set eth0 up")
+            ip(beta, f"link set {control} up")
 
         async def well() -> bool:
             try:

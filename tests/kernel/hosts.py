@@ -80,11 +80,21 @@ class Application:
 class Member:
     """A host of the group with a driver of its own; its applications, by the driver that it has."""
 
-    def __init__(self, laboratory: Laboratory, name: str, driver: str, group: GroupDescription, folder: Path) -> None:
+    def __init__(
+        self,
+        laboratory: Laboratory,
+        name: str,
+        driver: str,
+        group: GroupDescription,
+        folder: Path,
+        networks: Networks | None = None,
+    ) -> None:
+        """`networks`: the host's, where it has several."""
         self.name, self.number, self.told = name, SENDERS[name], list[Any]()
         self.host, self.group = laboratory[name], group
-        self.address = address_on(self.host, group.address)
-        settings = DriverSettings(Networks.only(self.address), folder / name)
+        networks = networks or Networks.only(address_on(self.host, group.address))
+        self.address = networks.own_address(group.address)
+        settings = DriverSettings(networks, folder / name)
         settings.sockets.mkdir(mode=0o700, exist_ok=True)
         with self.host.inside():
             self.driver = driver_named(driver)(settings)
@@ -150,8 +160,11 @@ class Group:
         self.addresses[AUTHORIZER] = address_on(laboratory["infrastructure"], address)
         self._open = ExitStack()
 
-    def member(self, name: str, driver: str = "xfrm", *, keyed: bool = True) -> Member:
-        member = Member(self.laboratory, name, driver, self.description, self.folder)
+    def member(
+        self, name: str, driver: str = "xfrm", *, keyed: bool = True, networks: Networks | None = None
+    ) -> Member:
+        member = Member(self.laboratory, name, driver, self.description, self.folder, networks)
+        self.addresses[member.number] = member.address
         self.members[name] = member
         self._open.callback(member.close)
         if keyed:
