@@ -17,7 +17,7 @@ said something (`mcsa.source_authentication`), and where the digest is another o
 Authorizer.
 
 What a distributor could lie about for longer: epoch and number, which make the newcomer register likewise once it hears
-a beacon. It could as well give the keys away: it has them.
+a beacon; then the Authorizer's word holds. It could as well give the keys away: it has them.
 """
 
 from __future__ import annotations

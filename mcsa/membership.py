@@ -122,6 +122,7 @@ class Membership:
         self._key: GroupKey | None = None
         self._switches: list[tuple[float, int, str | None]] = []
         self._sending_epoch = 0
+        self._confirmed_epoch = 0  # the newest by the Authorizer's own word; a distributor's may be a lie
         self._drops: list[tuple[float, int]] = []
         self._early: dict[int, bytes] = {}
         self._parts = UpdateReassembly()
@@ -176,9 +177,11 @@ class Membership:
         member = joining.finish(gsa.gkm_welcome)
         if right is not None:
             self._check_distributed(gsa, member, right)
-        old = self.epochs[-1:] if self.epoch else []
-        if gsa.epoch in self.epochs:
+        entered = gsa.epoch == self.epoch and member.key == self._key  # by a distributor's welcome
+        been = self.epochs if self.epoch == self._confirmed_epoch else self.epochs[:-1]
+        if gsa.epoch in been and not entered:
             raise Rejected("association", "an epoch that was")
+        old = self.epochs[-1:] if gsa.epoch != self.epoch else []
         self._member, self._key = member, member.key
         self.group = gsa.group if right is None else self.group
         self.backbone = gsa.backbone if gsa.HasField("backbone") else None
@@ -196,7 +199,8 @@ class Membership:
         self.departed.clear()
         self.state = "member"
         self._senders.change((), gsa.roster)
-        effects: list[Any] = [self._set_roster(), *self._enter(gsa.epoch)]
+        effects: list[Any] = [self._set_roster(), *([] if entered else self._enter(gsa.epoch))]
+        self._confirmed_epoch = gsa.epoch if right is None else self._confirmed_epoch
         effects += self._set_source()
         self._drops += [(now + self.group.policy.deactivation_ms / 1000, epoch) for epoch in old]
         return effects + self._send_under(gsa.epoch, now)
@@ -213,6 +217,7 @@ class Membership:
         self.state = "stale" if self.state in ("member", "silenced") else self.state
         self._member = self._key = self.own_relay = self.backbone = self._repair_at = None
         self.epoch, self.epochs, self.last_beacon, self._beacon_ms = 0, [], b"", 0
+        self._confirmed_epoch = 0
         self._drops, self._switches, self._early = [], [], {}
 
     @property
@@ -253,7 +258,7 @@ class Membership:
             raise Rejected("association", "of a conference that is at home at another Authorizer than was announced")
         if gsa.group.policy.source_authentication != self.asked.policy.source_authentication:
             raise Rejected("association", "of another source authentication than was announced")
-        if gsa.epoch <= self.epoch and gsa.group.group_id == self.group.group_id:
+        if gsa.epoch < self._confirmed_epoch and gsa.group.group_id == self.group.group_id:
             raise Rejected("association", "an older epoch")
 
     def _check_distributed(self, gsa: GroupSecurityAssociation, member: Member, right: DistributionRight) -> None:
@@ -428,7 +433,7 @@ class Membership:
         except Excluded:
             return self._stale("this rekey leads to no key for us")
         effects: list[Any] = self._heard(now)
-        self.number = update.number
+        self.number, self._confirmed_epoch = update.number, self.epoch  # whose key has opened what the Authorizer said
         gone = [self.roster[sender_id] for sender_id in update.removed if sender_id in self.roster]
         if update.ejection:
             self.departed.update(update.departed_users, (entry.host for entry in gone))
@@ -474,6 +479,7 @@ class Membership:
         old = self.epoch
         self._key = key
         effects: list[Any] = self._enter(update.epoch)
+        self._confirmed_epoch = update.epoch
         self._drops.append((now + update.deactivation_ms / 1000, old))
         if self.sender_id is not None or self.own_relay is not None:
             self._switches.append((now + update.activation_ms / 1000, update.epoch, update.traceparent or None))

@@ -704,7 +704,7 @@ class GroupUpdate(_message.Message):
 
     @_builtins.property
     def departed_users(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """SPIFFE IDs of users that left or were thrown out."""
+        """SPIFFE IDs of users that left; where somebody is thrown out, of those that are."""
 
     @_builtins.property
     def changed(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.RosterEntry]:

@@ -193,13 +193,14 @@ class Batch:
         return later
 
     def take_users_off(self, members: Members) -> tuple[set[str], list[str]]:
-        """Hosts that stay with other users, and who departed. A host goes with its last user."""
+        """Hosts that stay with other users, and who departed: where somebody is thrown out, only those that are. A host
+        goes with its last user."""
         changed, departed = set(), list[str]()
         for host, users in self.users_leaving.items():
             member = members.get(host)
             if member is None or host in self.leaving:
                 continue
-            departed += sorted(member.users & users)
+            departed += sorted(member.users & users) if self._tells_of(host) else []
             if member.users <= users:
                 self.leaving.add(host)
             else:
@@ -208,8 +209,12 @@ class Batch:
                 changed.add(host)
         for host in sorted(self.leaving):
             member = members.get(host)
-            departed += [] if member is None else sorted(member.users)
+            departed += sorted(member.users) if member is not None and self._tells_of(host) else []
         return changed, list(dict.fromkeys(departed))
+
+    def _tells_of(self, host: str) -> bool:
+        """The update names who departs from it: who only leaves, or is silent, isn't named among those thrown out."""
+        return host in self.ejected or not self.ejecting
 
     def _ejected_first(self, hosts: Iterable[str]) -> list[str]:
         return sorted(hosts, key=lambda host: (host not in self.ejected, host))

@@ -311,6 +311,25 @@ def test_a_member_that_a_distributor_welcomed_and_never_reported_registers_by_it
     assert domain.membership("beta").state == "member"
 
 
+@pytest.mark.parametrize("mode", ["none", "signature"])
+def test_who_was_never_reported_registers_also_where_the_key_stays(mode: str):
+    """The epoch that the Authorizer lets it into is the one that it was welcomed to."""
+    domain = Distributed(keep_key_on_join=True, source_authentication=mode)
+    domain.join("alpha", "gamma")
+    domain.msm["gamma"].distributes.clear()
+    keep_reports_back(domain)
+    domain.csm["beta"].join(domain.description, domain.conference_id, "bob")
+    domain.msm["alpha"].kill()
+    domain.network.run_for(6.0)
+    epoch = domain.membership("beta").epoch
+    domain.join("beta")
+    assert (domain.membership("beta").state, domain.membership("beta").epoch) == ("member", epoch)
+    for host, other in (("gamma", "beta"), ("beta", "gamma")):
+        assert domain.msm[host].send(domain.group_id, host.encode())
+        domain.network.run_for(1.0)
+        assert heard(domain.msm[other], domain.group_id) == [host.encode()]
+
+
 def test_who_leaves_and_who_stays_after_adoptions():
     """Everybody joined at a member; then a rekey where somebody left: the adopted follow it."""
     domain = Distributed()

@@ -84,6 +84,25 @@ def test_who_registers_anew_while_another_one_is_thrown_out_is_not_thrown_out(ho
     assert "ejected" in domain.told("gamma")
 
 
+def test_whose_lease_ends_while_another_one_is_thrown_out_is_not_thrown_out():
+    """Likewise."""
+    domain = Gathered()
+    carry = domain.switchboard.request
+
+    def all_but_betas(source: Node, outgoing: OutgoingRequest) -> None:
+        if source is not domain.msm["beta"]:
+            carry(source, outgoing)
+
+    domain.switchboard.request = all_but_betas  # type: ignore[method-assign]
+    group, beta = domain.authorizer.core.groups[domain.group_id], str(domain.world.host("beta").id)
+    assert domain.network.run_until(lambda: beta in group.batch.leaving, 2 * DEFAULTS.lease_s)
+    eject(domain, "carol")
+    domain.network.run_for(3.0)
+    assert beta not in group.members
+    assert domain.membership_of("gamma") == "ejected"
+    assert domain.membership_of("beta") == "stale"
+
+
 def test_who_is_thrown_out_is_out_on_all_hosts():
     domain = Gathered()
     eject(domain, "bob")

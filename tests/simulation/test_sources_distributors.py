@@ -139,6 +139,56 @@ def test_a_distributor_that_lies_about_the_roster_is_found_by_the_authorizers_ne
     assert entry == domain.group.roster[entry.sender_id]
 
 
+def a_later_epoch(gsa: Any) -> None:
+    gsa.epoch += 1_000_000_000
+
+
+def the_last_epoch(gsa: Any) -> None:
+    gsa.epoch = (1 << 64) - 1
+
+
+def an_earlier_epoch(gsa: Any) -> None:
+    gsa.epoch -= 5_000
+
+
+def a_later_number(gsa: Any) -> None:
+    gsa.update_number += 1_000_000_000
+
+
+def an_earlier_number(gsa: Any) -> None:
+    gsa.update_number = 0
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [a_later_epoch, the_last_epoch, an_earlier_epoch, a_later_number, an_earlier_number],
+    ids=lambda lie: lie.__name__,
+)
+@pytest.mark.parametrize("gkm", ["cbt", "kd"])
+def test_a_distributor_that_lies_about_the_epoch_keeps_nobody_out(
+    lie: Callable[[Any], None], gkm: str, monkeypatch: pytest.MonkeyPatch
+):
+    """What it told doesn't count where the Authorizer says another thing."""
+    domain = Distributed(gkm)
+    domain.join("alpha", "beta")
+    domain.msm["alpha"].distributes.clear()
+
+    def lying(message: Any, request_hash: bytes, shared: bytes, gsa: Any) -> Any:
+        lie(gsa)
+        return seal_association(message, request_hash, shared, gsa)
+
+    monkeypatch.setattr(distributing, "seal_association", lying)
+    before = domain.served("beta")
+    assert domain.csm["gamma"].join(domain.description, domain.conference_id, "carol").refused is None
+    assert domain.served("beta") == before + 1
+    domain.network.run_for(8.0)
+    assert "statement-needed" in domain.told("gamma")
+    domain.join("gamma")  # now at the Authorizer
+    for host, other in (("alpha", "gamma"), ("gamma", "alpha")):
+        talk(domain, host, words(host, 5))
+        assert heard(domain.msm[other], domain.group_id)[-5:] == words(host, 5)
+
+
 def test_a_member_that_was_never_reported_believes_no_source():
     domain = Distributed(source_authentication="signature")
     domain.join("alpha")
