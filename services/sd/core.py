@@ -111,7 +111,10 @@ class SdCore:
     def _withdraw(self, request: Requested, now: float) -> list[Any]:
         sdp, secret, host = request.message.sdp, request.message.secret, str(request.caller.id)
         announced = self.directory.find_announced(sdp)
-        if announced is not None and announced.host != host:
+        speaks_for_it = (
+            bool(secret) and announced is not None and announced.commitment is not None
+        )  # if it is the secret
+        if announced is not None and announced.host != host and not speaks_for_it:
             raise Refused("not-allowed", "own-announcements-only", "another host announced this; only that one ends it")
         try:
             sends = self.directory.withdraw(sdp, secret, now)

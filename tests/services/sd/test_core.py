@@ -64,8 +64,15 @@ def refusal(effects: list[Any]) -> tuple[str, str]:
 def test_what_is_refused(world: World):
     core, sdp = made(), described(world)
     asked(core, world, "announce", wire.AnnounceRequest(sdp=sdp))
-    other = asked(core, world, "withdraw", wire.WithdrawRequest(sdp=sdp, secret=SECRET), host="beta")
+    other = asked(core, world, "withdraw", wire.WithdrawRequest(sdp=sdp), host="beta")
     assert refusal(other) == ("not-allowed", "own-announcements-only")
+    guessed = asked(core, world, "withdraw", wire.WithdrawRequest(sdp=sdp, secret=bytes(32)), host="beta")
+    assert refusal(guessed) == ("withdrawal", "secret")
+    plain = foreign(session=77)
+    asked(core, world, "announce", wire.AnnounceRequest(sdp=plain))
+    other = asked(core, world, "withdraw", wire.WithdrawRequest(sdp=plain, secret=SECRET), host="beta")
+    assert refusal(other) == ("not-allowed", "own-announcements-only")
+    asked(core, world, "withdraw", wire.WithdrawRequest(sdp=plain))
     too_long = asked(core, world, "announce", wire.AnnounceRequest(sdp=foreign() + b"a=x\r\n" * 200))
     assert refusal(too_long) == ("announcement", "size")
     bad = asked(core, world, "announce", wire.AnnounceRequest(sdp=b"v=0\r\ns=x\r\n"))
@@ -74,6 +81,16 @@ def test_what_is_refused(world: World):
         asked(core, world, "announce", wire.AnnounceRequest(sdp=foreign(session=number)))
     full = asked(core, world, "announce", wire.AnnounceRequest(sdp=foreign(session=9_999)))
     assert refusal(full) == ("too-many", "announcements")
+
+
+def test_who_has_the_secret_ends_it_also_where_another_host_said_the_same_first(world: World):
+    """After the directory has lost its state, say: a text can be heard, and asked for, by anybody."""
+    core, sdp = made(), described(world)
+    asked(core, world, "announce", wire.AnnounceRequest(sdp=sdp), host="beta")
+    asked(core, world, "announce", wire.AnnounceRequest(sdp=sdp))
+    effects = asked(core, world, "withdraw", wire.WithdrawRequest(sdp=sdp, secret=SECRET))
+    assert isinstance(effects[-1], Answer)
+    assert core.directory.announced() == []
 
 
 def test_garbage_from_the_network_is_counted_by_cause():
