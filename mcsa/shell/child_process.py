@@ -7,6 +7,7 @@ nothing more, a send fails after a while with an `OSError`, and the channel is o
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
 import struct
@@ -37,6 +38,11 @@ class ChildProcess:
     def id(self) -> int:
         """The process's."""
         return self._process.pid
+
+    @property
+    def has_room(self) -> bool:
+        """A short message can be sent without waiting."""
+        return bool(select.select([], [self._socket], [], 0)[1])
 
     def hang_up(self) -> None:
         """Either end reads to the end from now on, by which the process ends. May be called twice."""

@@ -78,7 +78,7 @@ class Close:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """The answer to each `Counted`: the MSM lives."""
+    """The answer to `Counted`: the MSM lives."""
 
 
 # ---- from it

@@ -86,6 +86,7 @@ class PacketProcess:
         self._driver.close()
 
     def _take(self, message: Any) -> None:
+        self._unanswered = 0
         match message:
             case Open():
                 self._open(message)
@@ -99,7 +100,7 @@ class PacketProcess:
                 self._groups.pop(message.group_id).close()
                 self._send(Closed())
             case Seen():
-                self._unanswered = 0
+                pass
 
     def _open(self, message: Open) -> None:
         group_id = message.group.group_id

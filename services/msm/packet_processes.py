@@ -172,11 +172,21 @@ class _Process:
                 self._groups[message.group_id].tell(message.event)
             case Counted():
                 self.counted = message.counters
-                self.send(Seen())
+                self._answer_count()
             case NotMoved():
                 self._groups[message.group_id].not_moved(message.refused)
             case _:
                 self._answers.put(message)
+
+    def _answer_count(self) -> None:
+        """Without waiting, neither for who is sending something nor for room: while this thread waits nothing is heard,
+        and the process may be waiting for that. Whatever else is sent is an answer, too."""
+        if self._sending.acquire(blocking=False):
+            try:
+                if self._child.has_room:
+                    send(self._child.channel, Seen())
+            finally:
+                self._sending.release()
 
 
 class _GroupElsewhere:

@@ -225,3 +225,14 @@ def test_each_process_begins_with_another_core() -> None:
     cores: Any = pickle.loads(written.getvalue())
     assert cores._wanted == (*usable[1:], *usable[:1])
     assert Cores().beginning_with(3)._wanted == ()
+
+
+def test_who_hears_does_not_wait_while_something_long_is_sent(spread: PacketProcesses) -> None:
+    """Else two full channels would have both ends wait for each other."""
+    process = spread._processes[0]
+    before = process.counted
+    with process._sending:  # as somebody has who waits for room
+        until(lambda: process.counted is not before)
+        counted = process.counted
+        until(lambda: process.counted is not counted)  # it is heard still
+    until(lambda: process.counted is not counted)
