@@ -11,7 +11,7 @@ demo: .venv/runtime ## hold a conference on this machine, told step by step
 	$(BIN)/mcsa demo
 
 test: .venv/dev ## run all tests that this machine can run; names what it skipped
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test-kernel: .venv/kernel ## test what needs the kernel's IPsec, in a virtual machine with Debian's kernel
 	$(BIN)/python -m tests.kernel.boot

@@ -298,11 +298,14 @@ def leave(
 
 
 async def _warn_of_namesakes(me: Connection, title: str) -> None:
-    sessions: list[Session] = []
+    own, sessions = me.user, list[Session]()  # who that is first: a key file may be missing
     with suppress(Refused):  # where no directory answers, others won't find it there either
         sessions = await me.sessions()
-    if any(session.verified and session.title == title for session in sessions):
-        complaints.print(f"another session is called '{title}': say which by the id, from now on", markup=False)
+    for session in sessions:
+        if session.verified and session.title == title:
+            whose = f"another session is called '{title}', by {short(session.coordinator, own)}"
+            complaints.print(f"{whose}: say which by the id, from now on", markup=False)
+            return
 
 
 async def _states(host: str | None) -> list[ConferenceState]:

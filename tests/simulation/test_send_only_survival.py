@@ -7,8 +7,8 @@ import random
 
 import pytest
 
-from mcsa.policy import DEFAULTS
 from mcsa.v1.msm_pb2 import EndSendingRequest
+from mcsa.v1.types_pb2 import GroupPolicy
 from services.authorizer.group import Group
 from tests.simulation.history import Broken
 from tests.simulation.network import START
@@ -16,6 +16,7 @@ from tests.simulation.survival import HOSTS, RESTARTED_AFTER, SurvivalDomain, Wa
 from tests.world import World
 
 WORLD = World(now=START)
+LEASE = 20  # seconds
 SENDERS = {"echo": "eve", "foxtrot": "frank", "golf": "grace"}
 
 
@@ -26,7 +27,8 @@ def new_domain(seed: int = 1) -> SurvivalDomain:
 def tell_the_story(domain: SurvivalDomain) -> None:
     """Everything that is asked is answered, whatever happens meanwhile; and what was answered is true at the end."""
     with domain.history.reading():
-        created = domain.create(acceptable=("alice", "bob", "dave"), senders=tuple(SENDERS.values()))
+        policy = GroupPolicy(lease_s=LEASE)
+        created = domain.create(acceptable=("alice", "bob", "dave"), senders=tuple(SENDERS.values()), policy=policy)
         domain.group, domain.conference_id = created.groups[0], created.conference_id
         domain.join("alpha", "alice")
         send_only(domain, "echo")
@@ -70,8 +72,7 @@ def check_the_end(domain: SurvivalDomain) -> None:
     assert domain.authorizer.alarms == []
     refused = domain.csm["foxtrot"].send_only(domain.group, domain.conference_id, "frank").refused
     assert refused is not None and refused.rule in ("unacceptable-user", "one-user-a-host")
-    lease = DEFAULTS.lease_s
-    domain.network.run_for(1.5 * lease)  # whose word that it ends was lost is missed by then
+    domain.network.run_for(1.5 * LEASE)  # whose word that it ends was lost is missed by then
     assert [each.host for each in group.send_only] == [str(domain.world.host("echo").id)]
 
 

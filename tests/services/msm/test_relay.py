@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -215,6 +216,27 @@ def test_without_loopback_in_the_configuration_nothing_listens_there(laboratory:
 def test_an_unknown_driver_is_refused_with_those_there_are() -> None:
     with pytest.raises(Refused, match="there is no driver 'carrier-pigeon'; there are: relay"):
         driver_named("carrier-pigeon")
+
+
+def test_a_group_that_moved_goes_on_under_the_same_keys_and_numbers(
+    sides: tuple[Side, Side], laboratory: Laboratory
+) -> None:
+    alpha, gamma = sides
+    failed: list[Refused] = []
+    alpha.say(b"before")
+    assert gamma.hear()[2] == b"before"
+    alpha.relay.move(laboratory["alpha"].address, failed.append)
+    alpha.application.settimeout(0.2)
+    for _ in range(50):  # until it has joined again
+        gamma.say(b"are you there?")
+        with suppress(TimeoutError):
+            assert alpha.hear()[2] == b"are you there?"
+            break
+    else:
+        pytest.fail("it was never heard again")
+    alpha.say(b"after")
+    assert gamma.hear()[2] == b"after"
+    assert not failed
 
 
 def test_what_fits_goes_in_one_piece_and_what_does_not_is_counted_and_cut_by_nobody(
