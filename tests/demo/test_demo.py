@@ -99,8 +99,15 @@ def test_what_is_asked_for_wrongly_is_wrong_usage_before_anything_starts(asked: 
 
 
 @pytest.mark.timeout(60)
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-@pytest.mark.parametrize("when", ["hosts are namespaces", "Alice convenes"])
+@pytest.mark.parametrize(
+    ("when", "number"),
+    [
+        ("hosts are namespaces", signal.SIGINT),
+        ("hosts are namespaces", signal.SIGHUP),
+        ("Alice convenes", signal.SIGINT),
+        ("Alice convenes", signal.SIGTERM),
+    ],
+)
 def test_a_demo_that_is_ended_early_leaves_nothing_but_its_files(
     tmp_path: Path, number: signal.Signals, when: str
 ) -> None:

@@ -176,7 +176,7 @@ def test_a_distributor_that_restarts_never_goes_on_with_an_old_block():
 
 
 def test_blocks_survive_the_authorizers_restart_by_entries_and_by_snapshot():
-    domain = Distributed()
+    domain = Distributed(lease_s=600, beacon_ms=20_000, beacon_silence_ms=120_000)  # little happens in an hour
     domain.join("alpha", "beta", "gamma")
     before = domain.group.blocks.records()
     assert sum(len(block.used) for block in before) == 2
