@@ -165,8 +165,9 @@ class MsmService:
     def _perform(self, effect: Any) -> None:
         match effect:
             case OpenGroup():
-                self._addresses[effect.group.group_id] = effect.group.address
                 self._open(effect, self._driver.open)
+                if effect.group.group_id in self._groups:  # else there is nothing to stay closed when this MSM ends
+                    self._addresses[effect.group.group_id] = effect.group.address
             case OpenSending():  # with whatever driver: there is nothing to bring to applications
                 self._open(effect, partial(RelayedGroup, self._driver_settings, send_only=True))
             case StartRelaying():
